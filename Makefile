@@ -1,0 +1,81 @@
+# Every target works from a bare clone: it needs python3 (3.11 or newer), make, a C++20 compiler and pip's index.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+BIN := .venv/bin
+# CMake and Ninja come as wheels, so that a machine without them builds the core too.
+BUILD_TOOLS := scikit-build-core nanobind cmake ninja
+CORE := $(wildcard CMakeLists.txt) $(shell find csrc -type f 2>/dev/null)
+DEMO := runs/demo
+
+# Seconds that the slow tests may take in CI; `make slow` runs them all.
+SLOW_BUDGET ?= 240
+# Two workers with one thread each: small steps lose more to waiting threads than they win. Tests of threads set their own.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+.PHONY: help setup demo test slow check format bench sanitize docs ci clean
+
+help:
+	@echo "make demo      train the character model for two minutes at most, write text with it, draw it"
+	@echo "make test      the fast tests"
+	@echo "make slow      the slow tests, all of them"
+	@echo "make check     format, lint, types, floors"
+	@echo "make format    put the sources into form"
+	@echo "make bench     time the layers beside torch.nn and the Python loop"
+	@echo "make sanitize  the compiled core under the address, undefined-behaviour and thread sanitizers"
+	@echo "make docs      run every code block of the documentation"
+	@echo "make ci        check, test, and the slow tests within a time budget"
+
+setup: .venv/ready
+
+# One environment for all targets, made once; made up to date when the package's settings or the core's sources change.
+.venv/ready: pyproject.toml constraints.txt $(CORE)
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt $(BUILD_TOOLS)
+	CMAKE_BUILD_PARALLEL_LEVEL=2 $(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+demo: .venv/ready
+	$(BIN)/elman train language-model --config configs/language_model/demo.toml --run $(DEMO) --overwrite
+	$(BIN)/elman generate $(DEMO) --prompt "def " --length 400 --temperature 0.7 --seed 1
+	$(BIN)/elman draw $(DEMO)
+
+test: .venv/ready
+	$(PYTEST)
+
+slow: .venv/ready
+	$(PYTEST) -m slow
+
+check: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: test
+	$(BIN)/python -m benchmarks layers
+
+docs: .venv/ready
+	$(PYTEST) tests/test_readme.py
+
+# $(call timed,name,command): run one step of CI and say how long it took.
+timed = @printf '\n== %s\n' '$(1)'; SECONDS=0; $(2); printf '== %s: %s s\n' '$(1)' "$$SECONDS"
+
+ci:
+	$(call timed,setup,$(MAKE) setup)
+	$(call timed,format,$(BIN)/ruff format --check .)
+	$(call timed,lint,$(BIN)/ruff check .)
+	$(call timed,types,$(BIN)/mypy)
+	$(call timed,floors,$(BIN)/lint-imports)
+	$(call timed,slow tests within $(SLOW_BUDGET) s,$(PYTEST) -m slow --budget $(SLOW_BUDGET))
+	$(call timed,fast tests,$(PYTEST))
+
+clean:
+	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis src/elman/*.so
