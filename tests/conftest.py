@@ -1,4 +1,4 @@
-"""What holds for every test: a fixed seed, poisoned fresh memory, settings put back, a time budget for the slow ones."""
+"""What holds for every test: a fixed seed, poisoned fresh memory, settings put back, a time budget."""
 
 import hashlib
 import time

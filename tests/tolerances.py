@@ -7,13 +7,16 @@ from torch import Tensor
 
 
 class Tolerance(NamedTuple):
-    """Largest error allowed at an element: `absolute * scale + relative * |expected|`, scale = max(1, max|expected|)."""
+    """Largest error allowed at an element: `absolute * scale + relative * |expected|`.
+
+    scale = max(1, the largest |expected| of the tensor).
+    """
 
     relative: float
     absolute: float
 
 
-# Two orders of summation over some hundred terms and some dozen steps; a gradient passes through twice as many products.
+# Two orders of summation over some hundred terms and some dozen steps; a gradient passes twice as many products.
 VALUES = {
     torch.float64: Tolerance(1e-10, 1e-11),
     torch.float32: Tolerance(2e-5, 4e-6),
