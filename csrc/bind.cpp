@@ -1,0 +1,91 @@
+// The only file that sees Python.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <cstdlib>
+#include <stdexcept>
+
+#include "isa.h"
+#include "kernel.h"
+
+namespace nb = nanobind;
+
+namespace elman {
+
+namespace {
+
+using Address = std::uintptr_t;
+using List = std::vector<Int>;
+
+std::string wanted_isa() {
+  const char* name = std::getenv("ELMAN_ISA");
+  return name ? name : "";
+}
+
+Number number_of(const std::string& dtype) {
+  if (dtype == "float32") return Number::f32;
+  if (dtype == "float64") return Number::f64;
+  throw std::invalid_argument("dtype is '" + dtype + "', expected 'float32' or 'float64'");
+}
+
+void make_kernel(Kernel* self, const std::string& dtype, std::vector<List> widths,
+                 const std::vector<std::pair<Int, Int>>& nweights, std::vector<List> code, std::vector<double> consts,
+                 std::vector<List> commits, const std::string& isa) {
+  Spec spec{std::move(widths), {}, std::move(code), std::move(consts), std::move(commits)};
+  for (const auto& [K, N] : nweights) spec.weights.push_back({K, N});
+  new (self) Kernel(number_of(dtype), spec, find_isa(isa.empty() ? wanted_isa() : isa));
+}
+
+void run_kernel(const Kernel& self, Int T, Int B, Address offsets, bool reverse_time,
+                const std::vector<std::pair<Address, Int>>& in, std::vector<Address> ctx, std::vector<Address> vec,
+                std::vector<Address> out, std::vector<Address> carry,
+                const std::vector<std::tuple<Address, Int, Int>>& weights, Address reset, int reset_mode,
+                std::vector<Address> reset_rows, int threads) {
+  if (reset_mode < 0 || reset_mode > 2)
+    throw std::invalid_argument("reset_mode is " + std::to_string(reset_mode) + ", expected 0, 1 or 2");
+  Sequence sequence{T, B, reinterpret_cast<const Int*>(offsets), reverse_time, {}, std::move(ctx), std::move(vec),
+                    std::move(out), std::move(carry), {}, reinterpret_cast<const unsigned char*>(reset),
+                    ResetMode(reset_mode), std::move(reset_rows), threads};
+  for (const auto& [address, stride] : in) sequence.in.push_back({address, stride});
+  for (const auto& [address, stride_k, stride_n] : weights) sequence.weights.push_back({address, stride_k, stride_n});
+  nb::gil_scoped_release release;
+  self.run(sequence);
+}
+
+nb::dict ops() {
+  nb::dict table;
+  for (int i = 0; i < op_count; ++i) table[op_table[i].name] = nb::make_tuple(i, op_table[i].sources);
+  return table;
+}
+
+std::vector<std::string> isa_names() {
+  std::vector<std::string> names;
+  for (const Isa* isa : available_isas()) names.push_back(isa->name);
+  return names;
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+  m.doc() = "Loop kernels: one recurrent step, compiled to a list of instructions, run over a sequence.";
+  find_isa(wanted_isa());  // a wrong ELMAN_ISA fails at import
+  set_poison(std::getenv("ELMAN_POISON") != nullptr);
+  m.attr("OPS") = ops();
+  m.def("isa", [] { return find_isa(wanted_isa()).name; }, "The instruction set that kernels use by default.");
+  m.def("isas", isa_names, "The instruction sets this machine can run, best first.");
+  m.def("poison", set_poison, nb::arg("on"), "For tests: registers start every step as NaN.");
+  nb::class_<Kernel>(m, "Kernel")
+      .def("__init__", make_kernel, nb::arg("dtype"), nb::arg("widths"), nb::arg("nweights"), nb::arg("code"),
+           nb::arg("consts"), nb::arg("commits"), nb::kw_only(), nb::arg("isa") = "")
+      .def("run", run_kernel, nb::arg("T"), nb::arg("B"), nb::arg("offsets_ptr"), nb::arg("reverse_time"),
+           nb::arg("in_ptrs"), nb::arg("ctx_ptrs"), nb::arg("vec_ptrs"), nb::arg("out_ptrs"), nb::arg("carry_ptrs"),
+           nb::arg("weights"), nb::arg("reset_ptr"), nb::arg("reset_mode"), nb::arg("reset_ptrs"), nb::arg("threads"))
+      .def_prop_ro("dtype", [](const Kernel& k) { return k.number() == Number::f32 ? "float32" : "float64"; })
+      .def_prop_ro("isa", [](const Kernel& k) { return k.isa().name; })
+      .def("__str__", [](const Kernel& k) { return describe(k.program()); });
+}
+
+}  // namespace elman

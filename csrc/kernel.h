@@ -1,0 +1,72 @@
+// A loop kernel: a program for one number type and one instruction set, run over a sequence.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "program.h"
+
+namespace elman {
+
+// Memory that a run reads or writes. Addresses are integers: they come from Python, and are checked before use.
+struct Strided {
+  std::uintptr_t address;  // of packed row 0
+  Int stride;              // elements from one packed row to the next, at least the width
+};
+
+struct WeightMemory {
+  std::uintptr_t address;
+  Int stride_k, stride_n;  // elements; any sign
+};
+
+// Row r of step t has the packed index offsets[t] + r; steps have non-increasing numbers of rows, always rows 0..n-1
+// of the batch. Buffers belong to the caller, live through run(), and hold elements of the kernel's type. OUT, CARRY
+// and (when flushed to) reset memory overlaps nothing else; the rest may overlap freely.
+struct Sequence {
+  Int steps, batch;
+  const Int* offsets;  // [steps + 1], or null: `batch` rows in every step
+  bool reverse;        // steps - 1 down to 0
+  std::vector<Strided> in;
+  std::vector<std::uintptr_t> ctx;    // [batch, width]
+  std::vector<std::uintptr_t> vec;    // [width]
+  std::vector<std::uintptr_t> out;    // [packed rows, width]
+  std::vector<std::uintptr_t> carry;  // [batch, width]; read and replaced
+  std::vector<WeightMemory> weights;
+  const unsigned char* reset_flags;  // [packed rows], or null
+  ResetMode reset_mode;
+  std::vector<std::uintptr_t> reset;  // [batch, width] each carry, or empty when reset_mode is none
+  int threads;
+};
+
+enum class Number { f32, f64 };
+
+class Kernel {
+ public:
+  // Throws std::invalid_argument for a program that is not sound, naming what is wrong.
+  Kernel(Number number, const Spec& spec, const Isa& isa);
+
+  // Throws std::invalid_argument before any work if memory is missing, misaligned or overlaps.
+  // May be called from several threads at once.
+  void run(const Sequence& sequence) const;
+
+  const Program& program() const { return program_; }
+  Number number() const { return number_; }
+  const Isa& isa() const { return isa_; }
+
+ private:
+  Number number_;
+  const Isa& isa_;
+  Program program_;
+};
+
+// Rows [bounds[i], bounds[i+1]) are the i-th of `parts` contiguous ranges with nearly equal numbers of active steps.
+std::vector<Int> partition(const Sequence& sequence, int parts);
+
+// Throws std::invalid_argument unless the sequence's memory fits the program. False: there is no row to run.
+bool check_sequence(const Program& program, const Sequence& sequence, Int element_size);
+
+// For tests: registers start every step as NaN.
+void set_poison(bool on);
+
+}  // namespace elman

@@ -1,0 +1,48 @@
+// The table of operations: every instruction of a loop kernel is one row here. Opcodes are the row numbers, and
+// Python reads them from `_core.OPS`, so there is no second list anywhere. An elementwise row needs a functor of
+// the same name in simd/functors.h (a missing one does not compile).
+#pragma once
+
+#include <cstdint>
+
+namespace elman {
+
+// X(name, number of sources)
+#define ELMAN_ELEMENTWISE_OPS(X)                                                                                  \
+  X(copy, 1) X(neg, 1) X(abs, 1) X(exp, 1) X(log, 1) X(log1p, 1) X(expm1, 1) X(sqrt, 1) X(rsqrt, 1)                \
+  X(reciprocal, 1) X(square, 1) X(tanh, 1) X(sigmoid, 1) X(relu, 1) X(sin, 1) X(cos, 1) X(erf, 1) X(sign, 1)       \
+  X(floor, 1) X(ceil, 1) X(round, 1) X(softplus, 1) X(logical_not, 1)                                             \
+  X(add, 2) X(sub, 2) X(mul, 2) X(div, 2) X(pow, 2) X(maximum, 2) X(minimum, 2)                                    \
+  X(lt, 2) X(le, 2) X(gt, 2) X(ge, 2) X(eq, 2) X(ne, 2) X(logical_and, 2) X(logical_or, 2)                         \
+  X(tanh_backward, 2) X(sigmoid_backward, 2) X(threshold_backward0, 2)                                            \
+  X(where, 3) X(fma, 3) X(clamp, 3)
+
+#define ELMAN_REDUCE_OPS(X) X(reduce_sum, 1) X(reduce_max, 1) X(reduce_min, 1) X(reduce_prod, 1)
+
+#define ELMAN_STRUCTURED_OPS(X) X(cumsum, 1) X(permute, 1) X(rowmm, 2) X(gemm, 2)
+
+#define ELMAN_OPS(X) ELMAN_ELEMENTWISE_OPS(X) ELMAN_REDUCE_OPS(X) ELMAN_STRUCTURED_OPS(X)
+
+enum class Op : std::int32_t {
+#define ELMAN_ENUMERATE(name, sources) name,
+  ELMAN_OPS(ELMAN_ENUMERATE)
+#undef ELMAN_ENUMERATE
+};
+
+struct OpRow {
+  const char* name;
+  int sources;
+};
+
+inline constexpr OpRow op_table[] = {
+#define ELMAN_ROW(name, sources) {#name, sources},
+    ELMAN_OPS(ELMAN_ROW)
+#undef ELMAN_ROW
+};
+
+inline constexpr int op_count = sizeof(op_table) / sizeof(op_table[0]);
+
+inline constexpr bool is_elementwise(Op op) { return op < Op::reduce_sum; }
+inline constexpr bool is_reduction(Op op) { return op >= Op::reduce_sum && op < Op::cumsum; }
+
+}  // namespace elman

@@ -1,0 +1,123 @@
+// What crosses from the portable part of the core to one instruction set: plain data only. The files under simd/
+// are compiled once per instruction set and include no standard C++ header, so that no inline function of the
+// library can be emitted with, say, AVX-512 code and picked by the linker for everyone.
+#pragma once
+
+#include "ops.h"
+
+namespace elman {
+
+using Int = std::int64_t;
+
+inline constexpr int max_operands = 4;
+inline constexpr int max_dims = 5;
+
+// A strided view into one row of an array: element (i0, i1, ..) is row[offset + i0*stride[0] + i1*stride[1] + ..].
+struct Operand {
+  int array;
+  Int offset;
+  Int stride[max_dims];
+};
+
+// Every instruction is a nest of `dims` loops of the given sizes; at[0] is the destination.
+//   elementwise (outer, inner)      reduce (outer, reduced, inner)     cumsum (outer, inner)    permute (any)
+//   rowmm (batch, m, k, n): at = dst, a, b                gemm (N, K): at = dst, a[, init]
+struct Instruction {
+  Op op;
+  int operands;
+  int dims;
+  int weight;  // gemm only
+  Int size[max_dims];
+  Operand at[max_operands];
+};
+
+// Instructions [begin, end). A product stage is one gemm over all rows of the thread; a row stage runs in blocks of
+// at most block_rows rows, so that its scratch registers stay in the first-level cache.
+struct Stage {
+  int begin, end;
+  bool product;
+  Int block_rows;
+};
+
+// Row r of an array, in the block that starts at row r0 of the thread: base + r0*block + (r-r0)*row.
+//   arrays of rows: row == block == stride      block scratch: block == 0      shared vectors, constants: both 0
+template <class T> struct Array {
+  T* base;
+  Int row, block;
+};
+
+// An array whose rows differ in time: at a step, base = origin + (packed index of the step's first row) * stride.
+template <class T> struct Moving {
+  int array;
+  T* origin;
+  Int stride;
+};
+
+template <class T> struct Carry {
+  T* state;  // [rows of the thread, width], distinct from all other memory
+  T* reset;  // the same shape, or null
+  Int width;
+};
+
+template <class T> struct Weight {
+  const T* panels;  // packed by Engine<T>::pack, 64-byte aligned, shared by all threads
+  Int K, N;
+};
+
+// An instruction with what is known once the arrays are: how its loops collapse, and the function that runs it.
+template <class T> struct Bound {
+  void (*run)(const Bound& bound, T* const* at, Int rows);
+  int operands;
+  int array[max_operands];
+  Int offset[max_operands];
+  Int row[max_operands];
+  Int stride[max_operands][max_dims];
+  Int size[max_dims];
+  bool flat;  // rows and elements form one contiguous loop
+  Op op;
+  const Weight<T>* weight;
+};
+
+enum class ResetMode : int { none = 0, load = 1, flush = 2 };
+
+// The work of one thread: rows [first_row, last_row) of the batch, all steps. All tables are the thread's own but
+// code, stages, offsets, reset_flags and weights, which are shared and read-only.
+template <class T> struct Task {
+  const Instruction* code;
+  int instructions;
+  const Stage* stages;
+  int stage_count;
+  Bound<T>* bound;  // [instructions], filled by the engine
+  Array<T>* arrays;
+  int array_count;
+  const Moving<T>* moving;
+  int moving_count;
+  const Carry<T>* carries;
+  int carry_count;
+  const Weight<T>* weights;
+  Int steps, batch, first_row, last_row;
+  const Int* offsets;  // [steps + 1], or null: every step has `batch` rows
+  bool reverse;
+  ResetMode reset_mode;
+  const unsigned char* reset_flags;  // [packed rows]
+  T* scratch;  // registers; filled with NaN before each step if `poison`
+  Int scratch_size;
+  bool poison;
+};
+
+template <class T> struct Engine {
+  int panel_columns;
+  // Packs columns of W (element (k, n) at w[k*stride_k + n*stride_n]) for panels [first, last) of panel_columns each;
+  // panel p starts at panels + p*panel_columns*K.
+  void (*pack)(T* panels, const T* w, Int K, Int N, Int stride_k, Int stride_n, Int first, Int last);
+  Int (*packed_size)(Int K, Int N);
+  void (*run)(const Task<T>& task);
+};
+
+struct Isa {
+  const char* name;
+  Engine<float> f32;
+  Engine<double> f64;
+};
+
+}  // namespace elman

@@ -1,0 +1,155 @@
+// Products with weights packed once per run: dst[r, 0:N] = init[r, 0:N] + a[r, 0:K] W.
+//
+// A panel holds 4 vectors (AVX-512; 2 elsewhere) of adjacent columns for all K, [K][columns]; the last panel is narrower, a
+// whole number of vectors, zero-padded. A tile is up to `tile_rows` rows by one panel, or by two panels when rows are
+// few (else too few independent sums would be in flight). Every element is one chain of fused multiply-adds,
+// init + a[0] W[0] + a[1] W[1] + ..., in that order whatever the tile: it depends on nothing but its own inputs.
+#pragma once
+
+#include "vec.h"
+
+namespace elman::ELMAN_ISA_NAMESPACE {
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+inline constexpr int panel_vectors = 4, tile_rows = 6, pair_rows = 3;
+#else
+inline constexpr int panel_vectors = 2, tile_rows = 5, pair_rows = 2;
+#endif
+
+template <class V> inline constexpr int panel_columns = panel_vectors * V::N;
+
+// Columns that panel p of N columns takes in memory: a whole number of vectors.
+template <class V> ELMAN_INLINE Int panel_width(Int N, Int p) {
+  const Int left = N - p * panel_columns<V>;
+  return left >= panel_columns<V> ? panel_columns<V> : (left + V::N - 1) / V::N * V::N;
+}
+
+template <class V> Int packed_size(Int K, Int N) { return K * ((N + V::N - 1) / V::N * V::N); }
+
+template <class V>
+void pack(typename V::Scalar* panels, const typename V::Scalar* w, Int K, Int N, Int stride_k, Int stride_n, Int first,
+          Int last) {
+  for (Int p = first; p < last; ++p) {
+    const Int width = panel_width<V>(N, p), begin = p * panel_columns<V>;
+    const Int columns = N - begin < width ? N - begin : width;
+    typename V::Scalar* out = panels + begin * K;
+    for (Int k = 0; k < K; ++k, out += width) {
+      const typename V::Scalar* row = w + k * stride_k + begin * stride_n;
+      for (Int n = 0; n < columns; ++n) out[n] = row[n * stride_n];
+      for (Int n = columns; n < width; ++n) out[n] = 0;
+    }
+  }
+}
+
+template <class T> struct Rows {
+  T* p;
+  Int stride;
+};
+
+// What a tile needs: the rows' operands and one or two panels of the weight.
+template <class T> struct TileArguments {
+  Rows<T> dst;
+  Rows<const T> init, a;  // init.p may be null
+  const T* panel;
+  Int K;
+  Int panel_stride;  // from one panel to the next
+  Int columns;       // of the last panel, in 1..its width
+};
+
+template <class V, int rows, int vectors, int panels> struct Tile {
+  using T = typename V::Scalar;
+  using Sums = V[rows][panels * vectors];
+
+  static ELMAN_INLINE Int lanes(const TileArguments<T>& t, int v) {
+    const Int left = t.columns - (v - (panels - 1) * vectors) * V::N;
+    return left < V::N ? left : V::N;
+  }
+
+  static ELMAN_INLINE void begin(const TileArguments<T>& t, Sums& sum) {
+    for (int r = 0; r < rows; ++r)
+      for (int v = 0; v < panels * vectors; ++v)
+        sum[r][v] = t.init.p ? load_up_to<V>(t.init.p + r * t.init.stride + v * V::N, lanes(t, v)) : V::splat(0);
+  }
+
+  static ELMAN_INLINE void end(const TileArguments<T>& t, const Sums& sum) {
+    for (int r = 0; r < rows; ++r)
+      for (int v = 0; v < panels * vectors; ++v)
+        store_up_to(sum[r][v], t.dst.p + r * t.dst.stride + v * V::N, lanes(t, v));
+  }
+
+  static void run(const TileArguments<T>& t) {
+    Sums sum;
+    begin(t, sum);
+    const T *a = t.a.p, *w = t.panel;
+    for (Int k = 0; k < t.K; ++k, ++a, w += vectors * V::N) {
+      V left[rows];
+#pragma GCC unroll 16
+      for (int r = 0; r < rows; ++r) left[r] = V::splat(a[r * t.a.stride]);
+#pragma GCC unroll 16
+      for (int v = 0; v < panels * vectors; ++v) {
+        const V right = V::load(w + (v / vectors) * t.panel_stride + (v % vectors) * V::N);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) sum[r][v] = fma(left[r], right, sum[r][v]);
+      }
+    }
+    end(t, sum);
+  }
+};
+
+template <class T> using TileRunner = void (*)(const TileArguments<T>&);
+
+template <class V, int vectors, int panels> TileRunner<typename V::Scalar> tile_of(Int rows) {
+  switch (rows) {
+    case 1: return Tile<V, 1, vectors, panels>::run;
+    case 2: return Tile<V, 2, vectors, panels>::run;
+    case 3: if constexpr (panels == 1 || pair_rows >= 3) return Tile<V, 3, vectors, panels>::run; return nullptr;
+    case 4: if constexpr (panels == 1) return Tile<V, 4, vectors, panels>::run; return nullptr;
+    case 5: if constexpr (panels == 1) return Tile<V, 5, vectors, panels>::run; return nullptr;
+    default: if constexpr (panels == 1) return Tile<V, tile_rows, vectors, panels>::run; return nullptr;
+  }
+}
+
+template <class V> TileRunner<typename V::Scalar> choose_tile(Int rows, Int vectors, int panels) {
+  if (panels == 2) return tile_of<V, panel_vectors, 2>(rows);
+  if (vectors == 1) return tile_of<V, 1, 1>(rows);
+  if constexpr (panel_vectors > 2) {
+    if (vectors == 2) return tile_of<V, 2, 1>(rows);
+    if (vectors == 3) return tile_of<V, 3, 1>(rows);
+  }
+  return tile_of<V, panel_vectors, 1>(rows);
+}
+
+// All rows against `panels` panels: the rows are dealt into tiles of nearly equal height.
+template <class V> void multiply_panels(TileArguments<typename V::Scalar> t, Int rows, Int vectors, int panels) {
+  const Int tiles = (rows + tile_rows - 1) / tile_rows;
+  for (Int i = 0; i < tiles; ++i) {
+    const Int height = rows / tiles + (i < rows % tiles);
+    choose_tile<V>(height, vectors, panels)(t);
+    t.dst.p += height * t.dst.stride;
+    t.a.p += height * t.a.stride;
+    if (t.init.p) t.init.p += height * t.init.stride;
+  }
+}
+
+// Bound operands: dst, a[, init].
+template <class V> void run_gemm(const Bound<typename V::Scalar>& b, typename V::Scalar* const* at, Int rows) {
+  using T = typename V::Scalar;
+  const Int K = b.weight->K, N = b.weight->N;
+  const bool pairs = rows <= pair_rows;
+  for (Int n = 0, p = 0; n < N;) {
+    const bool pair = pairs && n + 2 * panel_columns<V> <= N;
+    const Int width = panel_width<V>(N, p);
+    const TileArguments<T> t = {{at[0] + n, b.row[0]},
+                                {b.operands > 2 ? at[2] + n : nullptr, b.operands > 2 ? b.row[2] : 0},
+                                {at[1], b.row[1]},
+                                b.weight->panels + n * K,
+                                K,
+                                panel_columns<V> * K,
+                                pair || N - n > width ? width : N - n};
+    multiply_panels<V>(t, rows, width / V::N, pair ? 2 : 1);
+    p += pair ? 2 : 1;
+    n = p * panel_columns<V>;
+  }
+}
+
+}  // namespace elman::ELMAN_ISA_NAMESPACE

@@ -1,0 +1,15 @@
+// Compiled once per instruction set, with -DELMAN_ISA_NAMESPACE=... and that set's flags.
+#include "loop.h"
+
+namespace elman::ELMAN_ISA_NAMESPACE {
+
+#define ELMAN_TEXT(x) #x
+#define ELMAN_NAME(x) ELMAN_TEXT(x)
+
+template <class V> inline constexpr Engine<typename V::Scalar> engine = {panel_columns<V>, pack<V>, packed_size<V>,
+                                                                        run_task<V>};
+
+extern const Isa isa;
+const Isa isa = {ELMAN_NAME(ELMAN_ISA_NAMESPACE), engine<Vec<float>>, engine<Vec<double>>};
+
+}  // namespace elman::ELMAN_ISA_NAMESPACE

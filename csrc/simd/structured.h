@@ -1,0 +1,174 @@
+// Reductions, running sums, strided copies and small products within a row. The order of every sum depends on the
+// instruction alone.
+#pragma once
+
+#include "elementwise.h"
+
+namespace elman::ELMAN_ISA_NAMESPACE {
+
+struct Sum {
+  template <class V> static ELMAN_INLINE V start() { return V::splat(0); }
+  template <class V> static ELMAN_INLINE V join(V a, V b) { return a + b; }
+};
+struct Product {
+  template <class V> static ELMAN_INLINE V start() { return V::splat(1); }
+  template <class V> static ELMAN_INLINE V join(V a, V b) { return a * b; }
+};
+struct Largest {
+  template <class V> static ELMAN_INLINE V start() { return -infinity<V>(); }
+  template <class V> static ELMAN_INLINE V join(V a, V b) { return functor::maximum::apply(a, b); }
+};
+struct Smallest {
+  template <class V> static ELMAN_INLINE V start() { return infinity<V>(); }
+  template <class V> static ELMAN_INLINE V join(V a, V b) { return functor::minimum::apply(a, b); }
+};
+
+// The lanes of x joined pairwise: (0,N/2) (1,N/2+1) .., then the halves of that.
+template <class R, class V> ELMAN_INLINE typename V::Scalar join_lanes(V x) {
+  using One = Vec<typename V::Scalar, 1>;
+  typename V::Scalar lane[V::N];
+  x.store(lane);
+  for (int half = V::N / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i)
+      lane[i] = R::join(One::splat(lane[i]), One::splat(lane[i + half])).v[0];
+  return lane[0];
+}
+
+template <class V> ELMAN_INLINE V load_first_or(const typename V::Scalar* p, Int n, V other) {
+  typename V::Scalar lane[V::N];
+  other.store(lane);
+  for (Int i = 0; i < n; ++i) lane[i] = p[i];
+  return V::load(lane);
+}
+
+template <class R, class V> ELMAN_INLINE typename V::Scalar reduce_line(const typename V::Scalar* p, Int n) {
+  V sum[4] = {R::template start<V>(), R::template start<V>(), R::template start<V>(), R::template start<V>()};
+  Int i = 0;
+  for (; i + 4 * V::N <= n; i += 4 * V::N)
+    for (int j = 0; j < 4; ++j) sum[j] = R::join(sum[j], V::load(p + i + j * V::N));
+  for (; i + V::N <= n; i += V::N) sum[0] = R::join(sum[0], V::load(p + i));
+  if (i < n) sum[1] = R::join(sum[1], load_first_or(p + i, n - i, R::template start<V>()));
+  return join_lanes<R>(R::join(R::join(sum[0], sum[1]), R::join(sum[2], sum[3])));
+}
+
+// size = (outer, reduced, inner); the destination is contiguous (outer, inner)
+template <class R, class V> struct Reduce {
+  using T = typename V::Scalar;
+
+  static ELMAN_INLINE void across(const Bound<T>& b, T* dst, const T* src) {
+    const Int inner = b.size[2], step = b.stride[1][2];
+    for (Int i = 0; i < inner; i += V::N) {
+      const Int n = inner - i < V::N ? inner - i : V::N;
+      V sum = R::template start<V>();
+      for (Int k = 0; k < b.size[1]; ++k) {
+        const T* p = src + k * b.stride[1][1] + i * step;
+        sum = R::join(sum, step == 1 && n == V::N ? V::load(p) : gather<V>(p, step, n));
+      }
+      store_up_to(sum, dst + i, n);
+    }
+  }
+
+  static void run(const Bound<T>& b, T* const* at, Int rows) {
+    const bool along = b.size[2] == 1 && b.stride[1][1] == 1;
+    for (Int r = 0; r < rows; ++r)
+      for (Int o = 0; o < b.size[0]; ++o) {
+        T* dst = at[0] + r * b.row[0] + o * b.stride[0][0];
+        const T* src = at[1] + r * b.row[1] + o * b.stride[1][0];
+        if (along) *dst = reduce_line<R, V>(src, b.size[1]);
+        else across(b, dst, src);
+      }
+  }
+};
+
+template <class T> void run_cumsum(const Bound<T>& b, T* const* at, Int rows) {
+  for (Int r = 0; r < rows; ++r)
+    for (Int o = 0; o < b.size[0]; ++o) {
+      T* dst = at[0] + r * b.row[0] + o * b.stride[0][0];
+      const T* src = at[1] + r * b.row[1] + o * b.stride[1][0];
+      T sum = 0;
+      for (Int i = 0; i < b.size[1]; ++i) dst[i * b.stride[0][1]] = sum += src[i * b.stride[1][1]];
+    }
+}
+
+// The dimensions are padded in front to five.
+template <class V> void run_permute(const Bound<typename V::Scalar>& b, typename V::Scalar* const* at, Int rows) {
+  using T = typename V::Scalar;
+  const Int *size = b.size, *d = b.stride[0], *s = b.stride[1];
+  const bool copy = d[4] == 1 && s[4] == 1;
+  for (Int r = 0; r < rows; ++r)
+    for (Int i = 0; i < size[0]; ++i)
+      for (Int j = 0; j < size[1]; ++j)
+        for (Int k = 0; k < size[2]; ++k)
+          for (Int l = 0; l < size[3]; ++l) {
+            T* dst = at[0] + r * b.row[0] + i * d[0] + j * d[1] + k * d[2] + l * d[3];
+            const T* src = at[1] + r * b.row[1] + i * s[0] + j * s[1] + k * s[2] + l * s[3];
+            if (copy) line<functor::copy, V, Step::contiguous>(dst, 1, size[4], Source<V, Step::contiguous>(src, 1));
+            else
+              for (Int e = 0; e < size[4]; ++e) dst[e * d[4]] = src[e * s[4]];
+          }
+}
+
+template <class V> ELMAN_INLINE typename V::Scalar dot(const typename V::Scalar* a, const typename V::Scalar* b, Int n) {
+  V sum[2] = {V::splat(0), V::splat(0)};
+  Int i = 0;
+  for (; i + 2 * V::N <= n; i += 2 * V::N)
+    for (int j = 0; j < 2; ++j) sum[j] = fma(V::load(a + i + j * V::N), V::load(b + i + j * V::N), sum[j]);
+  for (; i < n; i += V::N) {
+    const Int left = n - i < V::N ? n - i : V::N;
+    sum[0] = fma(load_up_to<V>(a + i, left), load_up_to<V>(b + i, left), sum[0]);
+  }
+  return join_lanes<Sum>(sum[0] + sum[1]);
+}
+
+// size = (batch, m, k, n): dst[m, n] = sum over k of a[m, k] b[k, n]
+template <class V> struct RowProduct {
+  using T = typename V::Scalar;
+
+  // Columns of b are contiguous in k, and so are rows of a.
+  static ELMAN_INLINE void dots(const Bound<T>& b, T* dst, const T* left, const T* right) {
+    for (Int n = 0; n < b.size[3]; ++n) dst[n] = dot<V>(left, right + n * b.stride[2][3], b.size[2]);
+  }
+
+  static ELMAN_INLINE void sums(const Bound<T>& b, T* dst, const T* left, const T* right) {
+    const Int columns = b.size[3], step = b.stride[2][3];
+    for (Int n = 0; n < columns; n += V::N) {
+      const Int lanes = columns - n < V::N ? columns - n : V::N;
+      V sum = V::splat(0);
+      for (Int k = 0; k < b.size[2]; ++k) {
+        const T* p = right + k * b.stride[2][2] + n * step;
+        const V column = step == 1 ? load_up_to<V>(p, lanes) : gather<V>(p, step, lanes);
+        sum = fma(V::splat(left[k * b.stride[1][2]]), column, sum);
+      }
+      store_up_to(sum, dst + n, lanes);
+    }
+  }
+
+  static void run(const Bound<T>& b, T* const* at, Int rows) {
+    const bool contiguous = b.stride[1][2] == 1 && b.stride[2][2] == 1 && b.stride[2][3] != 1;
+    for (Int r = 0; r < rows; ++r)
+      for (Int i = 0; i < b.size[0]; ++i)
+        for (Int m = 0; m < b.size[1]; ++m) {
+          T* dst = at[0] + r * b.row[0] + i * b.stride[0][0] + m * b.stride[0][1];
+          const T* left = at[1] + r * b.row[1] + i * b.stride[1][0] + m * b.stride[1][1];
+          const T* right = at[2] + r * b.row[2] + i * b.stride[2][0];
+          if (contiguous) dots(b, dst, left, right);
+          else sums(b, dst, left, right);
+        }
+  }
+};
+
+template <class V> Runner<typename V::Scalar> choose_structured(Op op) {
+  using T = typename V::Scalar;
+  switch (op) {
+    case Op::reduce_sum: return Reduce<Sum, V>::run;
+    case Op::reduce_prod: return Reduce<Product, V>::run;
+    case Op::reduce_max: return Reduce<Largest, V>::run;
+    case Op::reduce_min: return Reduce<Smallest, V>::run;
+    case Op::cumsum: return run_cumsum<T>;
+    case Op::permute: return run_permute<V>;
+    case Op::rowmm: return RowProduct<V>::run;
+    default: return nullptr;
+  }
+}
+
+}  // namespace elman::ELMAN_ISA_NAMESPACE

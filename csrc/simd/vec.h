@@ -1,0 +1,207 @@
+// One vector type for every instruction set, the scalar being N = 1. Arithmetic is GCC's vector extension; what it
+// lacks (fused multiply-add, square root, rounding, partial loads) has an intrinsic where there is one, else a loop
+// over the lanes. A partial vector runs the same instructions as a full one: a result never depends on its position.
+#pragma once
+
+#include <stdint.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#include "../plan.h"
+
+#define ELMAN_INLINE inline __attribute__((always_inline))
+
+namespace elman::ELMAN_ISA_NAMESPACE {
+
+#if defined(__AVX512F__)
+inline constexpr int vector_bytes = 64;
+#elif defined(__AVX2__)
+inline constexpr int vector_bytes = 32;
+#else
+inline constexpr int vector_bytes = 16;
+#endif
+
+template <class T> struct BitsOf;
+template <> struct BitsOf<float> {
+  using type = int32_t;
+  using wide = uint32_t;
+};
+template <> struct BitsOf<double> {
+  using type = int64_t;
+  using wide = uint64_t;
+};
+
+template <class T, int lanes = vector_bytes / int(sizeof(T))> struct Vec {
+  static constexpr int N = lanes;
+  using Scalar = T;
+  using Bit = typename BitsOf<T>::type;
+  typedef T Raw __attribute__((vector_size(sizeof(T) * lanes)));
+  typedef Bit Mask __attribute__((vector_size(sizeof(T) * lanes)));
+  typedef T Loose __attribute__((vector_size(sizeof(T) * lanes), aligned(sizeof(T)), may_alias));
+
+  Raw v;
+
+  static ELMAN_INLINE Vec splat(T x) { return {x - Raw{}}; }
+  static ELMAN_INLINE Vec load(const T* p) { return {*reinterpret_cast<const Loose*>(p)}; }
+  ELMAN_INLINE void store(T* p) const { *reinterpret_cast<Loose*>(p) = v; }
+
+  friend ELMAN_INLINE Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
+  friend ELMAN_INLINE Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
+  friend ELMAN_INLINE Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
+  friend ELMAN_INLINE Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }
+  friend ELMAN_INLINE Vec operator-(Vec a) { return {-a.v}; }
+  friend ELMAN_INLINE Mask operator<(Vec a, Vec b) { return a.v < b.v; }
+  friend ELMAN_INLINE Mask operator<=(Vec a, Vec b) { return a.v <= b.v; }
+  friend ELMAN_INLINE Mask operator>(Vec a, Vec b) { return a.v > b.v; }
+  friend ELMAN_INLINE Mask operator>=(Vec a, Vec b) { return a.v >= b.v; }
+  friend ELMAN_INLINE Mask operator==(Vec a, Vec b) { return a.v == b.v; }
+  friend ELMAN_INLINE Mask operator!=(Vec a, Vec b) { return a.v != b.v; }
+
+  ELMAN_INLINE Mask bits() const { return (Mask)v; }
+  static ELMAN_INLINE Vec from_bits(Mask m) { return {(Raw)m}; }
+};
+
+template <class V> ELMAN_INLINE V select(typename V::Mask mask, V a, V b) { return {mask ? a.v : b.v}; }
+
+// The sign bit of every lane, and nothing else.
+template <class V> ELMAN_INLINE typename V::Mask sign_bit() { return V::splat(typename V::Scalar(-0.0)).bits(); }
+template <class V> ELMAN_INLINE V magnitude(V x) { return V::from_bits(x.bits() & ~sign_bit<V>()); }
+template <class V> ELMAN_INLINE V with_sign_of(V x, V sign) {
+  return V::from_bits((x.bits() & ~sign_bit<V>()) | (sign.bits() & sign_bit<V>()));
+}
+
+template <class V, class F> ELMAN_INLINE V by_lane(V x, F f) {
+  for (int i = 0; i < V::N; ++i) x.v[i] = f(x.v[i]);
+  return x;
+}
+template <class V, class F> ELMAN_INLINE V by_lane(V x, V y, F f) {
+  for (int i = 0; i < V::N; ++i) x.v[i] = f(x.v[i], y.v[i]);
+  return x;
+}
+
+ELMAN_INLINE float scalar_fma(float a, float b, float c) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  return __builtin_fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+ELMAN_INLINE double scalar_fma(double a, double b, double c) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  return __builtin_fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// a*b + c, rounded once where the instruction set has it (the portable x86 build rounds twice: everywhere the same).
+template <class T, int N> ELMAN_INLINE Vec<T, N> fma(Vec<T, N> a, Vec<T, N> b, Vec<T, N> c) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  for (int i = 0; i < N; ++i) c.v[i] = scalar_fma(a.v[i], b.v[i], c.v[i]);
+  return c;
+#else
+  return a * b + c;
+#endif
+}
+template <class V> ELMAN_INLINE V sqrt(V x) {
+  return by_lane(x, [](auto e) { return decltype(e)(sizeof(e) == 4 ? __builtin_sqrtf(float(e)) : __builtin_sqrt(e)); });
+}
+template <class V> ELMAN_INLINE V floor(V x) {
+  return by_lane(x, [](auto e) { return decltype(e)(__builtin_floor(e)); });
+}
+template <class V> ELMAN_INLINE V ceil(V x) {
+  return by_lane(x, [](auto e) { return decltype(e)(__builtin_ceil(e)); });
+}
+template <class V> ELMAN_INLINE V round_even(V x) {
+  return by_lane(x, [](auto e) { return decltype(e)(__builtin_nearbyint(e)); });
+}
+
+// The first n < N elements; the other lanes are zero, and their memory is not touched.
+template <class T, int N> ELMAN_INLINE Vec<T, N> load_first(const T* p, Int n) {
+  Vec<T, N> x{};
+  for (int i = 0; i < N; ++i)
+    if (i < n) x.v[i] = p[i];
+  return x;
+}
+template <class T, int N> ELMAN_INLINE void store_first(Vec<T, N> x, T* p, Int n) {
+  for (int i = 0; i < N; ++i)
+    if (i < n) p[i] = x.v[i];
+}
+
+#if defined(__AVX512F__)
+using Float = Vec<float, 16>;
+using Double = Vec<double, 8>;
+ELMAN_INLINE Float fma(Float a, Float b, Float c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+ELMAN_INLINE Double fma(Double a, Double b, Double c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
+ELMAN_INLINE Float sqrt(Float x) { return {_mm512_sqrt_ps(x.v)}; }
+ELMAN_INLINE Double sqrt(Double x) { return {_mm512_sqrt_pd(x.v)}; }
+#define ELMAN_ROUNDING(name, mode)                                                                     \
+  ELMAN_INLINE Float name(Float x) { return {_mm512_roundscale_ps(x.v, (mode) | _MM_FROUND_NO_EXC)}; } \
+  ELMAN_INLINE Double name(Double x) { return {_mm512_roundscale_pd(x.v, (mode) | _MM_FROUND_NO_EXC)}; }
+template <> ELMAN_INLINE Float load_first<float, 16>(const float* p, Int n) {
+  return {_mm512_maskz_loadu_ps(__mmask16((1u << n) - 1), p)};
+}
+template <> ELMAN_INLINE Double load_first<double, 8>(const double* p, Int n) {
+  return {_mm512_maskz_loadu_pd(__mmask8((1u << n) - 1), p)};
+}
+ELMAN_INLINE void store_first(Float x, float* p, Int n) { _mm512_mask_storeu_ps(p, __mmask16((1u << n) - 1), x.v); }
+ELMAN_INLINE void store_first(Double x, double* p, Int n) { _mm512_mask_storeu_pd(p, __mmask8((1u << n) - 1), x.v); }
+#elif defined(__AVX2__)
+using Float = Vec<float, 8>;
+using Double = Vec<double, 4>;
+ELMAN_INLINE Float fma(Float a, Float b, Float c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+ELMAN_INLINE Double fma(Double a, Double b, Double c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+ELMAN_INLINE Float sqrt(Float x) { return {_mm256_sqrt_ps(x.v)}; }
+ELMAN_INLINE Double sqrt(Double x) { return {_mm256_sqrt_pd(x.v)}; }
+#define ELMAN_ROUNDING(name, mode)                                                                  \
+  ELMAN_INLINE Float name(Float x) { return {_mm256_round_ps(x.v, (mode) | _MM_FROUND_NO_EXC)}; }   \
+  ELMAN_INLINE Double name(Double x) { return {_mm256_round_pd(x.v, (mode) | _MM_FROUND_NO_EXC)}; }
+ELMAN_INLINE __m256i first_floats(Int n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+ELMAN_INLINE __m256i first_doubles(Int n) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+template <> ELMAN_INLINE Float load_first<float, 8>(const float* p, Int n) {
+  return {_mm256_maskload_ps(p, first_floats(n))};
+}
+template <> ELMAN_INLINE Double load_first<double, 4>(const double* p, Int n) {
+  return {_mm256_maskload_pd(p, first_doubles(n))};
+}
+ELMAN_INLINE void store_first(Float x, float* p, Int n) { _mm256_maskstore_ps(p, first_floats(n), x.v); }
+ELMAN_INLINE void store_first(Double x, double* p, Int n) { _mm256_maskstore_pd(p, first_doubles(n), x.v); }
+#elif defined(__aarch64__)
+using Float = Vec<float, 4>;
+using Double = Vec<double, 2>;
+ELMAN_INLINE Float fma(Float a, Float b, Float c) {
+  return {(Float::Raw)vfmaq_f32((float32x4_t)c.v, (float32x4_t)a.v, (float32x4_t)b.v)};
+}
+ELMAN_INLINE Double fma(Double a, Double b, Double c) {
+  return {(Double::Raw)vfmaq_f64((float64x2_t)c.v, (float64x2_t)a.v, (float64x2_t)b.v)};
+}
+#endif
+
+#if defined(ELMAN_ROUNDING)
+ELMAN_ROUNDING(floor, _MM_FROUND_TO_NEG_INF)
+ELMAN_ROUNDING(ceil, _MM_FROUND_TO_POS_INF)
+ELMAN_ROUNDING(round_even, _MM_FROUND_TO_NEAREST_INT)
+#undef ELMAN_ROUNDING
+#endif
+
+template <class V> ELMAN_INLINE V load_first(const typename V::Scalar* p, Int n) {
+  return load_first<typename V::Scalar, V::N>(p, n);
+}
+// The same for n <= N.
+template <class V> ELMAN_INLINE V load_up_to(const typename V::Scalar* p, Int n) {
+  return n == V::N ? V::load(p) : load_first<V>(p, n);
+}
+template <class V> ELMAN_INLINE void store_up_to(V x, typename V::Scalar* p, Int n) {
+  if (n == V::N) x.store(p);
+  else store_first(x, p, n);
+}
+
+}  // namespace elman::ELMAN_ISA_NAMESPACE

@@ -1,0 +1,95 @@
+"""The native core: loop kernels. One recurrent step as a list of instructions, run over a whole sequence.
+
+Spaces of an operand (row r of the array at step t; w elements a row):
+
+    0 REG    scratch of the step          3 VEC    one vector for all rows      6 CONST  a scalar (index into consts)
+    1 IN     row input, (t, r) packed     4 OUT    row output, (t, r) packed
+    2 CTX    row input, constant in time  5 CARRY  state, replaced at the end of the step by `commits`
+
+Instructions, all integers; `operand` is (space, index, offset, then its strides in elements):
+
+    elementwise, cumsum   [op, outer, inner, dst(so, si), source(so, si)...]
+    reduce_*              [op, outer, reduced, inner, dst(), source(so, sr, si)]          dst contiguous (outer, inner)
+    permute               [op, dims, sizes..., dst(strides...), source(strides...)]       at most 5 dims
+    rowmm                 [op, batch, m, k, n, dst(), a(sb, sm, sk), b(sb, sk, sn)]       dst contiguous (batch, m, n)
+    gemm                  [op, weight, N, K, dst(), has_init, init(), a()]                dst = init + a W,  W (K, N)
+
+A destination is in REG or OUT. A source in REG or OUT must have been written earlier in the step. A destination may
+also be a source of the same instruction if both have the same layout (elementwise, cumsum, the init of gemm).
+
+Sums have a fixed order that depends on the instruction alone: results are bit for bit the same for any number of
+rows and threads, and for any cut of the sequence into calls.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+OPS: Final[dict[str, tuple[int, int]]]
+"""Name of an operation -> (opcode, number of sources). Elementwise opcodes come before that of reduce_sum."""
+
+def isa() -> str:
+    """The instruction set kernels use: the best one, or ELMAN_ISA ("avx512", "avx2", "portable")."""
+
+def isas() -> list[str]:
+    """The instruction sets this machine can run, best first."""
+
+def poison(on: bool) -> None:
+    """For tests (also ELMAN_POISON=1): registers start every step as NaN."""
+
+class Kernel:
+    """A step in one dtype. ValueError, with the instruction's number and what is wrong, for code that is not sound."""
+
+    def __init__(
+        self,
+        dtype: str,
+        widths: Sequence[Sequence[int]],
+        nweights: Sequence[tuple[int, int]],
+        code: Sequence[Sequence[int]],
+        consts: Sequence[float],
+        commits: Sequence[Sequence[int]],
+        *,
+        isa: str = "",
+    ) -> None:
+        """
+        dtype: "float32" or "float64", of all arrays.
+        widths: elements a row of each array of REG, IN, CTX, VEC, OUT, CARRY (six lists).
+        nweights: (K, N) of each weight.
+        commits: (carry, space, index, offset): at the end of the step the carry becomes that operand. All sources
+            are read before any carry is replaced.
+        isa: instruction set; "" is `isa()`.
+        """
+
+    def run(
+        self,
+        T: int,
+        B: int,
+        offsets_ptr: int,
+        reverse_time: bool,
+        in_ptrs: Sequence[tuple[int, int]],
+        ctx_ptrs: Sequence[int],
+        vec_ptrs: Sequence[int],
+        out_ptrs: Sequence[int],
+        carry_ptrs: Sequence[int],
+        weights: Sequence[tuple[int, int, int]],
+        reset_ptr: int,
+        reset_mode: int,
+        reset_ptrs: Sequence[int],
+        threads: int,
+    ) -> None:
+        """Run T steps over B rows; the interpreter lock is released. ValueError before any work.
+
+        offsets_ptr: int64 (T + 1): row r of step t has the packed index offsets[t] + r; the number of rows does not
+            grow from step to step, and rows are always the first of the batch. 0: B rows in each step.
+        reverse_time: steps T-1 down to 0.
+        in_ptrs: (address, elements from one packed row to the next). out_ptrs: (packed rows, w) contiguous.
+        ctx_ptrs, carry_ptrs: (B, w) contiguous. vec_ptrs: (w,). weights: (address, stride of K, stride of N).
+        reset_ptr: bytes (packed rows,) or 0. reset_mode 1: before a flagged row's step its carries become its row
+            of reset_ptrs (B, w). 2: after a flagged row's step its carries are added to it and set to zero.
+        threads: rows are split over at most so many threads of the OpenMP runtime in the process.
+        OUT, CARRY and (mode 2) reset memory must overlap nothing else.
+        """
+
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def isa(self) -> str: ...
