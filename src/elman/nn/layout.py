@@ -1,0 +1,156 @@
+"""How the caller's sequences lie, how the engine wants them, and the way back.
+
+The engine takes time first, the batch second and lengths apart. A caller may come with the batch first, with one
+sequence that has no batch axis, or with a PackedSequence, whose rows are sorted by length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.utils._pytree import tree_leaves, tree_map
+
+__all__ = ["Sequences", "lay_out", "without_padding"]
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Sequences as the engine takes them, and the caller's layout.
+
+    x: leaves `(T, B, ...)`; lengths `(B,)` or None; reset `(T, B)` or None. `batched` is false for one sequence
+    without a batch axis; `packed` is the PackedSequence that the sequences came in.
+    """
+
+    x: Any
+    lengths: Tensor | None
+    reset: Tensor | None
+    batch_first: bool
+    batched: bool
+    packed: PackedSequence | None
+
+    @property
+    def batch(self) -> int:
+        """Number of rows."""
+        return int(tree_leaves(self.x)[0].shape[1])
+
+    def rows_in(self, tree: Any) -> Any:
+        """Leaves `(B, ...)` in the caller's order (or without a batch axis) -> `(B, ...)` in the engine's order."""
+        if not self.batched:
+            return tree_map(lambda leaf: leaf.unsqueeze(0), tree)
+        order = None if self.packed is None else self.packed.sorted_indices
+        return (
+            tree
+            if order is None
+            else tree_map(lambda leaf: leaf.index_select(0, order.to(leaf.device)), tree)
+        )
+
+    def rows_out(self, tree: Any) -> Any:
+        """The inverse of `rows_in`."""
+        if not self.batched:
+            return tree_map(lambda leaf: leaf.squeeze(0), tree)
+        order = None if self.packed is None else self.packed.unsorted_indices
+        return (
+            tree
+            if order is None
+            else tree_map(lambda leaf: leaf.index_select(0, order.to(leaf.device)), tree)
+        )
+
+    def steps_out(self, tree: Any) -> Any:
+        """Leaves `(T, B, ...)` of the engine -> the caller's axes and row order, padded where a row has ended."""
+        if not self.batched:
+            return tree_map(lambda leaf: leaf.squeeze(1), tree)
+        if self.packed is not None:
+            order = self.packed.unsorted_indices
+            tree = tree if order is None else tree_map(lambda leaf: leaf.index_select(1, order), tree)
+        return tree_map(lambda leaf: leaf.transpose(0, 1), tree) if self.batch_first else tree
+
+    def outputs_out(self, y: Any) -> Any:
+        """The outputs `(T, B, ...)` in the caller's layout: a PackedSequence where the input was one."""
+        if self.packed is None:
+            return self.steps_out(y)
+        if isinstance(y, PackedSequence):
+            return y
+        assert self.lengths is not None
+        data = pack_padded_sequence(y, self.lengths).data
+        return PackedSequence(
+            data, self.packed.batch_sizes, self.packed.sorted_indices, self.packed.unsorted_indices
+        )
+
+
+def lay_out(
+    x: Any, *, lengths: Tensor | None, reset: Tensor | None, batch_first: bool, batched: bool = True
+) -> Sequences:
+    """The caller's `x`, a tensor, a tuple of tensors or a PackedSequence, time first.
+
+    `batch_first` says where the batch axis of x and reset is; `batched=False` that there is none. Lengths are given
+    with padded input only: ValueError beside a PackedSequence (it has its own) or one sequence (cut it instead).
+    """
+    if isinstance(x, PackedSequence):
+        return _unpack(x, lengths, reset, batch_first)
+    if not batched:
+        if lengths is not None:
+            raise ValueError(
+                "lengths were given with one sequence without a batch axis; cut the sequence instead"
+            )
+        x = tree_map(lambda leaf: leaf.unsqueeze(1), x)
+        reset = None if reset is None else reset.unsqueeze(1)
+    elif batch_first:
+        x = tree_map(lambda leaf: leaf.transpose(0, 1), x)
+        reset = reset if reset is None or reset.dim() != 2 else reset.transpose(0, 1)
+    T, B = tree_leaves(x)[0].shape[:2]
+    _check_steps(x, T, B)
+    _check_marks(lengths, reset, T, B, batch_first)
+    return Sequences(x, lengths, reset, batch_first, batched, None)
+
+
+def _unpack(
+    packed: PackedSequence, lengths: Tensor | None, reset: Tensor | None, batch_first: bool
+) -> Sequences:
+    if lengths is not None:
+        raise ValueError("lengths were given with a PackedSequence, which has its own; leave them out")
+    rows_sorted = PackedSequence(packed.data, packed.batch_sizes, None, None)
+    x, own_lengths = pad_packed_sequence(rows_sorted)
+    T, B = x.shape[:2]
+    if reset is not None:
+        reset = reset.transpose(0, 1) if batch_first and reset.dim() == 2 else reset
+        _check_marks(None, reset, T, B, batch_first)
+        if packed.sorted_indices is not None:
+            reset = reset.index_select(1, packed.sorted_indices.to(reset.device))
+    return Sequences(x, own_lengths, reset, batch_first, True, packed)
+
+
+def _check_steps(x: Any, T: int, B: int) -> None:
+    for leaf in tree_leaves(x):
+        if leaf.dim() < 2 or leaf.shape[:2] != (T, B):
+            shapes = ", ".join(str(tuple(v.shape)) for v in tree_leaves(x))
+            raise ValueError(
+                f"the inputs, time first, have shapes {shapes}; expected equal T and B in all of them"
+            )
+    if T == 0:
+        raise RuntimeError("Expected sequence length to be larger than 0, got an input of no steps")
+
+
+def _check_marks(lengths: Tensor | None, reset: Tensor | None, T: int, B: int, batch_first: bool) -> None:
+    if lengths is not None:
+        if lengths.is_floating_point() or lengths.dtype == torch.bool:
+            raise TypeError(f"lengths is {lengths.dtype}; expected an integer tensor of shape ({B},)")
+        if lengths.shape != (B,):
+            raise ValueError(
+                f"lengths has shape {tuple(lengths.shape)}; expected ({B},), one length for each row"
+            )
+    if reset is not None and (reset.dtype != torch.bool or reset.shape != (T, B)):
+        given = tuple(reset.t().shape) if batch_first and reset.dim() == 2 else tuple(reset.shape)
+        wanted = f"({B}, {T})" if batch_first else f"({T}, {B})"
+        raise ValueError(f"reset is {reset.dtype} of shape {given}; expected torch.bool of shape {wanted}")
+
+
+def without_padding(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """`x` `(T, B, ...)` with zeros where a row has ended, whatever stood there."""
+    if lengths is None:
+        return x
+    going = torch.arange(x.shape[0], device=x.device).unsqueeze(1) < lengths.to(x.device)
+    return torch.where(going.view(*going.shape, *[1] * (x.dim() - 2)), x, 0.0)

@@ -1,0 +1,103 @@
+"""The simple recurrent layer, a drop-in for torch.nn.RNN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from elman.nn.activations import Activation, activation
+from elman.nn.cells.base import Weights, read_weights
+from elman.nn.cells.elman import elman_step
+from elman.nn.dropout import ZoneoutRates
+from elman.nn.stack import Merge
+from elman.nn.stock import LayerNorm, StockLayer
+from elman.nn.vendor import Kernel
+
+__all__ = ["RNN"]
+
+
+class RNN(StockLayer):
+    r"""The simple (Elman 1990) recurrent network over whole sequences: h_t = f(W_ih x_t + b_ih + W_hh h_{t−1} + b_hh).
+
+    Constructor, call, parameters, initialisation and errors are those of torch.nn.RNN; `load_state_dict` works both
+    ways, and one seed gives the same weights. The result is a NamedTuple `(y, state)`. What torch does not have:
+
+    nonlinearity: besides "tanh" and "relu" any name in `elman.nn.ACTIVATIONS` or a callable, applied row by row.
+    hidden_size: a list of widths, one for each layer; each state is then a tuple of tensors `(D, B, H_l)`.
+    layer_norm: "sum", f(LN(W_ih x + W_hh h) + b) (Ba, Kiros & Hinton 2016, eq. 4), or "separate", each product
+        normalized on its own. Adds `gain_sum`, or `gain_ih` and `gain_hh`; the biases are torch's.
+    recurrent_dropout: one mask a sequence on the h_{t−1} that goes into the product (Gal & Ghahramani 2016).
+    zoneout: probability that a unit keeps its value for a step (Krueger et al. 2017); in eval mode the expectation.
+    sequence_dropout: `dropout` between layers draws one mask a sequence instead of one an element.
+    residual: adds the input of each layer to its output (in the first layer where the widths agree).
+    merge: how two directions become one output: "concat", "sum", "mean" or "product".
+    learn_initial_state: the state to start from, and to go back to at a reset, is a parameter, `initial_h`.
+    fallback, backend: as for `elman.engine.Scan`: what to do where only the plain loop can run; which backend.
+
+    The arguments of the call are those of `StockLayer.forward`: lengths, reset, initial_state, return_states.
+    """
+
+    gates = 1
+    _dropout_places = ("state",)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int | Sequence[int],
+        num_layers: int = 1,
+        nonlinearity: Activation = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        layer_norm: LayerNorm | None = None,
+        recurrent_dropout: float = 0.0,
+        zoneout: ZoneoutRates | None = None,
+        sequence_dropout: bool = False,
+        residual: bool = False,
+        merge: Merge = "concat",
+        learn_initial_state: bool = False,
+        fallback: str = "warn",
+        backend: str | None = None,
+    ) -> None:
+        activation(nonlinearity)
+        super().__init__(
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            layer_norm=layer_norm,
+            recurrent_dropout=recurrent_dropout,
+            recurrent_dropout_on="state",
+            zoneout=zoneout,
+            sequence_dropout=sequence_dropout,
+            residual=residual,
+            merge=merge,
+            learn_initial_state=learn_initial_state,
+            fallback=fallback,
+            backend=backend,
+        )
+        self.nonlinearity = nonlinearity
+        self._build(device, dtype)
+
+    def _advance(
+        self, x: Tensor, state: tuple[Tensor, ...], suffix: str, mask: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        return (elman_step(x, state[0], read_weights(Weights, self, suffix), self.nonlinearity, drop_h=mask),)
+
+    def _kernel(self) -> Kernel | None:
+        kernels: dict[object, Kernel] = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}
+        return kernels.get(self.nonlinearity)
+
+    def extra_repr(self) -> str:
+        """The sizes, and what differs from the default."""
+        shown = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity!r}"
+        return super().extra_repr() + shown

@@ -1,0 +1,231 @@
+"""Layers above each other, one or two directions in each: the mechanism behind every recurrent layer here."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from elman.engine import Scan, ScanResult
+from elman.nn.cells.base import check_size
+from elman.nn.dropout import check_rate, sequence_mask
+from elman.nn.layout import Sequences, without_padding
+
+__all__ = ["Explanations", "Merge", "Output", "OutputWithStates", "Stack", "StackResult"]
+
+Merge = Literal["concat", "sum", "mean", "product"]
+_MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "concat": lambda a, b: torch.cat((a, b), dim=2),
+    "sum": lambda a, b: a + b,
+    "mean": lambda a, b: (a + b) / 2,
+    "product": lambda a, b: a * b,
+}
+
+
+class Output(NamedTuple):
+    """What a recurrent layer returns: the outputs of all steps, and the state after the last one."""
+
+    y: Any
+    state: Any
+
+
+class OutputWithStates(NamedTuple):
+    """`Output`, and the states after every step."""
+
+    y: Any
+    state: Any
+    states: Any
+
+
+class StackResult(NamedTuple):
+    """The outputs of the top layer, and for each layer and direction the final state and the states of all steps."""
+
+    y: Any
+    finals: list[Any]
+    states: list[Any]
+
+
+class Explanations(dict[str, Any]):
+    """The engine's explanation for each layer and direction, by name; prints as a text."""
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name}: {explanation}" for name, explanation in self.items())
+
+
+class Stack(nn.Module):
+    """`num_layers` layers of one or two directions, each layer and direction a `Scan` of its own.
+
+    Between the layers: dropout on the input of every layer but the first (elements as in torch.nn, or with
+    `sequence_dropout` one mask a sequence). The two directions are merged by `merge`: concatenated, or their sum, mean
+    or product. `residual` adds the input of a layer, before the dropout, to its output: in every layer but the first,
+    and in the first where the widths agree.
+
+    A subclass makes the scans in `_scan`, and calls `_finish` at the end of its constructor.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        *,
+        bidirectional: bool,
+        merge: Merge,
+        dropout: float,
+        sequence_dropout: bool,
+        residual: bool,
+        batch_first: bool,
+        fallback: str,
+        backend: str | None,
+    ) -> None:
+        super().__init__()
+        if merge not in _MERGES:
+            raise ValueError(f"merge={merge!r}; expected one of {', '.join(map(repr, _MERGES))}")
+        if merge != "concat" and not bidirectional:
+            raise ValueError(f"merge={merge!r} has no effect with one direction; give bidirectional=True")
+        if not isinstance(batch_first, bool):
+            raise TypeError(f"batch_first should be of type bool, got: {type(batch_first).__name__}")
+        self.num_layers = check_size("num_layers", num_layers)
+        self.bidirectional = bidirectional
+        self.merge = merge
+        self.dropout = check_rate("dropout", dropout)
+        self.sequence_dropout = sequence_dropout
+        self.residual = residual
+        self.batch_first = batch_first
+        self.fallback = fallback
+        self.backend = backend
+        if self.dropout > 0 and num_layers == 1:
+            warnings.warn(
+                f"dropout={dropout} acts between layers, and there is one layer only (num_layers=1): no effect",
+                stacklevel=3,
+            )
+
+    # ---- structure
+
+    @property
+    def num_directions(self) -> int:
+        """1 or 2."""
+        return 2 if self.bidirectional else 1
+
+    def _tracks(self) -> Iterator[tuple[int, int, str]]:
+        """(layer, direction, suffix of torch's parameter names) of each layer and direction, in torch's order."""
+        for layer in range(self.num_layers):
+            for direction in range(self.num_directions):
+                yield layer, direction, f"_l{layer}" + ("_reverse" if direction else "")
+
+    def _merged(self, size: int) -> int:
+        """The width of a layer's output whose directions give `size` features each."""
+        return size * self.num_directions if self.merge == "concat" else size
+
+    def _finish(self, input_size: int | None, output_sizes: Sequence[int | None]) -> None:
+        """Check the widths that `residual` adds up, and make the scans."""
+        widths = [input_size, *(None if size is None else self._merged(size) for size in output_sizes)]
+        self._residual_layers = tuple(
+            self.residual and widths[layer] == widths[layer + 1] for layer in range(self.num_layers)
+        )
+        for layer in range(self.num_layers):
+            if self.residual and not self._residual_layers[layer] and (layer > 0 or self.num_layers == 1):
+                raise ValueError(
+                    f"residual=True: layer {layer} takes {widths[layer]} features and gives {widths[layer + 1]}; "
+                    f"expected equal widths"
+                )
+        self._make_scans()
+
+    def _make_scans(self) -> None:
+        self._scans = tuple(
+            self._scan(layer, direction, suffix) for layer, direction, suffix in self._tracks()
+        )
+
+    def _scan(self, layer: int, direction: int, suffix: str) -> Scan:
+        raise NotImplementedError
+
+    # A copy gets scans of its own: those of the original read the original's parameters.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_scans"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._make_scans()
+
+    def _replicate_for_data_parallel(self) -> Stack:
+        replica: Stack = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        replica._make_scans()
+        return replica
+
+    # ---- running
+
+    def _unfold(
+        self,
+        sequences: Sequences,
+        starts: Sequence[Any],
+        targets: Sequence[Any] | None,
+        contexts: Sequence[Any],
+        *,
+        flip: bool = False,
+        return_states: bool = False,
+        scans: Sequence[Callable[..., ScanResult]] | None = None,
+    ) -> StackResult:
+        """Run all layers; starts, targets (of resets) and contexts: one for each layer and direction.
+
+        `flip` runs the first direction from the last step to the first, and a second one the other way.
+        """
+        x, finals, histories = sequences.x, [], []
+        for layer in range(self.num_layers):
+            inputs = x if layer == 0 else self._drop(x)
+            outputs = []
+            for direction in range(self.num_directions):
+                k = layer * self.num_directions + direction
+                result = (scans or self._scans)[k](
+                    inputs,
+                    starts[k],
+                    context=contexts[k],
+                    initial_state=None if targets is None else targets[k],
+                    lengths=sequences.lengths,
+                    reset=sequences.reset,
+                    reverse=flip != (direction == 1),
+                    return_states=return_states,
+                )
+                outputs.append(result.y)
+                finals.append(result.state)
+                histories.append(result.states)
+            y = outputs[0] if len(outputs) == 1 else _MERGES[self.merge](*outputs)
+            x = y + without_padding(x, sequences.lengths) if self._residual_layers[layer] else y
+        return StackResult(x, finals, histories)
+
+    def _drop(self, x: Any) -> Any:
+        if self.dropout == 0 or not self.training:
+            return x
+        if self.sequence_dropout:
+            return x * sequence_mask(x, x.shape[1:], self.dropout)
+        return F.dropout(x, self.dropout, training=True)
+
+    # ---- saying what ran
+
+    @property
+    def path(self) -> str | None:
+        """Which path the last call took: "native", "reference", "loop" or "vendor"; joined by "+" where they differ.
+
+        None before the first call.
+        """
+        taken = dict.fromkeys(scan.path for scan in self._scans)
+        return "+".join(taken_path for taken_path in taken if taken_path is not None) or None
+
+    def explain(self) -> Explanations:
+        """Which path ran and why, for each layer and direction."""
+        named = zip(self._tracks(), self._scans, strict=True)
+        return Explanations({suffix.removeprefix("_"): scan.explain() for (*_, suffix), scan in named})
+
+    def _extras_repr(self) -> list[str]:
+        """What differs from the defaults of the options that all stacks have."""
+        shown = [f"num_layers={self.num_layers}"] if self.num_layers != 1 else []
+        shown += [f"{name}=True" for name in ("batch_first",) if getattr(self, name)]
+        shown += [f"dropout={self.dropout}"] if self.dropout else []
+        shown += [
+            f"{name}=True"
+            for name in ("bidirectional", "sequence_dropout", "residual")
+            if getattr(self, name)
+        ]
+        return shown + ([f"merge={self.merge!r}"] if self.merge != "concat" else [])

@@ -1,0 +1,62 @@
+"""torch's own kernels for the layers of torch.nn, where they are the fastest there is: cuDNN, MIOpen, Metal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from elman.nn.layout import Sequences, without_padding
+
+__all__ = ["VENDOR_DEVICES", "run_vendor"]
+
+VENDOR_DEVICES = ("cuda", "mps")
+
+# (y, h) or (y, h, c) of (x or packed data, [batch sizes], state, weights, bias, layers, dropout, training, both ways).
+Kernel = Callable[..., tuple[Tensor, ...]]
+
+
+def run_vendor(
+    kernel: Kernel,
+    sequences: Sequences,
+    state: tuple[Tensor, ...],
+    weights: Sequence[Tensor],
+    *,
+    bias: bool,
+    num_layers: int,
+    dropout: float,
+    training: bool,
+    bidirectional: bool,
+) -> tuple[Any, tuple[Tensor, ...]]:
+    """Outputs (a PackedSequence where the input was one, else `(T, B, D·H)`) and final states `(L·D, B, H)`.
+
+    kernel: torch.lstm, torch.gru, torch.rnn_tanh or torch.rnn_relu; state: tensors `(L·D, B, H)`, rows in the engine's
+    order. Lengths may be zero, which the kernels refuse: such a row runs one step, and its results are dropped.
+    """
+    options = (list(weights), bias, num_layers, dropout, training, bidirectional)
+    one = len(state) == 1
+    if sequences.lengths is None:
+        y, *final = kernel(sequences.x, state[0] if one else state, *options, False)
+        return y, tuple(final)
+    if sequences.packed is not None:
+        packed = sequences.packed
+        data, *final = kernel(packed.data, packed.batch_sizes, state[0] if one else state, *options)
+        return PackedSequence(
+            data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices
+        ), tuple(final)
+
+    lengths = sequences.lengths.cpu()
+    x = without_padding(sequences.x, sequences.lengths) if bool((lengths == 0).any()) else sequences.x
+    packed = pack_padded_sequence(x, lengths.clamp(min=1), enforce_sorted=False)
+    assert packed.sorted_indices is not None
+    assert packed.unsorted_indices is not None
+    by_length = tuple(s.index_select(1, packed.sorted_indices) for s in state)
+    data, *final = kernel(packed.data, packed.batch_sizes, by_length[0] if one else by_length, *options)
+    y, _ = pad_packed_sequence(packed._replace(data=data), total_length=x.shape[0])
+    going = (sequences.lengths.to(y.device) > 0).unsqueeze(-1)
+    final = [new.index_select(1, packed.unsorted_indices) for new in final]
+    ended = (torch.where(going, new, old) for new, old in zip(final, state, strict=True))
+    return torch.where(going, y, 0.0), tuple(ended)
