@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src" / "elman").rglob("*.py"))
-LONGEST_FILE = 500
+LONGEST_FILE = 550
 LONGEST_FUNCTION = 80
 USUAL_FUNCTION = 35
 
