@@ -1,0 +1,8 @@
+"""The engine: any recurrent step, unfolded over a sequence, forward and backward."""
+
+from elman.engine.errors import EngineError, EngineWarning
+from elman.engine.explain import Explanation
+from elman.engine.scan import Scan, check
+from elman.engine.structure import ScanResult
+
+__all__ = ["EngineError", "EngineWarning", "Explanation", "Scan", "ScanResult", "check"]

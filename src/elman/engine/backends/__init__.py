@@ -1,0 +1,29 @@
+"""Who runs the loops of a Program: `reference` with torch, `native` with the compiled core."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from elman.engine.backends.reference import ReferenceLoops
+from elman.engine.errors import EngineError, NotSupported
+from elman.engine.program import Program
+
+__all__ = ["choose_loops"]
+
+
+def choose_loops(program: Program, wanted: str | None, device: Any) -> tuple[Any, str]:
+    """The loops of the fastest backend that can run `program`, and why it is not a faster one.
+
+    Raises EngineError where a backend was named that cannot.
+    """
+    if wanted == "reference":
+        return ReferenceLoops(program), "the reference was asked for"
+    try:
+        from elman.engine.backends.native import NativeLoops
+
+        return NativeLoops(program, device), ""
+    except (ImportError, NotSupported) as error:
+        reason = f"not native: {error}"
+        if wanted == "native":
+            raise EngineError(f"backend='native' cannot run this step: {error}") from error
+        return ReferenceLoops(program), reason

@@ -1,0 +1,357 @@
+"""Larger torch operations, written with those of the op table.
+
+Called by the tracer below autograd: forward operations and the backward ones that autograd calls are both taken apart
+here, so that few operations need a kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+aten = torch.ops.aten
+
+__all__ = ["DECOMPOSITIONS", "library_decomposition"]
+
+DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {}
+
+
+def _for(*overloads: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        DECOMPOSITIONS.update(dict.fromkeys(overloads, function))
+        return function
+
+    return register
+
+
+def library_decomposition(func: Any) -> Callable[..., Any] | None:
+    """torch's own decomposition of an operation that has none here (its table takes a second to load, so only then)."""
+    from torch._decomp import core_aten_decompositions
+
+    return core_aten_decompositions().get(func)  # type: ignore[no-any-return]
+
+
+def _scaled(t: Tensor, factor: float) -> Tensor:
+    return t if factor == 1 else aten.mul.Tensor(t, factor)
+
+
+# ---- products and sums
+
+
+@_for(aten.addmm.default)
+def _addmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    return aten.add.Tensor(_scaled(aten.mm.default(a, b), alpha), _scaled(bias, beta))
+
+
+@_for(aten.baddbmm.default)
+def _baddbmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    return aten.add.Tensor(_scaled(aten.bmm.default(a, b), alpha), _scaled(bias, beta))
+
+
+@_for(aten.addcmul.default)
+def _addcmul(t: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
+    return aten.add.Tensor(t, _scaled(aten.mul.Tensor(a, b), value))
+
+
+@_for(aten.addcdiv.default)
+def _addcdiv(t: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
+    return aten.add.Tensor(t, _scaled(aten.div.Tensor(a, b), value))
+
+
+@_for(aten.lerp.Scalar, aten.lerp.Tensor)
+def _lerp(a: Tensor, b: Tensor, weight: Any) -> Tensor:
+    return aten.add.Tensor(a, aten.mul.Tensor(aten.sub.Tensor(b, a), weight))
+
+
+@_for(aten.add.Tensor, aten.add.Scalar)
+def _add(a: Tensor, b: Any, alpha: float = 1) -> Any:
+    if alpha == 1:
+        return NotImplemented
+    return aten.add.Tensor(a, aten.mul.Tensor(b, alpha) if isinstance(b, Tensor) else b * alpha)
+
+
+@_for(aten.sub.Tensor, aten.sub.Scalar)
+def _sub(a: Tensor, b: Any, alpha: float = 1) -> Any:
+    if alpha == 1:
+        return NotImplemented
+    return aten.sub.Tensor(a, aten.mul.Tensor(b, alpha) if isinstance(b, Tensor) else b * alpha)
+
+
+@_for(aten.rsub.Scalar, aten.rsub.Tensor)
+def _rsub(a: Tensor, b: Any, alpha: float = 1) -> Tensor:
+    if isinstance(b, Tensor):
+        return aten.sub.Tensor(b, _scaled(a, alpha))
+    return aten.add.Tensor(aten.neg.default(_scaled(a, alpha)), b)
+
+
+@_for(aten.pow.Tensor_Scalar)
+def _pow(a: Tensor, exponent: float) -> Any:
+    if exponent == 2:
+        return aten.mul.Tensor(a, a)
+    if exponent == 1:
+        return aten.clone.default(a)
+    return NotImplemented
+
+
+@_for(aten.square.default)
+def _square(a: Tensor) -> Tensor:
+    return aten.mul.Tensor(a, a)
+
+
+# ---- statistics
+
+
+def _count(t: Tensor, dims: list[int]) -> int:
+    return math.prod(t.shape[d] for d in dims)
+
+
+def _all_dims(t: Tensor, dim: Any) -> list[int]:
+    if dim is None or (isinstance(dim, list | tuple) and not dim):
+        return list(range(t.dim()))
+    return [dim] if isinstance(dim, int) else list(dim)
+
+
+@_for(aten.mean.dim, aten.mean.default)
+def _mean(t: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
+    dims = _all_dims(t, dim)
+    total = aten.sum.dim_IntList(t if dtype is None else t.to(dtype), dims, keepdim)
+    return aten.div.Tensor(total, float(_count(t, dims)))
+
+
+@_for(aten.sum.default)
+def _sum(t: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+    return aten.sum.dim_IntList(t if dtype is None else t.to(dtype), list(range(t.dim())), False)
+
+
+def _variance(t: Tensor, dim: Any, correction: Any, keepdim: bool) -> tuple[Tensor, Tensor]:
+    dims = _all_dims(t, dim)
+    n = _count(t, dims)
+    mean = aten.div.Tensor(aten.sum.dim_IntList(t, dims, True), float(n))
+    centred = aten.sub.Tensor(t, mean)
+    spread = aten.sum.dim_IntList(aten.mul.Tensor(centred, centred), dims, keepdim)
+    freedom = max(n - (1 if correction is None else correction), 0)
+    if not keepdim:
+        mean = aten.sum.dim_IntList(mean, dims, False)
+    return aten.div.Tensor(spread, float(freedom)), mean
+
+
+@_for(aten.var.correction)
+def _var(t: Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Tensor:
+    return _variance(t, dim, correction, keepdim)[0]
+
+
+@_for(aten.std.correction)
+def _std(t: Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Tensor:
+    return aten.sqrt.default(_variance(t, dim, correction, keepdim)[0])
+
+
+@_for(aten.var_mean.correction)
+def _var_mean(t: Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    return _variance(t, dim, correction, keepdim)
+
+
+@_for(aten.native_layer_norm.default)
+def _layer_norm(
+    x: Tensor, shape: list[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    dims = list(range(x.dim() - len(shape), x.dim()))
+    variance, mean = _variance(x, dims, 0, True)
+    rstd = aten.rsqrt.default(aten.add.Tensor(variance, eps))
+    out = aten.mul.Tensor(aten.sub.Tensor(x, mean), rstd)
+    if weight is not None:
+        out = aten.mul.Tensor(out, weight)
+    return out if bias is None else aten.add.Tensor(out, bias), mean, rstd
+
+
+@_for(aten.native_layer_norm_backward.default)
+def _layer_norm_backward(
+    grad: Tensor, x: Tensor, shape: list[int], mean: Tensor, rstd: Tensor, weight: Tensor | None,
+    bias: Tensor | None, mask: list[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
+    dims = list(range(x.dim() - len(shape), x.dim()))
+    outer = list(range(x.dim() - len(shape)))
+    n = float(_count(x, dims))
+    normal = aten.mul.Tensor(aten.sub.Tensor(x, mean), rstd)
+    dx = dw = db = None
+    if mask[0]:
+        g = grad if weight is None else aten.mul.Tensor(grad, weight)
+        m1 = aten.div.Tensor(aten.sum.dim_IntList(g, dims, True), n)
+        m2 = aten.div.Tensor(aten.sum.dim_IntList(aten.mul.Tensor(g, normal), dims, True), n)
+        dx = aten.mul.Tensor(aten.sub.Tensor(aten.sub.Tensor(g, m1), aten.mul.Tensor(normal, m2)), rstd)
+    if mask[1] and weight is not None:
+        dw = aten.sum.dim_IntList(aten.mul.Tensor(grad, normal), outer, False)
+    if mask[2] and bias is not None:
+        db = aten.sum.dim_IntList(grad, outer, False)
+    return dx, dw, db
+
+
+def _per_channel(t: Tensor, like: Tensor) -> Tensor:
+    return aten.view.default(t, [1, -1, *[1] * (like.dim() - 2)])
+
+
+@_for(aten._native_batch_norm_legit_no_training.default)
+def _batch_norm_eval(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, momentum: float, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    out = aten.mul.Tensor(
+        aten.sub.Tensor(x, _per_channel(mean, x)), _per_channel(aten.rsqrt.default(aten.add.Tensor(var, eps)), x)
+    )
+    if weight is not None:
+        out = aten.mul.Tensor(out, _per_channel(weight, x))
+    if bias is not None:
+        out = aten.add.Tensor(out, _per_channel(bias, x))
+    empty = x.new_zeros(0)
+    return out, empty, empty
+
+
+@_for(aten.native_batch_norm.default)
+def _batch_norm(
+    x: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, momentum: float, eps: float
+) -> Any:
+    return NotImplemented if training else _batch_norm_eval(x, weight, bias, mean, var, momentum, eps)
+
+
+@_for(aten.native_batch_norm_backward.default)
+def _batch_norm_backward(
+    grad: Tensor, x: Tensor, weight: Tensor | None, mean: Any, var: Any, save_mean: Any, save_rstd: Any, train: bool,
+    eps: float, mask: list[bool],
+) -> Any:  # fmt: skip
+    if train:
+        return NotImplemented
+    rstd = _per_channel(aten.rsqrt.default(aten.add.Tensor(var, eps)), x)
+    dims = [0, *range(2, x.dim())]
+    scaled = aten.mul.Tensor(grad, rstd)
+    dx = (scaled if weight is None else aten.mul.Tensor(scaled, _per_channel(weight, x))) if mask[0] else None
+    centred = aten.sub.Tensor(x, _per_channel(mean, x))
+    dw = aten.sum.dim_IntList(aten.mul.Tensor(scaled, centred), dims, False) if mask[1] else None
+    return dx, dw, aten.sum.dim_IntList(grad, dims, False) if mask[2] else None
+
+
+# ---- softmax
+
+
+@_for(aten._softmax.default)
+def _softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
+    e = aten.exp.default(aten.sub.Tensor(x, aten.amax.default(x, [dim], True)))
+    return aten.div.Tensor(e, aten.sum.dim_IntList(e, [dim], True))
+
+
+@_for(aten._log_softmax.default)
+def _log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
+    shifted = aten.sub.Tensor(x, aten.amax.default(x, [dim], True))
+    total = aten.sum.dim_IntList(aten.exp.default(shifted), [dim], True)
+    return aten.sub.Tensor(shifted, aten.log.default(total))
+
+
+@_for(aten._softmax_backward_data.default)
+def _softmax_backward(grad: Tensor, out: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
+    g = aten.mul.Tensor(grad, out)
+    return aten.sub.Tensor(g, aten.mul.Tensor(out, aten.sum.dim_IntList(g, [dim], True)))
+
+
+@_for(aten._log_softmax_backward_data.default)
+def _log_softmax_backward(grad: Tensor, out: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
+    return aten.sub.Tensor(grad, aten.mul.Tensor(aten.exp.default(out), aten.sum.dim_IntList(grad, [dim], True)))
+
+
+# ---- activations
+
+
+@_for(aten.silu.default)
+def _silu(x: Tensor) -> Tensor:
+    return aten.mul.Tensor(x, aten.sigmoid.default(x))
+
+
+@_for(aten.silu_backward.default)
+def _silu_backward(grad: Tensor, x: Tensor) -> Tensor:
+    s = aten.sigmoid.default(x)
+    inner = aten.add.Tensor(aten.mul.Tensor(x, aten.add.Tensor(aten.neg.default(s), 1.0)), 1.0)
+    return aten.mul.Tensor(aten.mul.Tensor(grad, s), inner)
+
+
+@_for(aten.leaky_relu.default)
+def _leaky_relu(x: Tensor, slope: float = 0.01) -> Tensor:
+    return aten.where.self(aten.gt.Scalar(x, 0), x, aten.mul.Tensor(x, slope))
+
+
+@_for(aten.leaky_relu_backward.default)
+def _leaky_relu_backward(grad: Tensor, x: Tensor, slope: float, is_result: bool) -> Tensor:
+    return aten.where.self(aten.gt.Scalar(x, 0), grad, aten.mul.Tensor(grad, slope))
+
+
+@_for(aten.hardtanh.default)
+def _hardtanh(x: Tensor, low: float = -1, high: float = 1) -> Tensor:
+    return aten.clamp.default(x, low, high)
+
+
+@_for(aten.hardtanh_backward.default)
+def _hardtanh_backward(grad: Tensor, x: Tensor, low: float, high: float) -> Tensor:
+    outside = aten.logical_or.default(aten.le.Scalar(x, low), aten.ge.Scalar(x, high))
+    return aten.masked_fill.Scalar(grad, outside, 0)
+
+
+@_for(aten.log_sigmoid_forward.default)
+def _log_sigmoid(x: Tensor) -> tuple[Tensor, Tensor]:
+    low = aten.clamp_max.default(x, 0)
+    small = aten.log1p.default(aten.exp.default(aten.neg.default(aten.abs.default(x))))
+    return aten.sub.Tensor(low, small), x.new_zeros(0)
+
+
+@_for(aten.log_sigmoid_backward.default)
+def _log_sigmoid_backward(grad: Tensor, x: Tensor, buffer: Tensor) -> Tensor:
+    return aten.mul.Tensor(grad, aten.sigmoid.default(aten.neg.default(x)))
+
+
+@_for(aten.softplus.default)
+def _softplus(x: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
+    scaled = _scaled(x, beta)
+    soft = _scaled(aten.log1p.default(aten.exp.default(scaled)), 1 / beta)
+    return aten.where.self(aten.gt.Scalar(scaled, threshold), x, soft)
+
+
+@_for(aten.softplus_backward.default)
+def _softplus_backward(grad: Tensor, x: Tensor, beta: float, threshold: float) -> Tensor:
+    scaled = _scaled(x, beta)
+    soft = aten.mul.Tensor(grad, aten.sigmoid.default(scaled))
+    return aten.where.self(aten.gt.Scalar(scaled, threshold), grad, soft)
+
+
+# ---- shapes
+
+
+@_for(aten.split.Tensor, aten.unsafe_split.Tensor)
+def _split(t: Tensor, size: int, dim: int = 0) -> list[Tensor]:
+    n = t.shape[dim]
+    return [aten.slice.Tensor(t, dim, i, min(i + size, n)) for i in range(0, n, size)]
+
+
+@_for(aten.split_with_sizes.default, aten.unsafe_split_with_sizes.default)
+def _split_with_sizes(t: Tensor, sizes: list[int], dim: int = 0) -> list[Tensor]:
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    return [aten.slice.Tensor(t, dim, end - size, end) for size, end in zip(sizes, ends, strict=True)]
+
+
+@_for(aten.unbind.int)
+def _unbind(t: Tensor, dim: int = 0) -> list[Tensor]:
+    return [aten.select.int(t, dim, i) for i in range(t.shape[dim])]
+
+
+@_for(aten.stack.default)
+def _stack(tensors: list[Tensor], dim: int = 0) -> Tensor:
+    return aten.cat.default([aten.unsqueeze.default(t, dim) for t in tensors], dim)
+
+
+@_for(aten.t.default)
+def _t(a: Tensor) -> Tensor:
+    return aten.permute.default(a, [1, 0] if a.dim() == 2 else list(range(a.dim())))
+
+
+@_for(aten.transpose.int)
+def _transpose(a: Tensor, first: int, second: int) -> Tensor:
+    order = list(range(a.dim()))
+    order[first], order[second] = order[second], order[first]
+    return aten.permute.default(a, order)

@@ -1,0 +1,26 @@
+"""What the engine raises and warns with."""
+
+from __future__ import annotations
+
+__all__ = ["EngineError", "EngineWarning", "NotSupported"]
+
+
+class EngineError(RuntimeError):
+    """A call that cannot be carried out; the message says what was given, what was expected and how to mend it."""
+
+
+class EngineWarning(UserWarning):
+    """A cell runs on the slow plain loop; the message names the op, the source line and what to write instead."""
+
+
+class NotSupported(Exception):  # noqa: N818 - it is a reason, not a failure: the plain loop answers instead
+    """Why a cell, or a part of it, is outside the rules of the fast path.
+
+    `reason` is one sentence, `hint` says what to write instead, `op` names the operation where there is one.
+    """
+
+    def __init__(self, reason: str, *, hint: str = "", op: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+        self.op = op

@@ -1,0 +1,101 @@
+"""Sections run with torch: each becomes one Python function, written out once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.engine.ops import function
+from elman.engine.program import Node, Program, Rows, Section, Value, refs
+from elman.engine.rows import Layout
+
+__all__ = ["Environment", "compile_section", "kind", "run_section"]
+
+Environment = dict[str, Tensor]
+_TAKES_DEVICE = {"full.default", "elman.constant", "arange.default", "arange.start", "arange.start_step",
+                 "linspace.default", "eye.default", "eye.m", "rand.default", "randn.default"}  # fmt: skip
+
+
+def compile_section(section: Section, outs: list[Value]) -> Callable[..., tuple[Tensor, ...]]:
+    """`f(R, device, *section.ins) -> outs`, where R is the number of rows."""
+    names: dict[str, Any] = {"torch": torch}
+    last: dict[str, int] = {}
+    for i, node in enumerate(section.nodes):
+        for v in (*refs(node), *node.outs):
+            last[v.name] = i
+    kept = {v.name for v in outs}
+    lines = [f"def section({', '.join(['R', 'device', *(v.name for v in section.ins)])}):"]
+    for i, node in enumerate(section.nodes):
+        lines.append(f"    {_statement(node, i, names)}")
+        gone = sorted(n for n, at in last.items() if at == i and n not in kept)
+        if gone:
+            lines.append(f"    del {', '.join(gone)}")
+    lines.append(f"    return ({' '.join(v.name + ',' for v in outs)})")
+    exec(compile("\n".join(lines), "<section>", "exec"), names)  # noqa: S102 - made of names and table entries only
+    return names["section"]  # type: ignore[no-any-return]
+
+
+def _statement(node: Node, i: int, names: dict[str, Any]) -> str:
+    names[f"op{i}"] = _call(node.op)
+    args = [_expression(a, i, names) for a in node.args]
+    words = [f"{k}={_expression(v, i, names)}" for k, v in node.kwargs.items()]
+    if node.op in _TAKES_DEVICE:
+        words.append("device=device")
+    left = ", ".join(o.name for o in node.outs) + ("," if len(node.outs) > 1 else "")
+    return f"{left} = op{i}({', '.join(args + words)})"
+
+
+def _call(op: str) -> Callable[..., Any]:
+    if op == "elman.constant":
+        return lambda numbers, shape, dtype, device: torch.tensor(numbers, dtype=dtype, device=device).reshape(shape)
+    return function(op)
+
+
+def _expression(arg: Any, i: int, names: dict[str, Any]) -> str:
+    if isinstance(arg, Value):
+        return arg.name
+    if isinstance(arg, Rows):
+        return "R" if arg.factor == 1 else f"{arg.factor}*R"
+    if isinstance(arg, list | tuple):
+        return "[" + ", ".join(_expression(a, i, names) for a in arg) + "]"
+    if isinstance(arg, torch.dtype):
+        return str(arg)
+    if isinstance(arg, float) and not math.isfinite(arg):
+        return f"float({str(arg)!r})"
+    return repr(arg)
+
+
+def kind(program: Program, v: Value) -> str:
+    """How a value is laid out outside a loop: "static", "context" `(B, ...)`, "state" or "row" `(rows, ...)`."""
+    if v.axis is None:
+        return "static"
+    if v in program.s:
+        return "state"
+    if v in program.c or v in program.sections["context"].outs:
+        return "context"
+    return "row"
+
+
+def run_section(program: Program, name: str, functions: dict[str, Any], env: Environment, rows: Layout) -> None:
+    """Run a section that is no loop and put what it gives into `env`."""
+    section = program.sections[name]
+    if not section.outs:
+        return
+    f = functions.get(name)
+    if f is None:
+        f = functions[name] = compile_section(section, section.outs)
+    per_row = name not in ("static", "context", "final")
+    given = []
+    device = next(iter(env.values())).device if env else None
+    for v in section.ins:
+        t = env[v.name]
+        device = t.device
+        if per_row and kind(program, v) == "context":
+            t = rows.spread(t, v.axis or 0, v.factor)
+        given.append(t)
+    for v, t in zip(section.outs, f(rows.rows if per_row else rows.B, device, *given), strict=True):
+        env[v.name] = t

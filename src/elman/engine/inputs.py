@@ -1,0 +1,182 @@
+"""The tensors of a call: gathered by role and checked before any work; small samples of them for tracing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.engine.errors import EngineError
+from elman.engine.loop import plain_loop
+from elman.engine.structure import ScanResult, TreeSpec, flatten, unflatten
+from elman.engine.trace import Sample
+
+__all__ = ["Inputs", "batch_sizes", "gather", "sample", "small"]
+
+_PRIMES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
+
+
+@dataclass(slots=True)
+class Inputs:
+    """The tensors of a call as flat lists, with their structures."""
+
+    x: list[Tensor]
+    s: list[Tensor]
+    initial: list[Tensor]
+    c: list[Tensor]
+    x_spec: TreeSpec
+    s_spec: TreeSpec
+    c_spec: TreeSpec | None
+    lengths: Tensor | None = None
+    reset: Tensor | None = None
+    reverse: bool = False
+    return_states: bool = False
+
+    @property
+    def T(self) -> int:
+        return self.x[0].shape[0]
+
+    @property
+    def B(self) -> int:
+        return self.x[0].shape[1]
+
+    def key(self) -> tuple[Any, ...]:
+        """What a trace depends on beside its guard: kinds of tensors, structure, device, grad mode, autocast."""
+        kinds = tuple((tuple(t.shape[2:]), t.dtype) for t in self.x)
+        kinds += tuple((tuple(t.shape[1:]), t.dtype) for t in (*self.s, *self.c))
+        device = self.x[0].device
+        cast = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+        return (kinds, self.x_spec, self.s_spec, self.c_spec, device, torch.is_grad_enabled(), cast)
+
+    def loop(self, step: Callable[..., Any]) -> ScanResult:
+        """This call on the plain loop."""
+        return plain_loop(
+            step, unflatten(self.x, self.x_spec), unflatten(self.s, self.s_spec),
+            context=None if self.c_spec is None else unflatten(self.c, self.c_spec),
+            initial_state=unflatten(self.initial, self.s_spec), lengths=self.lengths, reset=self.reset,
+            reverse=self.reverse, return_states=self.return_states,
+        )  # fmt: skip
+
+
+def gather(
+    x: Any, state: Any, context: Any, initial_state: Any, lengths: Any, reset: Any, reverse: bool, return_states: bool
+) -> Inputs:
+    """Check and flatten the arguments of a call. Raises EngineError with what was given and what was expected."""
+    xs, x_spec = flatten(x)
+    states, s_spec = flatten(state)
+    cs, c_spec = flatten(context)
+    _check_tensors("x", xs, 2, "(T, B, ...)")
+    _check_tensors("state", states, 1, "(B, ...)")
+    T, B = xs[0].shape[:2]
+    if T == 0:
+        raise EngineError(f"x has shape {tuple(xs[0].shape)}: no steps; expected T >= 1 as its first size")
+    for v in xs:
+        if v.shape[:2] != (T, B):
+            raise EngineError(f"the tensors of x begin with {(T, B)} and {tuple(v.shape[:2])}; expected the same (T, B)")
+    if context is not None:
+        _check_tensors("context", cs, 1, "(B, ...)")
+    for what, tensors in (("state", states), ("context", cs if context is not None else [])):
+        for v in tensors:
+            if v.shape[0] != B:
+                raise EngineError(f"{what} has shape {tuple(v.shape)} where x has a batch of {B}; expected ({B}, ...)")
+    initial = _initial(initial_state, states, s_spec, B)
+    return Inputs(
+        xs, states, initial, cs if context is not None else [], x_spec, s_spec, c_spec if context is not None else None,
+        _lengths(lengths, T, B), _reset(reset, T, B), bool(reverse), bool(return_states),
+    )  # fmt: skip
+
+
+def _check_tensors(what: str, leaves: Sequence[Any], rank: int, shape: str) -> None:
+    if not leaves:
+        raise EngineError(f"{what} has no tensors; expected {shape}")
+    for v in leaves:
+        if not isinstance(v, Tensor):
+            raise EngineError(f"{what} holds a {type(v).__name__}; expected tensors {shape}")
+        if v.dim() < rank:
+            raise EngineError(f"{what} has shape {tuple(v.shape)}; expected {shape}")
+
+
+def _initial(initial_state: Any, states: list[Tensor], spec: TreeSpec, B: int) -> list[Tensor]:
+    if initial_state is None:
+        return [torch.zeros_like(s) for s in states]
+    leaves, given = flatten(initial_state)
+    if given != spec:
+        raise EngineError(f"initial_state has the structure {given}; expected that of the state, {spec}")
+    for a, s in zip(leaves, states, strict=True):
+        if a.shape != s.shape:
+            raise EngineError(f"initial_state has shape {tuple(a.shape)}; expected that of the state, {tuple(s.shape)}")
+    return leaves
+
+
+def _lengths(lengths: Any, T: int, B: int) -> Tensor | None:
+    if lengths is None:
+        return None
+    lengths = torch.as_tensor(lengths)
+    if lengths.dtype.is_floating_point or lengths.dtype == torch.bool or lengths.shape != (B,):
+        raise EngineError(f"lengths is {lengths.dtype} {tuple(lengths.shape)}; expected integers of shape ({B},)")
+    if B and (int(lengths.min()) < 0 or int(lengths.max()) > T):
+        raise EngineError(
+            f"lengths lie between {int(lengths.min())} and {int(lengths.max())}; expected 0 to {T}, the steps of x"
+        )
+    return lengths
+
+
+def _reset(reset: Any, T: int, B: int) -> Tensor | None:
+    if reset is None:
+        return None
+    if not isinstance(reset, Tensor) or reset.shape != (T, B):
+        shape = tuple(reset.shape) if isinstance(reset, Tensor) else type(reset).__name__
+        raise EngineError(f"reset is {shape}; expected a boolean tensor (T, B) = {(T, B)}")
+    return reset.to(torch.bool)
+
+
+# ---- small samples
+
+
+def batch_sizes(given: Inputs) -> tuple[int, int]:
+    """Two primes that are the size of nothing else."""
+    sizes = {n for t in (*given.x, *given.s, *given.c) for n in t.shape[1:]}
+    sizes |= {n for t in given.x for n in t.shape[2:]}
+    free = [p for p in _PRIMES if p not in sizes]
+    return free[0], free[1]
+
+
+def _like(v: Tensor, grad: bool, dtype: torch.dtype | None = None) -> Tensor:
+    """The given rows with a little noise (integers as they are): a leaf of its own."""
+    v = v.detach()
+    if dtype is not None:
+        v = v.to(dtype)
+    if not v.dtype.is_floating_point:
+        return v.clone()
+    noise = torch.randn(v.shape, dtype=torch.float32, device=v.device).to(v.dtype)
+    v = torch.nan_to_num(v, 0.0, 0.0, 0.0).clamp(-4, 4) + 0.1 * noise
+    return v.clone(memory_format=torch.contiguous_format).requires_grad_(grad)
+
+
+def _rows(v: Tensor, rows: int, axis: int) -> Tensor:
+    n = v.shape[axis]
+    return v.index_select(axis, torch.arange(rows, device=v.device) % n)
+
+
+def sample(given: Inputs, rows: int, dtypes: Sequence[torch.dtype], grad: bool) -> Sample:
+    """One step's inputs for `rows` rows, taken from those of a call."""
+    x = [_like(_rows(v.detach()[0], rows, 0), grad) for v in given.x]
+    s = [_like(_rows(v.detach(), rows, 0), grad, d) for v, d in zip(given.s, dtypes, strict=True)]
+    c = [_like(_rows(v.detach(), rows, 0), grad) for v in given.c]
+    return Sample(x, s, c, given.x_spec, given.s_spec, given.c_spec)
+
+
+def small(given: Inputs, steps: int, rows: int, grad: bool) -> Inputs:
+    """A call of a few steps and rows like the given one, with its pattern of gradients."""
+
+    def wants(t: Tensor) -> bool:
+        return grad and t.requires_grad
+
+    x = [_like(_rows(_rows(v.detach(), steps, 0), rows, 1), wants(v)) for v in given.x]
+    s = [_like(_rows(v.detach(), rows, 0), grad) for v in given.s]
+    c = [_like(_rows(v.detach(), rows, 0), wants(v)) for v in given.c]
+    initial = [torch.zeros_like(v) for v in s]
+    return Inputs(x, s, initial, c, given.x_spec, given.s_spec, given.c_spec, return_states=given.return_states)

@@ -1,0 +1,113 @@
+"""The plain loop: one Python call of the user's step per time step, differentiated by autograd.
+
+It is what every other path is measured against (the oracle), and what runs where a cell is outside the fast path's
+rules. It is written to be read: only the rows that are still going are ever handed to the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.engine.structure import ScanResult, TreeSpec, check_next_state, flatten, split_output, unflatten
+
+__all__ = ["plain_loop"]
+
+
+def plain_loop(
+    step: Callable[..., Any],
+    x: Any,
+    state: Any,
+    *,
+    context: Any = None,
+    initial_state: Any = None,
+    lengths: Tensor | None = None,
+    reset: Tensor | None = None,
+    reverse: bool = False,
+    return_states: bool = False,
+) -> ScanResult:
+    """Unfold `step` over the T steps of `x`, one Python call each.
+
+    x: tensor `(T, B, ...)` or a tuple of such; state: `(B, ...)` leaves; context: `(B, ...)` leaves, the same at each
+    step; initial_state: where a reset leads to (default zeros); lengths `(B,)`: a row that has ended holds its state
+    and gives zeros; reverse: each row from its own last step to its first; reset `(T, B)`: true where the state goes
+    back to the initial one before that step (in reverse: when crossing from that step to the one before it).
+    """
+    xs, x_spec = flatten(x)
+    states, spec = flatten(state)
+    initial = [torch.zeros_like(s) for s in states] if initial_state is None else flatten(initial_state)[0]
+    ctx, ctx_spec = flatten(context)
+    T, B = xs[0].shape[:2]
+    ends = [T] * B if lengths is None else [int(n) for n in lengths.tolist()]
+
+    ys: list[list[Tensor] | None] = [None] * T
+    y_spec: TreeSpec | None = None
+    history: list[list[Tensor] | None] = [None] * T
+    for t, rows in _schedule(T, ends, reverse):
+        index = None if len(rows) == B else torch.tensor(rows, dtype=torch.long, device=xs[0].device)
+        states = _apply_reset(states, initial, reset, t, ends, reverse)
+        inputs = unflatten([_take(v[t], index) for v in xs], x_spec)
+        before = [_take(s, index) for s in states]
+        extra = () if context is None else (unflatten([_take(c, index) for c in ctx], ctx_spec),)
+        y, after = split_output(step(inputs, unflatten(before, spec), *extra), spec)
+        new = flatten(after)[0]
+        check_next_state(before, new, len(rows))
+        states = [_put(s, n, index) for s, n in zip(states, new, strict=True)]
+        y_leaves, y_spec = flatten(y)
+        ys[t] = [_spread(v, index, B) for v in y_leaves]
+        if return_states:
+            history[t] = [_spread(n, index, B) for n in new]
+    y_out = unflatten(_stack(ys), y_spec) if y_spec is not None else None
+    return ScanResult(
+        y_out, unflatten(states, spec), unflatten(_stack(history), spec) if return_states else None
+    )
+
+
+def _schedule(T: int, ends: list[int], reverse: bool) -> Iterator[tuple[int, list[int]]]:
+    """(t, rows still going at t) in the order of processing; the first step always, to learn the structure of y."""
+    order = range(T - 1, -1, -1) if reverse else range(T)
+    some = [(t, rows) for t in order if (rows := [b for b, n in enumerate(ends) if t < n])]
+    return iter(some or [(0, [])])
+
+
+def _apply_reset(
+    states: list[Tensor], initial: list[Tensor], reset: Tensor | None, t: int, ends: list[int], reverse: bool
+) -> list[Tensor]:
+    if reset is None or (reverse and t + 1 >= reset.shape[0]):
+        return states
+    flags = reset[t + 1 if reverse else t].to(torch.bool)
+    going = torch.tensor([t + (1 if reverse else 0) < n for n in ends], device=flags.device)
+    flags = flags & going
+    return [
+        torch.where(flags.view(-1, *[1] * (s.dim() - 1)).to(s.device), i.to(s.dtype), s)
+        for s, i in zip(states, initial, strict=True)
+    ]
+
+
+def _take(v: Tensor, index: Tensor | None) -> Tensor:
+    return v if index is None else v.index_select(0, index)
+
+
+def _put(old: Tensor, new: Tensor, index: Tensor | None) -> Tensor:
+    if index is None:
+        return new
+    dtype = torch.promote_types(old.dtype, new.dtype)
+    return old.to(dtype).index_copy(0, index, new.to(dtype))
+
+
+def _spread(v: Tensor, index: Tensor | None, B: int) -> Tensor:
+    """Rows put back at their places in the batch; zeros for the rows that have ended."""
+    if index is None:
+        return v
+    return v.new_zeros(B, *v.shape[1:]).index_copy(0, index, v)
+
+
+def _stack(steps: list[list[Tensor] | None]) -> list[Tensor]:
+    """Leaves `(T, B, ...)` of the leaves of each step; zeros for a step that no row took."""
+    some = next(s for s in steps if s is not None)
+    blank = [torch.zeros_like(v) for v in some]
+    columns = zip(*[s if s is not None else blank for s in steps], strict=True)
+    return [torch.stack(list(column)) for column in columns]

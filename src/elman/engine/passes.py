@@ -1,0 +1,360 @@
+"""The rewrites that make ordinary code fast, as one list. Each takes a graph and leaves its meaning as it was."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from elman.engine.ops import OPS
+from elman.engine.program import Node, Rows, Size, Value, refs
+from elman.engine.trace import Graph
+
+__all__ = ["PASSES", "ancestors", "dependencies", "optimize"]
+
+OUTPUTS = ("y", "ns", "dx", "ds", "dc", "dp")
+
+
+def optimize(graph: Graph) -> Graph:
+    """All passes, in order."""
+    for rewrite in PASSES:
+        rewrite(graph)
+    return graph
+
+
+# ---- common tools
+
+
+def producers(nodes: Iterable[Node]) -> dict[Value, Node]:
+    return {out: node for node in nodes for out in node.outs}
+
+
+def dependencies(graph: Graph) -> dict[Value, str]:
+    """For each value the roles of the inputs it depends on: letters of x, s, c, G (gradient of the next state), Y."""
+    deps: dict[Value, str] = {}
+    for letter, role in (("x", "x"), ("s", "s"), ("c", "c"), ("G", "gs"), ("Y", "gy")):
+        deps.update({v: letter for v in getattr(graph, role) if v is not None})
+    for node in graph.nodes:
+        letters = set("".join(deps.get(v, "") for v in refs(node)))
+        if OPS[node.op].random:
+            letters.add("x")
+        for out in node.outs:
+            deps[out] = "".join(sorted(letters))
+    return deps
+
+
+def ancestors(values: Iterable[Value | None], made_by: dict[Value, Node]) -> set[Value]:
+    """Everything that `values` are made of, themselves included."""
+    found: set[Value] = set()
+    todo = [v for v in values if v is not None]
+    while todo:
+        v = todo.pop()
+        if v in found:
+            continue
+        found.add(v)
+        if v in made_by:
+            todo += refs(made_by[v])
+    return found
+
+
+def _substitute(tree: Any, table: dict[Value, Value]) -> Any:
+    if isinstance(tree, Value):
+        while tree in table:
+            tree = table[tree]
+        return tree
+    if isinstance(tree, list | tuple):
+        return type(tree)(_substitute(item, table) for item in tree)
+    if isinstance(tree, dict):
+        return {k: _substitute(v, table) for k, v in tree.items()}
+    return tree
+
+
+def _apply(graph: Graph, table: dict[Value, Value]) -> None:
+    """Put other values in the place of some, everywhere."""
+    if not table:
+        return
+    for node in graph.nodes:
+        node.args = _substitute(node.args, table)
+        node.kwargs = _substitute(node.kwargs, table)
+    for role in OUTPUTS:
+        setattr(graph, role, _substitute(getattr(graph, role), table))
+
+
+def _uses(graph: Graph) -> Counter[Value]:
+    count: Counter[Value] = Counter(v for node in graph.nodes for v in refs(node))
+    count.update(v for role in OUTPUTS for v in getattr(graph, role) if v is not None)
+    return count
+
+
+class _Namer:
+    """Fresh names for values that a pass makes."""
+
+    def __init__(self, graph: Graph, letter: str) -> None:
+        self.taken = {out.name for node in graph.nodes for out in node.outs}
+        self.letter, self.count = letter, 0
+
+    def __call__(self, shape: Iterable[Size], like: Value) -> Value:
+        self.count += 1
+        while f"{self.letter}{self.count}" in self.taken:
+            self.count += 1
+        return Value(f"{self.letter}{self.count}", tuple(shape), like.dtype)
+
+
+# ---- the passes
+
+
+def fold_shapes(graph: Graph) -> None:
+    """Two permutations, two views or an expansion to the same shape in a row become one or none."""
+    made_by = producers(graph.nodes)
+    table: dict[Value, Value] = {}
+    for node in graph.nodes:
+        node.args = _substitute(node.args, table)
+        before = made_by.get(node.args[0]) if node.args and isinstance(node.args[0], Value) else None
+        if node.op == "permute.default":
+            _fold_permute(node, before, table)
+        elif node.op == "elman.view":
+            if before is not None and before.op == "elman.view":
+                node.args = (before.args[0], node.args[1])
+            if node.args[0].shape == node.outs[0].shape:
+                table[node.outs[0]] = node.args[0]
+        elif node.op == "expand.default" and node.args[0].shape == node.outs[0].shape:
+            table[node.outs[0]] = node.args[0]
+    _apply(graph, table)
+
+
+def _fold_permute(node: Node, before: Node | None, table: dict[Value, Value]) -> None:
+    rank = len(node.outs[0].shape)
+    order = [d % rank for d in node.args[1]]
+    if before is not None and before.op == "permute.default":
+        first = [d % rank for d in before.args[1]]
+        order = [first[d] for d in order]
+        node.args = (before.args[0], order)
+    if order == list(range(rank)):
+        table[node.outs[0]] = node.args[0]
+
+
+def dead_code(graph: Graph) -> None:
+    """Nothing that no output needs."""
+    made_by = producers(graph.nodes)
+    live = ancestors([v for role in OUTPUTS for v in getattr(graph, role)], made_by)
+    graph.nodes = [node for node in graph.nodes if any(o in live for o in node.outs)]
+
+
+def common_subexpressions(graph: Graph) -> None:
+    """The same operation on the same values is done once (random ones never)."""
+    seen: dict[str, Node] = {}
+    table: dict[Value, Value] = {}
+    kept = []
+    for node in graph.nodes:
+        node.args, node.kwargs = _substitute(node.args, table), _substitute(node.kwargs, table)
+        key = repr((node.op, node.args, sorted(node.kwargs.items()), [o.dtype for o in node.outs]))
+        twin = None if OPS[node.op].random else seen.setdefault(key, node)
+        if twin is None or twin is node:
+            kept.append(node)
+        else:
+            table.update(zip(node.outs, twin.outs, strict=True))
+    graph.nodes = kept
+    _apply(graph, table)
+
+
+def split_products_of_cat(graph: Graph) -> None:
+    """`cat(x, h) @ W` becomes `x @ W[:I] + h @ W[I:]` where one part needs the state and another does not."""
+    made_by, deps, new = producers(graph.nodes), dependencies(graph), _Namer(graph, "k")
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        cat = made_by.get(node.args[0]) if node.op == "mm.default" else None
+        if cat is not None and cat.op == "cat.default" and _worth_splitting(node, cat, deps):
+            nodes += _split_product(node, cat.args[0], new)
+        else:
+            nodes.append(node)
+    graph.nodes = nodes
+
+
+def _worth_splitting(node: Node, cat: Node, deps: dict[Value, str]) -> bool:
+    parts = cat.args[0]
+    dim = cat.args[1] if len(cat.args) > 1 else 0
+    if node.args[0].axis != 0 or dim % 2 != 1 or node.args[1].axis is not None:
+        return False
+    kinds = {"s" in deps.get(p, "") for p in parts}
+    return len(kinds) == 2 and "G" not in deps.get(node.outs[0], "") and "Y" not in deps.get(node.outs[0], "")
+
+
+def _split_product(node: Node, parts: list[Value], new: _Namer) -> list[Node]:
+    weight, out = node.args[1], node.outs[0]
+    nodes: list[Node] = []
+    terms: list[Value] = []
+    start = 0
+    for part in parts:
+        width = part.shape[1]
+        assert isinstance(width, int)
+        piece, term = new((width, weight.shape[1]), weight), new(out.shape, out)
+        nodes.append(Node("slice.Tensor", (weight, 0, start, start + width), {}, (piece,), node.source))
+        nodes.append(Node("mm.default", (part, piece), {}, (term,), node.source))
+        terms.append(term)
+        start += width
+    return nodes + _sum(terms, out, new, node.source)
+
+
+def _sum(terms: list[Value], out: Value, new: _Namer, source: str) -> list[Node]:
+    """`out = ((t0 + t1) + t2) + ...`"""
+    nodes: list[Node] = []
+    total = terms[0]
+    for i, term in enumerate(terms[1:], start=1):
+        result = out if i == len(terms) - 1 else new(_wider(total, term), out)
+        nodes.append(Node("add.Tensor", (total, term), {}, (result,), source))
+        total = result
+    return nodes
+
+
+def _wider(a: Value, b: Value) -> tuple[Size, ...]:
+    return max(a.shape, b.shape, key=lambda shape: (len(shape), any(isinstance(n, Rows) for n in shape)))
+
+
+def push_slices_into_products(graph: Graph) -> None:
+    """`(g @ W)[:, a:b]` becomes `g @ W[:, a:b]` where only slices are taken (the gradient of a split product)."""
+    made_by, uses, new = producers(graph.nodes), _uses(graph), _Namer(graph, "j")
+    sliced = Counter(
+        node.args[0] for node in graph.nodes if node.op == "slice.Tensor" and _columns(node, made_by.get(node.args[0]))
+    )
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        product = made_by.get(node.args[0]) if node.op == "slice.Tensor" else None
+        if product is None or not _columns(node, product) or sliced[node.args[0]] != uses[node.args[0]]:
+            nodes.append(node)
+            continue
+        a, weight = product.args
+        piece = new((weight.shape[0], node.outs[0].shape[1]), weight)
+        nodes.append(Node("slice.Tensor", (weight, *node.args[1:]), {}, (piece,), node.source))
+        nodes.append(Node("mm.default", (a, piece), {}, node.outs, node.source))
+    graph.nodes = nodes
+    dead_code(graph)
+
+
+def _columns(node: Node, product: Node | None) -> bool:
+    return (
+        product is not None and product.op == "mm.default" and product.args[0].axis == 0
+        and product.args[1].axis is None and not product.args[1].summed and node.args[1] % 2 == 1
+    )  # fmt: skip
+
+
+def join_products(graph: Graph) -> None:
+    """Separate gate matrices applied to the same rows become one product with slices of its result."""
+    deps, new = dependencies(graph), _Namer(graph, "g")
+    groups: dict[tuple[Value, Size], list[Node]] = {}
+    for node in graph.nodes:
+        if node.op == "mm.default" and node.args[0].axis == 0 and not deps.get(node.args[1], ""):
+            if not set("GY") & set(deps.get(node.outs[0], "")) and node.args[1].axis is None:
+                groups.setdefault((node.args[0], node.args[1].shape[0]), []).append(node)
+    place: dict[int, list[Node]] = {}
+    dropped: set[int] = set()
+    for group in groups.values():
+        if len(group) > 1:
+            place[id(group[-1])] = _join(group, new)
+            dropped.update(id(n) for n in group)
+    if dropped:
+        graph.nodes = _sorted([n for n in graph.nodes if id(n) not in dropped] + [n for p in place.values() for n in p])
+
+
+def _join(group: list[Node], new: _Namer) -> list[Node]:
+    rows, first = group[0].args[0], group[0]
+    widths = [n.args[1].shape[1] for n in group]
+    weight = new((first.args[1].shape[0], sum(widths)), first.args[1])
+    out = new((rows.shape[0], sum(widths)), first.outs[0])
+    nodes = [
+        Node("cat.default", ([n.args[1] for n in group], 1), {}, (weight,), first.source),
+        Node("mm.default", (rows, weight), {}, (out,), first.source),
+    ]
+    start = 0
+    for node, width in zip(group, widths, strict=True):
+        nodes.append(Node("slice.Tensor", (out, 1, start, start + width), {}, node.outs, node.source))
+        start += width
+    return nodes
+
+
+def _sorted(nodes: list[Node]) -> list[Node]:
+    """In an order where each value is made before it is used, as near to the given one as may be."""
+    made_by = producers(nodes)
+    done: set[int] = set()
+    order: list[Node] = []
+
+    def visit(node: Node) -> None:
+        stack = [(node, iter([made_by[v] for v in refs(node) if v in made_by]))]
+        while stack:
+            current, waiting = stack[-1]
+            following = next((n for n in waiting if id(n) not in done), None)
+            if following is not None:
+                stack.append((following, iter([made_by[v] for v in refs(following) if v in made_by])))
+                continue
+            stack.pop()
+            if id(current) not in done:
+                done.add(id(current))
+                order.append(current)
+
+    for node in nodes:
+        if id(node) not in done:
+            visit(node)
+    return order
+
+
+def gather_sums(graph: Graph) -> None:
+    """In a sum, what does not need the state is added first, so that it leaves the loop: `(W x + b) + (U h + c)`."""
+    made_by, uses, deps = producers(graph.nodes), _uses(graph), dependencies(graph)
+    new = _Namer(graph, "a")
+    inner: set[Value] = set()
+    replaced: dict[int, list[Node]] = {}
+    for node in reversed(graph.nodes):
+        if not _is_sum(node, deps) or node.outs[0] in inner:
+            continue
+        terms = _terms(node, made_by, uses, deps, inner)
+        free = [t for t in terms if "s" not in deps.get(t, "")]
+        bound = [t for t in terms if "s" in deps.get(t, "")]
+        if len(free) >= 2 and bound and all(t.shape == node.outs[0].shape for t in bound):
+            replaced[id(node)] = _gathered(free, bound, node, new)
+    graph.nodes = _sorted([n for node in graph.nodes for n in replaced.get(id(node), [node])])
+    dead_code(graph)
+
+
+def _is_sum(node: Node, deps: dict[Value, str]) -> bool:
+    """A plain sum of the forward step, in the loop."""
+    if node.op != "add.Tensor" or not all(isinstance(a, Value) for a in node.args):
+        return False
+    letters = deps.get(node.outs[0], "")
+    same = all(a.dtype == node.outs[0].dtype for a in node.args)
+    return same and "s" in letters and not set("GY") & set(letters) and node.outs[0].dtype.is_floating_point
+
+
+def _terms(
+    node: Node, made_by: dict[Value, Node], uses: Counter[Value], deps: dict[Value, str], inner: set[Value]
+) -> list[Value]:
+    terms: list[Value] = []
+    for arg in node.args:
+        below = made_by.get(arg)
+        hoisted = "s" not in deps.get(arg, "")
+        if below is not None and not hoisted and _is_sum(below, deps) and uses[arg] == 1:
+            if below.outs[0].shape == node.outs[0].shape:
+                inner.add(arg)
+                terms += _terms(below, made_by, uses, deps, inner)
+                continue
+        terms.append(arg)
+    return terms
+
+
+def _gathered(free: list[Value], bound: list[Value], node: Node, new: _Namer) -> list[Node]:
+    free.sort(key=lambda v: -len(v.shape))
+    widest = max(free, key=lambda v: (v.axis is not None, len(v.shape)))
+    start = new(widest.shape, node.outs[0])
+    nodes = _sum(free, start, new, node.source)
+    return nodes + _sum([start, *bound], node.outs[0], new, node.source)
+
+
+PASSES: list[Callable[[Graph], None]] = [
+    fold_shapes,
+    dead_code,
+    common_subexpressions,
+    split_products_of_cat,
+    push_slices_into_products,
+    join_products,
+    gather_sums,
+    common_subexpressions,
+    dead_code,
+]

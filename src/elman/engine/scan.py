@@ -1,0 +1,267 @@
+"""The public door: a step, unfolded over a sequence, on the fastest path that is right for it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from elman.engine.backends import choose_loops
+from elman.engine.errors import EngineError, EngineWarning, NotSupported
+from elman.engine.explain import Explanation, explain_program
+from elman.engine.guards import Guard, Snapshot, make_guard
+from elman.engine.inputs import Inputs, batch_sizes, gather, sample
+from elman.engine.lower import Needs, lower
+from elman.engine.ops import OPS
+from elman.engine.passes import optimize
+from elman.engine.run import Plan, run_plan
+from elman.engine.structure import ScanResult
+from elman.engine.trace import Graph, trace
+from elman.engine.verify import verify
+
+__all__ = ["Scan", "check"]
+
+BACKENDS = ("native", "reference", "loop")
+_MOST_ENTRIES = 16
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A traced step that may be used while its guard holds; or the reason why there is none."""
+
+    key: tuple[Any, ...]
+    guard: Guard
+    graph: Graph | None = None
+    dtypes: list[torch.dtype] = field(default_factory=list)
+    reason: NotSupported | None = None
+    plans: dict[tuple[Needs, str | None], Plan] = field(default_factory=dict)
+
+
+class Scan:
+    """One recurrent step, unfolded over T steps, forward and backward (BPTT).
+
+    step: `(x_t, state[, context]) -> (y_t, next_state)` or `-> next_state`; a module, a function or a partial.
+    owner: the module whose parameters, buffers and attributes the step reads (default: `step` if it is a module).
+    fallback: what happens where a step is outside the rules of the fast path: "warn" (the plain loop and one
+    EngineWarning) or "error" (EngineError). backend: None (the fastest that can), "native", "reference" or "loop";
+    a backend that is named and cannot run the step is an EngineError.
+    """
+
+    def __init__(
+        self,
+        step: Callable[..., Any],
+        *,
+        owner: nn.Module | None = None,
+        fallback: str = "warn",
+        backend: str | None = None,
+    ) -> None:
+        if not callable(step):
+            raise EngineError(f"step is a {type(step).__name__}; expected a callable (x_t, state) -> (y_t, next_state)")
+        if fallback not in ("warn", "error"):
+            raise EngineError(f"fallback={fallback!r}; expected 'warn' or 'error'")
+        if backend is not None and backend not in BACKENDS:
+            raise EngineError(f"backend={backend!r}; expected None or one of {BACKENDS}")
+        self.step = step
+        self.owner = owner if owner is not None else (step if isinstance(step, nn.Module) else None)
+        self.fallback = fallback
+        self.backend = backend
+        self._forget()
+
+    def _forget(self) -> None:
+        self.path: str | None = None
+        self._entries: list[_Entry] = []
+        self._explanation = Explanation(None)
+        self._warned: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was traced stays behind when a scan is copied or pickled."""
+        return {"step": self.step, "owner": self.owner, "fallback": self.fallback, "backend": self.backend}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def __repr__(self) -> str:
+        name = getattr(self.step, "__name__", type(self.step).__name__)
+        return f"Scan({name}, path={self.path!r})"
+
+    def explain(self) -> Explanation:
+        """Which path the last call took and why, part by part."""
+        return self._explanation
+
+    def __call__(
+        self,
+        x: Any,
+        state: Any,
+        *,
+        context: Any = None,
+        initial_state: Any = None,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+        reverse: bool = False,
+        return_states: bool = False,
+    ) -> ScanResult:
+        """Run over a sequence; see `elman.engine.loop.plain_loop` for the meaning and shape of each argument."""
+        given = gather(x, state, context, initial_state, lengths, reset, reverse, return_states)
+        wanted = self.backend or os.environ.get("ELMAN_BACKEND") or None
+        if wanted is not None and wanted not in BACKENDS:
+            raise EngineError(f"ELMAN_BACKEND={wanted!r}; expected one of {BACKENDS}")
+        if (why := "the plain loop was asked for" if wanted == "loop" else _derivative_mode(given)) is not None:
+            return self._loop(given, why)
+        try:
+            entry = self._entry(given)
+            plan = self._plan(entry, given, wanted)
+        except NotSupported as reason:
+            return self._fall_back(given, reason)
+        self._say(plan)
+        return run_plan(self.step, plan, entry.guard.tensors(), given)
+
+    # -- the plain loop
+
+    def _loop(self, given: Inputs, reason: str, hint: str = "") -> ScanResult:
+        self.path = "loop"
+        self._explanation = Explanation("loop", reason, hint)
+        _debug(1, f"{self!r}: {reason}")
+        return given.loop(self.step)
+
+    def _fall_back(self, given: Inputs, reason: NotSupported) -> ScanResult:
+        text = f"this cell runs on the plain Python loop: {reason.reason}"
+        if reason.hint:
+            text += f"; instead: {reason.hint}"
+        if self.fallback == "error":
+            raise EngineError(text) from reason
+        if reason.reason not in self._warned:
+            self._warned.add(reason.reason)
+            warnings.warn(text, EngineWarning, stacklevel=_user_level())
+        return self._loop(given, reason.reason, reason.hint)
+
+    # -- the fast path
+
+    def _say(self, plan: Plan) -> None:
+        if self.path != plan.loops.name or self._explanation.path != plan.loops.name:
+            self.path = plan.loops.name
+            self._explanation = explain_program(plan.loops.name, plan.program, plan.reason)
+            _debug(1, f"{self!r} {plan.reason}")
+
+    def _entry(self, given: Inputs) -> _Entry:
+        """The trace for this kind of call, a new one where there is none that still holds."""
+        key = given.key()
+        for i, entry in enumerate(self._entries):
+            if entry.key == key and entry.guard.holds():
+                if i:
+                    self._entries.insert(0, self._entries.pop(i))
+                break
+        else:
+            entry = self._trace(key, given)
+            self._entries = [entry, *[e for e in self._entries if e.guard.holds()]][:_MOST_ENTRIES]
+        if entry.reason is not None:
+            raise entry.reason
+        return entry
+
+    def _trace(self, key: tuple[Any, ...], given: Inputs) -> _Entry:
+        snapshot = Snapshot(self.step, self.owner)
+        cached = torch.is_autocast_cache_enabled()
+        torch.set_autocast_cache_enabled(False)
+        try:
+            graph, dtypes = _trace_to_fixed_point(self.step, given)
+            snapshot.check()
+            guard = make_guard(self.step, self.owner, graph.externals)
+            _debug(2, "\n".join(map(str, graph.nodes)))
+            return _Entry(key, guard, optimize(graph), dtypes)
+        except NotSupported as reason:
+            snapshot.restore()
+            return _Entry(key, make_guard(self.step, self.owner, []), reason=reason)
+        finally:
+            snapshot.restore()
+            torch.set_autocast_cache_enabled(cached)
+
+    def _plan(self, entry: _Entry, given: Inputs, wanted: str | None) -> Plan:
+        needs = _needs(entry, given)
+        plan = entry.plans.get((needs, wanted))
+        if plan is not None:
+            return plan
+        assert entry.graph is not None and entry.graph.y_spec is not None
+        snapshot = Snapshot(self.step, self.owner)
+        try:
+            program = lower(entry.graph, needs)
+            _debug(3, str(program))
+            loops, reason = choose_loops(program, wanted, given.x[0].device)
+            random = any(OPS[n.op].random for n in entry.graph.nodes)
+            plan = Plan.of(program, loops, entry.graph.y_spec, needs=needs, reason=reason, random=random)
+            verify(self.step, plan, entry.guard.tensors(), given, entry.dtypes)
+        except NotSupported as reason:
+            entry.reason = reason
+            raise
+        finally:
+            snapshot.restore()
+        entry.plans[needs, wanted] = plan
+        return plan
+
+
+def _trace_to_fixed_point(step: Callable[..., Any], given: Inputs) -> tuple[Graph, list[torch.dtype]]:
+    """Trace with the dtypes that the state settles on (autocast turns some of it bfloat16 after one step)."""
+    dtypes = [s.dtype for s in given.s]
+    grad = torch.is_grad_enabled()
+    for _ in range(3):
+        first, second = (sample(given, rows, dtypes, grad) for rows in batch_sizes(given))
+        graph = trace(step, (first, second), grad=grad)
+        after = [v.dtype for v in graph.ns]
+        if after == dtypes:
+            return graph, dtypes
+        dtypes = after
+    raise NotSupported(f"the dtypes of the state do not settle: {dtypes}")
+
+
+def _needs(entry: _Entry, given: Inputs) -> Needs:
+    """Which gradients this call wants."""
+    if not torch.is_grad_enabled():
+        return Needs()
+    p = tuple(t.requires_grad for t in entry.guard.tensors())
+    x = tuple(t.requires_grad for t in given.x)
+    c = tuple(t.requires_grad for t in given.c)
+    s = any(t.requires_grad for t in (*given.s, *given.initial))
+    needs = Needs(x, c, p, s, given.return_states)
+    return needs if needs.any else Needs()
+
+
+def _derivative_mode(given: Inputs) -> str | None:
+    """Why the plain loop has to answer this call, or None: derivative modes that only autograd itself knows."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return "a torch.func transform is under way (vmap, grad, jvp)"
+    if forward_ad._current_level >= 0:
+        return "forward-mode derivatives are under way"
+    if given.B == 0:
+        return "the batch is empty"
+    if given.lengths is not None and int(given.lengths.max()) == 0:
+        return "all rows have length 0"
+    return None
+
+
+def _user_level() -> int:
+    """How many frames up the caller of the library is, for warnings."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and ("/elman/" in frame.f_code.co_filename or "/torch/" in frame.f_code.co_filename):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _debug(level: int, text: str) -> None:
+    if int(os.environ.get("ELMAN_DEBUG") or 0) >= level:
+        print(f"elman: {text}", file=sys.stderr)
+
+
+def check(step: Callable[..., Any], x: Any, state: Any, *, context: Any = None, owner: nn.Module | None = None) -> Explanation:
+    """Verify that the engine runs `step` as the plain loop does, on data like the given; say how it runs it.
+
+    Raises EngineError with the reason, the op and what to write instead where the step is outside the fast path's rules.
+    """
+    scan = Scan(step, owner=owner, fallback="error")
+    scan(x, state, context=context)
+    return scan.explain()

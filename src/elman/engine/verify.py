@@ -1,0 +1,133 @@
+"""A program is believed only after it has been seen to agree with the plain loop, values and all gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from elman.engine.errors import NotSupported
+from elman.engine.inputs import Inputs, sample, small
+from elman.engine.run import Plan, run_plan
+from elman.engine.structure import ScanResult, flatten
+from elman.engine.trace import Sample
+
+__all__ = ["FixedDraws", "verify"]
+
+_TOLERANCE = {torch.float64: 1e-7, torch.float32: 2e-3, torch.bfloat16: 8e-2, torch.float16: 3e-2}
+_UNIFORM = {"rand", "rand_like", "uniform", "uniform_"}
+_NORMAL = {"randn", "randn_like", "normal_functional", "normal_"}
+
+
+class FixedDraws(TorchDispatchMode):
+    """Random operations give numbers that depend on the feature alone, so that two ways to draw them can be compared."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = func._schema.name.removeprefix("aten::")
+        if not (name in _UNIFORM or name in _NORMAL or name.startswith("bernoulli") or name.startswith("exponential")):
+            return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        u = _pattern(out)
+        if name.startswith("bernoulli"):
+            chance = next((a for a in args[1:] if isinstance(a, float | Tensor)), kwargs.get("p"))
+            u = u < (args[0] if chance is None else chance)
+        elif name in _NORMAL:
+            u = torch.erfinv(2 * u.clamp(1e-3, 1 - 1e-3) - 1)
+        out.copy_(u.to(out.dtype))
+        return out
+
+
+def _pattern(like: Tensor) -> Tensor:
+    """Numbers in [0, 1), the same for each row."""
+    n = max(like[0].numel(), 1) if like.dim() and like.shape[0] else 1
+    u = torch.frac(torch.arange(1, n + 1, device=like.device, dtype=torch.float64) * 0.6180339887)
+    return u.reshape(like.shape[1:] if like.dim() else ()).expand(like.shape)
+
+
+def assert_close(got: Sequence[Tensor | None], expected: Sequence[Tensor | None], what: str) -> None:
+    """Raise NotSupported where the program and the plain loop differ by more than rounding."""
+    for a, b in zip(got, expected, strict=True):
+        if a is None and b is None:
+            continue
+        a = torch.zeros_like(b) if a is None and b is not None else a
+        b = torch.zeros_like(a) if b is None and a is not None else b
+        assert a is not None and b is not None
+        if a.shape != b.shape:
+            raise NotSupported(f"verification found another shape in {what}: {tuple(a.shape)}, not {tuple(b.shape)}")
+        if not a.dtype.is_floating_point:
+            same = bool(torch.equal(a, b.to(a.dtype)))
+        else:
+            loosest = max(_TOLERANCE.get(a.dtype, 1e-3), _TOLERANCE.get(b.dtype, 1e-3))
+            size = float(b.detach().abs().nan_to_num(0, 0, 0).max()) if b.numel() else 0.0
+            same = torch.allclose(a.double(), b.double(), rtol=loosest, atol=loosest * max(size, 1e-3), equal_nan=True)
+        if not same:
+            raise NotSupported(f"verification against the plain loop found another value in {what}")
+
+
+def assert_row_wise(step: Callable[..., Any], sample: Sample) -> None:
+    """step(x[i], s[i]) == step(x, s)[i] for an unordered list of rows with a repeat."""
+    n = sample.s[0].shape[0]
+    index = torch.tensor([n - 1, 0, n - 1, *range(1, n - 1), 0], device=sample.s[0].device)
+
+    def take(tensors: list[Tensor]) -> list[Tensor]:
+        return [t.detach().index_select(0, index) for t in tensors]
+
+    some = Sample(take(sample.x), take(sample.s), take(sample.c), sample.x_spec, sample.s_spec, sample.c_spec)
+    with torch.no_grad(), FixedDraws():
+        y, ns, _ = sample.call(step)
+        y_some, ns_some, _ = some.call(step)
+    try:
+        assert_close([*y_some, *ns_some], [t.index_select(0, index) for t in (*y, *ns)], "a row on its own")
+    except (NotSupported, IndexError) as error:
+        raise NotSupported(
+            "a row's result depends on the other rows of the batch", hint="write the step row by row"
+        ) from error
+
+
+def verify(
+    step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: Inputs, dtypes: Sequence[torch.dtype]
+) -> None:
+    """Rows on their own, then three steps at two batch sizes against the plain loop, values and all gradients.
+
+    Raises NotSupported where the plan and the plain loop differ. The data are noisy copies of the call's first rows.
+    """
+    grad = plan.needs.any
+    torch.manual_seed(7)
+    try:
+        with torch.set_grad_enabled(grad):
+            assert_row_wise(step, sample(given, 4, dtypes, grad=False))
+            for rows in (2, 3):
+                few = small(given, 3, rows, grad)
+                with FixedDraws():
+                    expected = _evaluate(lambda few=few: few.loop(step), few, p, grad)
+                    got = _evaluate(lambda few=few: run_plan(step, plan, p, few), few, p, grad)
+                assert_close(got[0], expected[0], "y or a state")
+                assert_close(got[1], expected[1], "a gradient")
+    except NotSupported:
+        raise
+    except Exception as error:
+        raise NotSupported(f"the program failed its verification: {type(error).__name__}: {error}") from error
+
+
+def _evaluate(
+    call: Callable[[], ScanResult], few: Inputs, p: Sequence[Tensor], grad: bool
+) -> tuple[list[Tensor], list[Tensor | None]]:
+    """Results and gradients of a call, for one fixed set of gradients that come in."""
+    result = call()
+    outs = [t for part in result if part is not None for t in flatten(part)[0]]
+    inputs = [t for t in (*few.x, *few.s, *few.c, *p) if t.requires_grad]
+    given = [o for o in outs if o.requires_grad]
+    if not grad or not given or not inputs:
+        return outs, []
+    weights = [torch.cos(torch.arange(o.numel(), device=o.device)).to(o.dtype).reshape(o.shape) for o in given]
+    return outs, list(torch.autograd.grad(given, inputs, weights, allow_unused=True))
