@@ -140,6 +140,7 @@ def assert_same_answers(case: Case) -> None:
 
 def measure(ours: Side, theirs: Side, effort: Effort) -> Ratios:
     """Time both sides in turns, the order swapped every round, until the spread is small or the rounds are used up."""
+    gc.collect()
     ratios = Ratios()
     ours_calls, theirs_calls = _calls(ours, effort.seconds), _calls(theirs, effort.seconds)
     while len(ratios.ours) < effort.rounds or (
@@ -161,7 +162,6 @@ def _calls(side: Side, seconds: float) -> int:
 
 def _time(side: Side, calls: int) -> float:
     """Seconds a call, over so many calls, without the garbage collector."""
-    gc.collect()
     gc.disable()
     try:
         start = time.perf_counter()

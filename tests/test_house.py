@@ -1,11 +1,7 @@
 """The rules of the house that no other tool checks."""
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src" / "elman").rglob("*.py"))
@@ -24,17 +20,6 @@ def functions(path: Path) -> list[tuple[str, int]]:
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
-
-
-@pytest.mark.parametrize(
-    "arguments", [["-c", "import elman"], ["-m", "elman", "--help"], ["-m", "elman", "--version"]]
-)
-def test_light_commands_do_not_import_torch(arguments: list[str]) -> None:
-    spy = [sys.executable, "-X", "importtime", *arguments]
-    done = subprocess.run(spy, capture_output=True, text=True, check=True, timeout=60)
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "elman" in imported
-    assert imported.isdisjoint({"torch", "matplotlib", "tokenizers"})
 
 
 def test_functions_are_short() -> None:
