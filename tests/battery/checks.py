@@ -544,7 +544,7 @@ SLOW = (
 )
 
 
-class _says:  # noqa: N801 - reads as a word
+class _says:
     """Put a word before the message of a failing check."""
 
     def __init__(self, word: str) -> None:

@@ -41,7 +41,7 @@ def test_few_cells_on_the_reference(case: Case) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS, ids=_named)
-@pytest.mark.parametrize("check", (*QUICK, *SLOW), ids=_named)
+@pytest.mark.parametrize("check", [*QUICK, *SLOW], ids=_named)
 @pytest.mark.parametrize("case", CASES, ids=_named)
 def test_battery(case: Case, check: Check, backend: str | None) -> None:
     """All of it."""

@@ -1,0 +1,369 @@
+"""Rule 6, the cache and its guards: whatever the step reads may change between calls, and the next call follows."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from battery.cells_gated import GatesLSTM
+from battery.cells_simple import H, I, Elman
+from battery.probes import Net
+from battery.registry import BY_NAME, Case
+from battery.running import Run, assert_matches
+from elman.engine import Scan
+
+SCALE = 1.0
+TABLE = {"scale": 1.0}
+
+
+def _case(body: Callable[..., Any], setup: Callable[[Net], None] | None = None) -> Case:
+    return Case(
+        "guarded", lambda: Net(body, setup), lambda T, B: torch.randn(T, B, I), lambda B: torch.randn(B, H)
+    )
+
+
+def assert_follows(
+    case: Case, change: Callable[[Any], None], *, back: Callable[[Any], None] | None = None
+) -> Run:
+    """Right before a change, after it, and after the way back."""
+    cell, twin = case.cell(), case.cell()
+    run = Run(Scan(cell))
+    assert_matches(run, cell, twin, case.inputs(3, 4))
+    for step in (change, back):
+        if step is not None:
+            step(cell)
+            if twin is not cell:
+                step(twin)
+            assert_matches(run, cell, twin, case.inputs(3, 4))
+            assert_matches(run, cell, twin, case.inputs(2, 5), ("lengths", "reverse"))
+    return run
+
+
+class Settings:
+    """A plain object with an attribute."""
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+
+def _set(name: str, value: Any) -> Callable[[Net], None]:
+    return lambda net: setattr(net, name, value() if isinstance(value, types.FunctionType) else value)
+
+
+ATTRIBUTES: dict[str, tuple[Callable[[Net], None], Callable[[Net], Any], Callable[[Net], None]]] = {
+    "number": (_set("k", 1.0), lambda n: n.k, _set("k", 0.5)),
+    "integer": (_set("k", 1), lambda n: n.k, _set("k", 3)),
+    "boolean": (_set("k", True), lambda n: 2.0 if n.k else 0.5, _set("k", False)),
+    "equal_but_of_another_type": (_set("k", 1), lambda n: 0.3 if isinstance(n.k, bool) else 2.0, _set("k", True)),
+    "text": (_set("k", "tanh"), lambda n: {"tanh": 1.0, "relu": 0.2}[n.k], _set("k", "relu")),
+    "none": (_set("k", None), lambda n: 1.0 if n.k is None else n.k, _set("k", 0.4)),
+    "list": (_set("k", lambda: [1.0, 2.0]), lambda n: n.k[1], lambda n: n.k.__setitem__(1, 0.3)),
+    "dict": (_set("k", lambda: {"a": 1.0}), lambda n: n.k["a"], lambda n: n.k.update(a=0.3)),
+    "nested": (_set("k", lambda: {"a": [{"b": 1.0}]}), lambda n: n.k["a"][0]["b"], lambda n: n.k["a"][0].update(b=0.2)),
+    "tuple": (_set("k", (1.0, 2.0)), lambda n: n.k[0], _set("k", (0.3, 2.0))),
+    "set": (_set("k", lambda: {1}), lambda n: len(n.k), lambda n: n.k.add(2)),
+    "array": (_set("k", lambda: np.ones(2)), lambda n: float(n.k[0]), lambda n: n.k.__setitem__(0, 0.3)),
+    "object": (_set("k", lambda: Settings(1.0)), lambda n: n.k.scale, lambda n: setattr(n.k, "scale", 0.3)),
+    "tensor_in_place": (_set("k", lambda: torch.ones(())), lambda n: n.k, lambda n: n.k.fill_(0.3)),
+    "tensor_replaced": (_set("k", lambda: torch.ones(())), lambda n: n.k, _set("k", lambda: torch.tensor(0.3))),
+    "tensor_of_another_shape": (_set("k", lambda: torch.ones(())), lambda n: n.k, _set("k", lambda: torch.arange(H) / H)),
+    "tensor_in_a_list": (
+        _set("k", lambda: [torch.ones(())]), lambda n: n.k[0], lambda n: n.k.__setitem__(0, torch.tensor(0.3)),
+    ),
+    "added_attribute": (_set("other", 0), lambda n: getattr(n, "k", 1.0), _set("k", 0.3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_attribute(name: str) -> None:
+    """An attribute of any kind that changes between calls."""
+    setup, read, change = ATTRIBUTES[name]
+
+    def body(self: Net, x: Tensor, h: Tensor) -> Any:
+        h = torch.tanh(self.w(x) + self.u(h) * read(self))
+        return h, h
+
+    assert_follows(_case(body, setup), change)
+
+
+def _plain(self: Net, x: Tensor, h: Tensor) -> Any:
+    h = torch.tanh(self.w(x) + self.u(h) * self.gain)
+    return h, h
+
+
+def test_function_attribute() -> None:
+    """The nonlinearity itself replaced."""
+
+    def body(self: Net, x: Tensor, h: Tensor) -> Any:
+        h = self.f(self.w(x) + self.u(h))
+        return h, h
+
+    assert_follows(
+        _case(body, lambda n: setattr(n, "f", torch.tanh)), lambda n: setattr(n, "f", torch.sigmoid)
+    )
+
+
+def test_attribute_of_a_submodule() -> None:
+    """A dropout rate, an epsilon, a slope in a module inside."""
+
+    def body(self: Net, x: Tensor, h: Tensor) -> Any:
+        h = torch.tanh(self.act(self.norm(self.w(x) + self.u(h))))
+        return h, h
+
+    def setup(net: Net) -> None:
+        net.norm, net.act = nn.LayerNorm(H), nn.LeakyReLU(0.2)
+
+    assert_follows(_case(body, setup), lambda n: setattr(n.act, "negative_slope", 0.7))
+    assert_follows(_case(body, setup), lambda n: setattr(n.norm, "eps", 0.5))
+
+
+def test_class_attribute() -> None:
+    """A number on the class."""
+
+    class Own(Net):
+        level = 1.0
+
+    def body(self: Any, x: Tensor, h: Tensor) -> Any:
+        h = torch.tanh(self.w(x) + self.u(h) * type(self).level)
+        return h, h
+
+    case = Case(
+        "class", lambda: Own(body, None), lambda T, B: torch.randn(T, B, I), lambda B: torch.randn(B, H)
+    )
+    assert_follows(case, lambda net: setattr(type(net), "level", 0.3))
+
+
+def test_global_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module-level name rebound, and a module-level dict changed."""
+
+    def body(self: Net, x: Tensor, h: Tensor) -> Any:
+        h = torch.tanh(self.w(x) + self.u(h) * SCALE * TABLE["scale"])
+        return h, h
+
+    assert_follows(_case(body), lambda _: monkeypatch.setitem(globals(), "SCALE", 0.3))
+    assert_follows(_case(body), lambda _: monkeypatch.setitem(TABLE, "scale", 0.3))
+
+
+def test_rebound_closure() -> None:
+    """A variable of the enclosing function, rebound between calls: a number, then a tensor."""
+    scale: Any = 1.0
+    shift = torch.zeros(H, dtype=torch.float64)
+
+    def body(self: Net, x: Tensor, h: Tensor) -> Any:
+        h = torch.tanh(self.w(x) + self.u(h) * scale + shift)
+        return h, h
+
+    case = _case(body)
+    cell, twin = case.cell(), case.cell()
+    run = Run(Scan(cell))
+    assert_matches(run, cell, twin, case.inputs(3, 4))
+    scale = 0.3
+    assert_matches(run, cell, twin, case.inputs(3, 4))
+    shift = torch.rand(H, dtype=torch.float64)
+    assert_matches(run, cell, twin, case.inputs(3, 4))
+    shift.mul_(2)
+    assert_matches(run, cell, twin, case.inputs(3, 4))
+
+
+def test_rebound_closure_of_a_function() -> None:
+    """The same where the step is a bare function."""
+    scale: Any = 1.0
+
+    def step(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(x + h * scale)
+        return h, h
+
+    case = Case("function", lambda: step, lambda T, B: torch.randn(T, B, H), lambda B: torch.randn(B, H))
+    run = Run(Scan(step))
+    assert_matches(run, step, step, case.inputs(3, 4))
+    scale = 0.25
+    assert_matches(run, step, step, case.inputs(3, 4))
+
+
+def test_default_argument_and_partial() -> None:
+    """functools.partial over a function, with a keyword that holds a number."""
+    from functools import partial
+
+    def step(x: Tensor, h: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(x + h * scale)
+        return h, h
+
+    case = Case("partial", lambda: step, lambda T, B: torch.randn(T, B, H), lambda B: torch.randn(B, H))
+    for part in (partial(step, scale=0.5), partial(step)):
+        run = Run(Scan(part))
+        assert_matches(run, part, part, case.inputs(3, 4))
+        assert run.scan.path != "loop"
+
+
+HOOKS: dict[str, Callable[[nn.Module], Any]] = {
+    "forward_hook": lambda m: m.register_forward_hook(lambda mod, args, out: out * 0.5),
+    "forward_pre_hook": lambda m: m.register_forward_pre_hook(lambda mod, args: (args[0] * 0.5,)),
+    "full_backward_hook": lambda m: m.register_full_backward_hook(
+        lambda mod, gi, go: tuple(g * 0.5 for g in gi)
+    ),
+    "full_backward_pre_hook": lambda m: m.register_full_backward_pre_hook(
+        lambda mod, go: tuple(g * 0.5 for g in go)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HOOKS)
+def test_hook_added_and_removed(kind: str) -> None:
+    """A hook on a module inside that changes what flows, added after the first call, and taken away again."""
+
+    def add(net: Net) -> None:
+        net.handle = HOOKS[kind](net.u)
+
+    def remove(net: Net) -> None:
+        net.handle.remove()
+
+    assert_follows(_case(_plain), add, back=remove)
+
+
+def test_hook_on_a_parameter() -> None:
+    """A tensor hook on a weight is called once, with the whole gradient, as autograd does."""
+    case = _case(_plain)
+    cell, twin = case.cell(), case.cell()
+    run = Run(Scan(cell))
+    assert_matches(run, cell, twin, case.inputs(3, 4))
+    for module in (cell, twin):
+        module.u.weight.register_hook(lambda grad: grad.clamp(-0.1, 0.1))
+    assert_matches(run, cell, twin, case.inputs(3, 4))
+
+
+def test_parametrization_added() -> None:
+    """A parametrization registered after the first call."""
+
+    class Half(nn.Module):
+        def forward(self, W: Tensor) -> Tensor:
+            return 0.5 * torch.sin(W)
+
+    assert_follows(
+        _case(_plain),
+        lambda net: nn.utils.parametrize.register_parametrization(net.u, "weight", Half()),
+        back=lambda net: nn.utils.parametrize.remove_parametrizations(net.u, "weight"),
+    )
+
+
+CHANGES: dict[str, Callable[[Net], None]] = {
+    "module_replaced": lambda n: setattr(
+        n, "u", nn.Linear(H, H, bias=False).double().requires_grad_(False).apply(_fill)
+    ),
+    "bias_taken_away": lambda n: setattr(n.u, "bias", None),
+    "forward_replaced": lambda n: setattr(n, "body", _other),
+    "method_replaced": lambda n: setattr(n.u, "forward", types.MethodType(_half_linear, n.u)),
+    "weight_of_another_layout": lambda n: setattr(n.u.weight, "data", n.u.weight.data.t().contiguous().t()),
+    "data_of_nan": lambda n: n.u.bias.data.fill_(torch.nan),
+}
+
+
+def _fill(module: nn.Module) -> None:
+    for p in module.parameters():
+        p.data.fill_(0.1)
+
+
+def _other(self: Net, x: Tensor, h: Tensor) -> Any:
+    h = torch.sigmoid(self.w(x) - self.u(h))
+    return h * 2, h
+
+
+def _half_linear(self: nn.Linear, a: Tensor) -> Tensor:
+    return 0.5 * F.linear(a, self.weight)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_module_changed(name: str) -> None:
+    """The module itself rebuilt in part."""
+    assert_follows(_case(_plain), CHANGES[name])
+
+
+def test_modes_one_after_the_other() -> None:
+    """Training, eval, grad off, autocast, float32, and each again, in one scan."""
+
+    def body(self: Net, x: Tensor, h: Tensor) -> Any:
+        h = torch.tanh(self.w(x) + self.u(h) * (1.0 if self.training else 0.5))
+        return (h, torch.ones_like(h) * torch.is_grad_enabled()), h
+
+    case = _case(body)
+    cell, twin = case.cell(), case.cell()
+    run = Run(Scan(cell))
+    for _ in range(2):
+        for training in (True, False):
+            cell.train(training), twin.train(training)
+            assert_matches(run, cell, twin, case.inputs(3, 4), ("lengths",))
+            with torch.no_grad():
+                assert_matches(run, cell, twin, case.inputs(3, 4), ("lengths",))
+        cell.float(), twin.float()
+        assert_matches(run, cell, twin, case.inputs(3, 4, torch.float32), ("lengths",))
+        with torch.autocast("cpu", torch.bfloat16):
+            assert_matches(run, cell, twin, case.inputs(3, 4, torch.float32), dtype=torch.bfloat16)
+        cell.double(), twin.double()
+        assert_matches(run, cell, twin, case.inputs(3, 4))
+
+
+def test_submodule_mode() -> None:
+    """One module inside put into eval alone."""
+
+    def body(self: Net, x: Tensor, h: Tensor) -> Any:
+        h = torch.tanh(self.w(x) + self.u(h) * (2.0 if self.v.training else 0.5))
+        return h, h
+
+    assert_follows(_case(body), lambda n: n.v.eval(), back=lambda n: n.v.train())
+
+
+def test_two_scans_over_one_cell() -> None:
+    """Scans of one module do not disturb each other, and a function may share it."""
+    case = BY_NAME["lstm_gates"]
+    cell, twin = case.cell(), case.cell()
+    runs = [
+        Run(Scan(cell)),
+        Run(Scan(lambda x, s: cell(x, s), owner=cell)),
+        Run(Scan(cell, backend="reference")),
+    ]
+    for run in (*runs, *runs):
+        assert_matches(run, cell, twin, case.inputs(3, 4), ("lengths",))
+
+
+def test_cache_is_no_part_of_the_module() -> None:
+    """State dict, attributes and pickled size are those of a module that was never scanned."""
+    import pickle
+
+    cell, fresh = GatesLSTM(), GatesLSTM()
+    size = len(pickle.dumps(fresh))
+    keys = set(vars(cell))
+    Scan(cell)(torch.randn(3, 2, I), (torch.randn(2, H), torch.randn(2, H)))
+    assert set(vars(cell)) == keys
+    assert len(pickle.dumps(cell)) == size
+    assert list(cell.state_dict()) == list(fresh.state_dict())
+
+
+def test_scan_lets_its_module_go() -> None:
+    """Nothing global keeps a cell alive."""
+    import gc
+    import weakref
+
+    cell = Elman()
+    scan = Scan(cell)
+    result = scan(torch.randn(3, 2, I), torch.randn(2, H))
+    result.y.sum().backward()
+    seen = weakref.ref(cell)
+    del cell, scan, result
+    gc.collect()
+    assert seen() is None
+
+
+def test_saved_tensors_are_freed() -> None:
+    """After backward a second one is refused as torch refuses it."""
+    cell = Elman()
+    result = Scan(cell)(torch.randn(3, 2, I), torch.randn(2, H))
+    loss = result.y.sum()
+    loss.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
