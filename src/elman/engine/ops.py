@@ -333,7 +333,7 @@ _TABLE: list[Op] = [
     Op("masked_fill.Scalar", _pointwise, ("masked_fill", ""), cheap=True, linear=""),
     Op("masked_fill.Tensor", _pointwise, ("masked_fill", ""), cheap=True, linear=""),
     # shapes
-    Op("elman.view", _view, ("view", ""), sizes=(1,), cheap=True, linear="first"),
+    Op("elman.view", _view, ("reshape", ""), sizes=(1,), cheap=True, linear="first"),
     Op("permute.default", _permute, ("permute", ""), cheap=True, linear="first"),
     Op("expand.default", _expand, ("expand", ""), sizes=(1,), cheap=True, linear="first"),
     Op("slice.Tensor", _slice, ("slice", ""), cheap=True, linear="first"),
@@ -390,7 +390,7 @@ _TABLE: list[Op] = [
     Op("embedding_dense_backward.default", _embedding_backward),
     # values out of nothing
     Op("full.default", _factory, ("full", ""), sizes=(0,), cheap=True),
-    Op("elman.constant", _factory, cheap=True),
+    Op("elman.constant", _factory, ("constant", ""), cheap=True),
     Op("arange.default", _no_rows, cheap=True),
     Op("arange.start", _no_rows, cheap=True),
     Op("arange.start_step", _no_rows, cheap=True),

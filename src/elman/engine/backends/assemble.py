@@ -1,0 +1,606 @@
+"""A loop section becomes a kernel of the native core: values get places in its spaces, nodes become instructions.
+
+Every value of a row is a strided view (`View`) of a place, so slices, chunks, transposes and broadcasts cost nothing.
+The batch axis keeps its dimension, with the size it has in one row (its factor, mostly 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from elman.engine.errors import NotSupported
+from elman.engine.ops import OPS
+from elman.engine.program import Node, Rows, Section, Value, refs
+
+__all__ = ["CARRY", "CONST", "CTX", "IN", "OUT", "REG", "VEC", "Assembler", "Code", "View", "row_shape"]
+
+REG, IN, CTX, VEC, OUT, CARRY, CONST = range(7)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Elements of a row (or of a vector): where they begin in their space, and sizes and strides of each dimension."""
+
+    space: int
+    index: int
+    offset: int
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.sizes)
+
+    def dims(self) -> list[tuple[int, int]]:
+        """(size, stride) with neighbours that run on as one merged and single elements left out."""
+        merged: list[tuple[int, int]] = []
+        for n, stride in zip(self.sizes, self.strides, strict=True):
+            if n == 1:
+                continue
+            if merged and merged[-1][1] == n * stride:
+                merged[-1] = (merged[-1][0] * n, stride)
+            else:
+                merged.append((n, stride))
+        return merged
+
+    @property
+    def contiguous(self) -> bool:
+        dims = self.dims()
+        return not dims or (len(dims) == 1 and dims[0][1] == 1)
+
+    def place(self) -> list[int]:
+        return [self.space, self.index, self.offset]
+
+
+def row_shape(v: Value) -> tuple[int, ...]:
+    """Sizes of a value in one row."""
+    return tuple(n.factor if isinstance(n, Rows) else n for n in v.shape)
+
+
+def _strides(sizes: Sequence[int]) -> tuple[int, ...]:
+    strides, step = [], 1
+    for n in reversed(sizes):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
+
+
+@dataclass(slots=True)
+class Code:
+    """A kernel's parts, and which Values its arrays are."""
+
+    dtype: torch.dtype
+    widths: list[list[int]] = field(default_factory=lambda: [[] for _ in range(6)])
+    instructions: list[list[int]] = field(default_factory=list)
+    consts: list[float] = field(default_factory=list)
+    commits: list[list[int]] = field(default_factory=list)
+    weights: list[tuple[Value, bool]] = field(default_factory=list)  # transposed?
+    rows: list[Value] = field(default_factory=list)
+    contexts: list[Value] = field(default_factory=list)
+    vectors: list[Value | torch.Tensor] = field(default_factory=list)
+    outs: dict[str, int] = field(default_factory=dict)
+    weight_sizes: list[tuple[int, int]] = field(default_factory=list)
+
+
+class Assembler:
+    """Builds the code of one loop section. `kinds` says of each value from outside what it is (see `execute.kind`)."""
+
+    def __init__(
+        self, section: Section, carries: Sequence[Value], kinds: Callable[[Value], str], dtype: torch.dtype,
+        opcodes: dict[str, tuple[int, int]],
+    ) -> None:  # fmt: skip
+        self.section, self.kinds, self.opcodes = section, kinds, opcodes
+        self.code = Code(dtype)
+        self.views: dict[Value, View] = {}
+        self.constants: dict[str, int] = {}
+        self.vector_of: dict[Value, View] = {}
+        self.carry_of = {v: j for j, v in enumerate(carries)}
+        self.made_by = {o: n for n in section.nodes for o in n.outs}
+        self.uses = Counter(v for n in section.nodes for v in refs(n))
+        self.placed: dict[Value, tuple[Value, int]] = {}
+        self.fused: dict[int, Node] = {}
+        for v in carries:
+            self.code.widths[CARRY].append(math.prod(row_shape(v)))
+            self._check_dtype(v)
+
+    # -- the whole
+
+    def run(
+        self, stores: Sequence[tuple[str, Value]], commits: Sequence[tuple[int, Value]], read: Sequence[Value],
+        zero: Sequence[int] = (),
+    ) -> Code:  # fmt: skip
+        """Assemble. stores: (name of the array, value) to be written at each step; commits: (carry, value); read: values
+        that something beside the nodes reads; zero: carries that become zero."""
+        self.stores: dict[Value, str] = {}
+        copies: list[tuple[str, Value]] = []
+        for name, v in stores:
+            if v in self.made_by and v not in self.stores:
+                self.stores[v] = name
+            else:
+                copies.append((name, v))
+        self.uses.update(read)
+        self._plan_joins()
+        self._plan_sums()
+        early = [(name, v) for name, v in copies if v in self.carry_of]
+        self._store(early)
+        for node in self.section.nodes:
+            self._node(node)
+        for v, name in self.stores.items():
+            if name not in self.code.outs:
+                self._store([(name, v)])
+        self._store([c for c in copies if c not in early])
+        for carry, v in commits:
+            self._commit(carry, v)
+        for carry in zero:
+            width = self.code.widths[CARRY][carry]
+            nothing = self._materialize(replace(self._const(0.0), sizes=(width,), strides=(0,)))
+            self.code.commits.append([carry, *nothing.place()])
+        return self.code
+
+    def _store(self, copies: Sequence[tuple[str, Value]]) -> None:
+        for name, v in copies:
+            source = self._view(v)
+            self._copy(source, self._out(name, source.sizes))
+
+    def _commit(self, carry: int, v: Value) -> None:
+        if self.carry_of.get(v) == carry:
+            return
+        view = self._view(v)
+        if not view.contiguous or view.space == CONST:
+            view = self._materialize(view)
+        self.code.commits.append([carry, *view.place()])
+
+    def _plan_joins(self) -> None:
+        """What is joined by a cat is made in its place."""
+        for node in self.section.nodes:
+            if node.op != "cat.default":
+                continue
+            out = node.outs[0]
+            dim = (node.args[1] if len(node.args) > 1 else 0) % len(out.shape)
+            if math.prod(row_shape(out)[:dim]) != 1:
+                continue
+            start = 0
+            for part in node.args[0]:
+                width = math.prod(row_shape(part))
+                if self._can_be_placed(part, out):
+                    self.placed[part] = (out, start)
+                start += width
+
+    def _can_be_placed(self, part: Value, out: Value) -> bool:
+        maker = self.made_by.get(part)
+        if maker is None or part in self.stores or part in self.placed or part.dtype != out.dtype:
+            return False
+        native = OPS[maker.op].native
+        return native is not None and native[0] in ("elementwise", "clamp", "threshold_backward", "masked_fill", "mm")
+
+    def _plan_sums(self) -> None:
+        """A sum of a product and something else becomes a product that starts from it."""
+        for node in self.section.nodes:
+            if node.op != "add.Tensor":
+                continue
+            out = node.outs[0]
+            for product, other in (node.args[::-1], node.args):
+                maker = self.made_by.get(product) if isinstance(product, Value) else None
+                if maker is None or not isinstance(other, Value) or not self._starts_from(maker, product, other, out):
+                    continue
+                self.fused[id(node)] = maker
+                break
+
+    def _starts_from(self, maker: Node, product: Value, other: Value, out: Value) -> bool:
+        if maker.op != "mm.default" or self.uses[product] != 1 or product in self.stores or product in self.placed:
+            return False
+        if any(f is maker for f in self.fused.values()) or product.shape != out.shape or product.factor != 1:
+            return False
+        whole = math.prod(row_shape(other)) == math.prod(row_shape(out))
+        return whole and other.dtype == out.dtype and maker.args[0].axis == 0 and other is not product
+
+    # -- places
+
+    def _check_dtype(self, v: Value) -> None:
+        if v.dtype not in (self.code.dtype, torch.bool):
+            raise NotSupported(f"a value of {v.dtype} in the loop")
+
+    def _view(self, v: Value) -> View:
+        view = self.views.get(v)
+        if view is None:
+            view = self.views[v] = self._outside(v)
+        return view
+
+    def _outside(self, v: Value) -> View:
+        """The place of a value that the section takes from outside."""
+        self._check_dtype(v)
+        sizes = row_shape(v)
+        if v in self.carry_of:
+            return View(CARRY, self.carry_of[v], 0, sizes, _strides(sizes))
+        what = self.kinds(v)
+        if what == "static":
+            return self._vector(v, sizes)
+        if v.axis != 0:
+            raise NotSupported("the batch is not the first axis of a value that enters the loop")
+        space, values = (CTX, self.code.contexts) if what == "context" else (IN, self.code.rows)
+        values.append(v)
+        self.code.widths[space].append(math.prod(sizes))
+        return View(space, len(values) - 1, 0, sizes, _strides(sizes))
+
+    def _vector(self, v: Value | torch.Tensor, sizes: tuple[int, ...]) -> View:
+        self.code.vectors.append(v)
+        self.code.widths[VEC].append(max(math.prod(sizes), 1))
+        return View(VEC, len(self.code.vectors) - 1, 0, sizes, _strides(sizes))
+
+    def _register(self, sizes: tuple[int, ...]) -> View:
+        self.code.widths[REG].append(math.prod(sizes))
+        return View(REG, len(self.code.widths[REG]) - 1, 0, sizes, _strides(sizes))
+
+    def _out(self, name: str, sizes: tuple[int, ...]) -> View:
+        self.code.outs[name] = len(self.code.widths[OUT])
+        self.code.widths[OUT].append(math.prod(sizes))
+        return View(OUT, self.code.outs[name], 0, sizes, _strides(sizes))
+
+    def _target(self, v: Value) -> View:
+        """Where a node's result goes: its array, its part of a join, or a register."""
+        self._check_dtype(v)
+        sizes = row_shape(v)
+        if v in self.placed:
+            whole, start = self.placed[v]
+            base = self.views.get(whole) or self._made(whole)
+            return self._set(v, View(base.space, base.index, base.offset + start, sizes, _strides(sizes)))
+        return self._made(v)
+
+    def _made(self, v: Value) -> View:
+        sizes = row_shape(v)
+        return self._set(v, self._out(self.stores[v], sizes) if v in self.stores else self._register(sizes))
+
+    def _set(self, v: Value, view: View) -> View:
+        self.views[v] = view
+        return view
+
+    def _const(self, number: float) -> View:
+        key = repr(float(number))  # tells -0.0 from 0.0, and NaN from nothing
+        if key not in self.constants:
+            self.constants[key] = len(self.code.consts)
+            self.code.consts.append(float(number))
+        return View(CONST, self.constants[key], 0, (), ())
+
+    # -- instructions
+
+    def _emit(self, name: str, *numbers: int) -> None:
+        self.code.instructions.append([self.opcodes[name][0], *numbers])
+
+    def _elementwise(self, name: str, target: View, sources: Sequence[View]) -> None:
+        """One instruction over at most two dimensions; sources that need more are written out first."""
+        sources = [_broadcast(s, target.sizes) for s in sources]
+        dims = _common(target.sizes, [target.strides, *(s.strides for s in sources)])
+        if len(dims) > 2:
+            sources = [s if s.contiguous else self._materialize(s) for s in sources]
+            dims = _common(target.sizes, [target.strides, *(s.strides for s in sources)])
+        if len(dims) > 2:
+            raise NotSupported("an element-wise operation over more than two strided dimensions")
+        while len(dims) < 2:
+            dims.insert(0, (1, [0] * (len(sources) + 1)))
+        (outer, so), (inner, si) = dims
+        operands = []
+        for i, v in enumerate((target, *sources)):
+            operands += [*v.place(), so[i], si[i]]
+        self._emit(name, outer, inner, *operands)
+
+    def _copy(self, source: View, target: View) -> None:
+        source = _broadcast(source, target.sizes)
+        dims = _common(target.sizes, [target.strides, source.strides])
+        if len(dims) <= 2:
+            return self._elementwise("copy", target, [source])
+        if len(dims) > 5:
+            raise NotSupported("a copy over more than five strided dimensions")
+        sizes = [n for n, _ in dims]
+        self._emit("permute", len(dims), *sizes, *target.place(), *[s[0] for _, s in dims], *source.place(),
+                   *[s[1] for _, s in dims])  # fmt: skip
+        return None
+
+    def _materialize(self, view: View) -> View:
+        target = self._register(view.sizes)
+        self._copy(view, target)
+        return target
+
+    def _contiguous(self, view: View) -> View:
+        return view if view.contiguous and view.space != CONST else self._materialize(view)
+
+    def _operand(self, arg: Any) -> View:
+        return self._view(arg) if isinstance(arg, Value) else self._const(arg)
+
+    # -- nodes
+
+    def _node(self, node: Node) -> None:
+        if any(f is node for f in self.fused.values()):
+            return
+        if id(node) in self.fused:
+            return self._product_from(node, self.fused[id(node)])
+        native = OPS[node.op].native
+        if native is None:
+            raise NotSupported(f"{node.op} has no native instruction")
+        if native[0] == "elementwise":
+            self._pointwise(node, native[1])
+        else:
+            getattr(self, f"_{native[0]}")(node, native[1])
+        return None
+
+    def _pointwise(self, node: Node, name: str) -> None:
+        out = node.outs[0]
+        if node.op == "elman.convert":
+            return self._convert(node)
+        sources = [self._operand(a) for a in node.args]
+        if node.op == "pow.Scalar":
+            sources = [self._const(node.args[0]), self._operand(node.args[1])]
+        if any(isinstance(a, Value) and a.dtype == torch.bool for a in node.args) and name in ("neg", "sub"):
+            raise NotSupported(f"{node.op} of booleans")
+        return self._elementwise(name, self._target(out), sources)
+
+    def _convert(self, node: Node) -> None:
+        source, out = self._view(node.args[0]), node.outs[0]
+        self._check_dtype(out)
+        if out.dtype == torch.bool and node.args[0].dtype != torch.bool:
+            return self._elementwise("ne", self._target(out), [source, self._const(0)])
+        if out in self.placed or out in self.stores:
+            return self._copy(source, self._target(out))
+        self._set(out, source)
+        return None
+
+    def _clamp(self, node: Node, _: str) -> None:
+        x, low, high = (*node.args, None, None)[:3]
+        low, high = node.kwargs.get("min", low), node.kwargs.get("max", high)
+        if low is not None and high is not None:
+            operands = [self._operand(a) for a in (x, low, high)]
+            return self._elementwise("clamp", self._target(node.outs[0]), operands)
+        name, bound = ("maximum", low) if low is not None else ("minimum", high)
+        return self._elementwise(name, self._target(node.outs[0]), [self._operand(x), self._operand(bound)])
+
+    def _threshold_backward(self, node: Node, _: str) -> None:
+        grad, x, threshold = node.args
+        if threshold != 0:
+            raise NotSupported("threshold_backward with a threshold that is not 0")
+        self._elementwise("threshold_backward0", self._target(node.outs[0]), [self._view(grad), self._view(x)])
+
+    def _masked_fill(self, node: Node, _: str) -> None:
+        x, mask, number = node.args
+        operands = [self._operand(a) for a in (mask, number, x)]
+        self._elementwise("where", self._target(node.outs[0]), operands)
+
+    def _alias(self, node: Node, view: View) -> None:
+        self._check_dtype(node.outs[0])
+        self._set(node.outs[0], view)
+
+    def _reshape(self, node: Node, _: str) -> None:
+        v, sizes = self._view(node.args[0]), row_shape(node.outs[0])
+        strides = _reshaped(v, sizes)
+        if strides is None:
+            v, strides = self._materialize(v), _strides(sizes)
+        self._alias(node, replace(v, sizes=sizes, strides=strides))
+
+    def _permute(self, node: Node, _: str) -> None:
+        v = self._view(node.args[0])
+        order = [d % len(v.sizes) for d in node.args[1]]
+        self._alias(node, replace(v, sizes=tuple(v.sizes[d] for d in order), strides=tuple(v.strides[d] for d in order)))
+
+    def _expand(self, node: Node, _: str) -> None:
+        self._alias(node, _broadcast(self._view(node.args[0]), row_shape(node.outs[0])))
+
+    def _slice(self, node: Node, _: str) -> None:
+        self._alias(node, _sliced(self._view(node.args[0]), node.args[1:]))
+
+    def _select(self, node: Node, _: str) -> None:
+        self._alias(node, _selected(self._view(node.args[0]), node.args[1], node.args[2]))
+
+    def _cat(self, node: Node, _: str) -> None:
+        out = node.outs[0]
+        target = self.views.get(out) or self._target(out)
+        dim = (node.args[1] if len(node.args) > 1 else 0) % len(target.sizes)
+        start = 0
+        for part in node.args[0]:
+            source = self._view(part)
+            n = source.sizes[dim]
+            if self.placed.get(part, (None, 0))[0] is not out:
+                self._copy(source, _sliced(target, (dim, start, start + n)))
+            start += n
+
+    def _slice_backward(self, node: Node, _: str) -> None:
+        target = self._zeroed(node)
+        self._copy(self._view(node.args[0]), _sliced(target, node.args[2:]))
+
+    def _select_backward(self, node: Node, _: str) -> None:
+        target = self._zeroed(node)
+        self._copy(self._view(node.args[0]), _selected(target, node.args[2], node.args[3]))
+
+    def _zeroed(self, node: Node) -> View:
+        target = self._target(node.outs[0])
+        self._copy(self._const(0.0), target)
+        return target
+
+    def _slice_scatter(self, node: Node, _: str) -> None:
+        base, source = self._view(node.args[0]), self._view(node.args[1])
+        target = self._target(node.outs[0])
+        self._copy(base, target)
+        self._copy(source, _sliced(target, node.args[2:] or (0,)))
+
+    def _select_scatter(self, node: Node, _: str) -> None:
+        base, source = self._view(node.args[0]), self._view(node.args[1])
+        target = self._target(node.outs[0])
+        self._copy(base, target)
+        self._copy(source, _selected(target, node.args[2], node.args[3]))
+
+    def _full(self, node: Node, _: str) -> None:
+        sizes = row_shape(node.outs[0])
+        self._set(node.outs[0], replace(self._const(node.args[1]), sizes=sizes, strides=(0,) * len(sizes)))
+
+    def _constant(self, node: Node, _: str) -> None:
+        numbers, shape, _dtype = node.args
+        self._check_dtype(node.outs[0])
+        if len(numbers) == 1:
+            sizes = tuple(shape)
+            self._set(node.outs[0], replace(self._const(numbers[0]), sizes=sizes, strides=(0,) * len(sizes)))
+        else:
+            self._set(node.outs[0], self._vector(torch.tensor(numbers, dtype=self.code.dtype), tuple(shape)))
+
+    def _reduce(self, node: Node, name: str) -> None:
+        v = self._view(node.args[0])
+        dims = node.args[1] if len(node.args) > 1 else list(range(len(v.sizes)))
+        gone = sorted({d % len(v.sizes) for d in dims})
+        if node.args[0].axis in gone:
+            raise NotSupported(f"{node.op} over the batch in the loop")
+        kept = [d for d in range(len(v.sizes)) if d not in gone]
+        parts = _three_parts(v, gone)
+        if parts is None:
+            order = [*kept, *gone]
+            v = replace(v, sizes=tuple(v.sizes[d] for d in order), strides=tuple(v.strides[d] for d in order))
+            v = self._materialize(v)
+            n = math.prod(v.sizes[len(kept) :])
+            parts = ((math.prod(v.sizes[: len(kept)]), n), (n, 1), (1, 0))
+        (outer, so), (red, sr), (inner, si) = parts
+        target = self._target(node.outs[0])
+        self._emit(name, outer, red, inner, *target.place(), *v.place(), so, sr, si)
+
+    def _cumsum(self, node: Node, _: str) -> None:
+        v = self._view(node.args[0])
+        if node.args[1] % len(v.sizes) != len(v.sizes) - 1:
+            raise NotSupported("cumsum along an axis that is not the last")
+        v = self._contiguous(v)
+        target = self._target(node.outs[0])
+        inner = v.sizes[-1]
+        outer = v.count // max(inner, 1)
+        self._emit("cumsum", outer, inner, *target.place(), inner, 1, *v.place(), inner, 1)
+
+    # -- products
+
+    def _mm(self, node: Node, _: str) -> None:
+        a, b = node.args
+        target = self._target(node.outs[0])
+        if a.axis is None and b.axis == 1 and b.factor == 1:
+            self._gemm(target, None, self._contiguous(self._view(b)), a, transposed=True)
+            return
+        if a.axis != 0 or b.axis is not None:
+            raise NotSupported("a product whose rows are not the batch")
+        rows = self._contiguous(self._view(a))
+        n, k = row_shape(b)[1], row_shape(b)[0]
+        for i in range(a.factor):
+            part = replace(target, offset=target.offset + i * n)
+            self._gemm(part, None, replace(rows, offset=rows.offset + i * k), b)
+
+    def _product_from(self, node: Node, product: Node) -> None:
+        a, b = product.args
+        other = node.args[0] if node.args[1] is product.outs[0] else node.args[1]
+        start = self._contiguous(self._view(other))
+        rows = self._contiguous(self._view(a))
+        self._gemm(self._target(node.outs[0]), start, rows, b)
+
+    def _gemm(self, target: View, start: View | None, rows: View, weight: Value, transposed: bool = False) -> None:
+        self._check_dtype(weight)
+        k, n = row_shape(weight)[::-1] if transposed else row_shape(weight)
+        if self.kinds(weight) != "static" or weight in self.made_by:
+            raise NotSupported("a product with a matrix that is made in the loop")
+        if (weight, transposed) not in self.code.weights:
+            self.code.weights.append((weight, transposed))
+            self.code.weight_sizes.append((k, n))
+        index = self.code.weights.index((weight, transposed))
+        init = [0, 0, 0] if start is None else start.place()
+        self._emit("gemm", index, n, k, *target.place(), int(start is not None), *init, *rows.place())
+
+    def _bmm(self, node: Node, _: str) -> None:
+        a, b = node.args
+        if not (a.axis == 0 and b.axis == 0):
+            raise NotSupported("a batched product whose batch is not the first axis")
+        left, right = self._view(a), self._view(b)
+        batch, m, k = left.sizes
+        n = right.sizes[2]
+        target = self._target(node.outs[0])
+        self._emit("rowmm", batch, m, k, n, *target.place(), *left.place(), *left.strides, *right.place(), *right.strides)
+
+
+# ---- sizes and strides
+
+
+def _broadcast(v: View, sizes: Sequence[int]) -> View:
+    missing = len(sizes) - len(v.sizes)
+    strides = [0] * missing
+    for n, stride, want in zip(v.sizes, v.strides, sizes[missing:], strict=True):
+        if n != want and n != 1:
+            raise NotSupported(f"{v.sizes} does not broadcast to {tuple(sizes)}")
+        strides.append(stride if n == want and n != 1 else 0)
+    return replace(v, sizes=tuple(sizes), strides=tuple(strides))
+
+
+def _common(sizes: Sequence[int], strides: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
+    """Dimensions of a joint walk, neighbours merged where all operands run on."""
+    dims: list[tuple[int, list[int]]] = []
+    for d, n in enumerate(sizes):
+        if n == 1:
+            continue
+        here = [s[d] for s in strides]
+        if dims and all(before == n * now for before, now in zip(dims[-1][1], here, strict=True)):
+            dims[-1] = (dims[-1][0] * n, here)
+        else:
+            dims.append((n, here))
+    return dims
+
+
+def _reshaped(v: View, sizes: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Strides of the same elements in other sizes; None where they must be written out first."""
+    if v.space == CONST or v.count <= 1:
+        return (0,) * len(sizes) if v.space == CONST else _strides(sizes)
+    dims = v.dims()
+    strides: list[int] = []
+    remaining = [n for n in sizes]
+    for n, stride in reversed(dims):
+        taken, inner = 1, stride
+        while taken < n:
+            if not remaining:
+                return None
+            size = remaining.pop()
+            if n % (taken * size):
+                return None
+            strides.append(inner)
+            inner *= size
+            taken *= size
+    while remaining:
+        if remaining.pop() != 1:
+            return None
+        strides.append(0)
+    return tuple(reversed(strides))
+
+
+def _sliced(v: View, args: Sequence[Any]) -> View:
+    """dim, start, end, step, as in aten.slice."""
+    dim, start, end, step = (*args, *(0, None, None, 1)[len(args) :])
+    dim %= len(v.sizes)
+    begin, stop, step = slice(start, end, step).indices(v.sizes[dim])
+    if v.sizes[dim] == 1 and (start or 0) == 0:
+        return v
+    n = max(0, -(-(stop - begin) // step))
+    sizes = (*v.sizes[:dim], n, *v.sizes[dim + 1 :])
+    strides = (*v.strides[:dim], v.strides[dim] * step, *v.strides[dim + 1 :])
+    return replace(v, offset=v.offset + begin * v.strides[dim], sizes=sizes, strides=strides)
+
+
+def _selected(v: View, dim: int, index: int) -> View:
+    dim %= len(v.sizes)
+    index %= v.sizes[dim]
+    return replace(
+        v, offset=v.offset + index * v.strides[dim], sizes=v.sizes[:dim] + v.sizes[dim + 1 :],
+        strides=v.strides[:dim] + v.strides[dim + 1 :],
+    )  # fmt: skip
+
+
+def _three_parts(v: View, gone: list[int]) -> tuple[tuple[int, int], ...] | None:
+    """(size, stride) of what lies before, in and after the reduced dimensions, where each is one run."""
+    first, last = gone[0], gone[-1]
+    if gone != list(range(first, last + 1)):
+        return None
+    parts = []
+    for a, b in ((0, first), (first, last + 1), (last + 1, len(v.sizes))):
+        dims = View(0, 0, 0, v.sizes[a:b], v.strides[a:b]).dims()
+        if len(dims) > 1:
+            return None
+        parts.append(dims[0] if dims else (1, 0))
+    return tuple(parts)
