@@ -18,6 +18,11 @@ def _identity(x: Tensor) -> Tensor:
     return x
 
 
+def _hardsigmoid(x: Tensor) -> Tensor:
+    # F.hardsigmoid's gradient is 1/6 in float32 for every dtype.
+    return ((x + 3) / 6).clamp(0, 1)
+
+
 def _softmax(x: Tensor) -> Tensor:
     return F.softmax(x, dim=-1)
 
@@ -29,7 +34,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": _identity,
     "elu": F.elu,
     "gelu": F.gelu,
-    "hardsigmoid": F.hardsigmoid,
+    "hardsigmoid": _hardsigmoid,
     "hardtanh": F.hardtanh,
     "leaky_relu": F.leaky_relu,
     "silu": F.silu,

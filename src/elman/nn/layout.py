@@ -41,31 +41,20 @@ class Sequences:
         """Leaves `(B, ...)` in the caller's order (or without a batch axis) -> `(B, ...)` in the engine's order."""
         if not self.batched:
             return tree_map(lambda leaf: leaf.unsqueeze(0), tree)
-        order = None if self.packed is None else self.packed.sorted_indices
-        return (
-            tree
-            if order is None
-            else tree_map(lambda leaf: leaf.index_select(0, order.to(leaf.device)), tree)
-        )
+        return tree if self.packed is None else _reorder(tree, self.packed.sorted_indices, 0)
 
     def rows_out(self, tree: Any) -> Any:
         """The inverse of `rows_in`."""
         if not self.batched:
             return tree_map(lambda leaf: leaf.squeeze(0), tree)
-        order = None if self.packed is None else self.packed.unsorted_indices
-        return (
-            tree
-            if order is None
-            else tree_map(lambda leaf: leaf.index_select(0, order.to(leaf.device)), tree)
-        )
+        return tree if self.packed is None else _reorder(tree, self.packed.unsorted_indices, 0)
 
     def steps_out(self, tree: Any) -> Any:
         """Leaves `(T, B, ...)` of the engine -> the caller's axes and row order, padded where a row has ended."""
         if not self.batched:
             return tree_map(lambda leaf: leaf.squeeze(1), tree)
         if self.packed is not None:
-            order = self.packed.unsorted_indices
-            tree = tree if order is None else tree_map(lambda leaf: leaf.index_select(1, order), tree)
+            tree = _reorder(tree, self.packed.unsorted_indices, 1)
         return tree_map(lambda leaf: leaf.transpose(0, 1), tree) if self.batch_first else tree
 
     def outputs_out(self, y: Any) -> Any:
@@ -118,9 +107,14 @@ def _unpack(
     if reset is not None:
         reset = reset.transpose(0, 1) if batch_first and reset.dim() == 2 else reset
         _check_marks(None, reset, T, B, batch_first)
-        if packed.sorted_indices is not None:
-            reset = reset.index_select(1, packed.sorted_indices.to(reset.device))
+        reset = _reorder(reset, packed.sorted_indices, 1)
     return Sequences(x, own_lengths, reset, batch_first, True, packed)
+
+
+def _reorder(tree: Any, order: Tensor | None, axis: int) -> Any:
+    if order is None:
+        return tree
+    return tree_map(lambda leaf: leaf.index_select(axis, order.to(leaf.device)), tree)
 
 
 def _check_steps(x: Any, T: int, B: int) -> None:

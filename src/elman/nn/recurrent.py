@@ -99,7 +99,7 @@ class Recurrent(Stack):
             )
         self.is_instance = is_instance
         self.reverse = reverse
-        self.zoneout = zoneout
+        self._zoneout = zoneout
         self.learn_initial_state = learn_initial_state
         self.cells = nn.ModuleList(
             [cell] if isinstance(cell, nn.Module) else self._make_cells(cell, input_size, sizes)
@@ -129,6 +129,11 @@ class Recurrent(Stack):
                 )
             cells.append(cell)
         return cells
+
+    @property
+    def zoneout(self) -> ZoneoutRates | None:
+        """The rates that the layer was made with."""
+        return self._zoneout
 
     @property
     def cell(self) -> nn.Module:
@@ -276,7 +281,8 @@ class Recurrent(Stack):
 
     def extra_repr(self) -> str:
         """What differs from the default."""
-        shown = self._extras_repr()
+        shown = [f"num_layers={self.num_layers}"] if self.num_layers != 1 else []
+        shown += self._extras_repr()
         shown += [f"{name}=True" for name in ("reverse", "learn_initial_state") if getattr(self, name)]
         return ", ".join(shown + ([] if self.zoneout is None else [f"zoneout={self.zoneout!r}"]))
 

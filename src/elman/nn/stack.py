@@ -94,8 +94,7 @@ class Stack(nn.Module):
         self.sequence_dropout = sequence_dropout
         self.residual = residual
         self.batch_first = batch_first
-        self.fallback = fallback
-        self.backend = backend
+        self._scan_options = {"fallback": fallback, "backend": backend}
         if self.dropout > 0 and num_layers == 1:
             warnings.warn(
                 f"dropout={dropout} acts between layers, and there is one layer only (num_layers=1): no effect",
@@ -122,11 +121,9 @@ class Stack(nn.Module):
     def _finish(self, input_size: int | None, output_sizes: Sequence[int | None]) -> None:
         """Check the widths that `residual` adds up, and make the scans."""
         widths = [input_size, *(None if size is None else self._merged(size) for size in output_sizes)]
-        self._residual_layers = tuple(
-            self.residual and widths[layer] == widths[layer + 1] for layer in range(self.num_layers)
-        )
+        self._equal_widths = tuple(widths[layer] == widths[layer + 1] for layer in range(self.num_layers))
         for layer in range(self.num_layers):
-            if self.residual and not self._residual_layers[layer] and (layer > 0 or self.num_layers == 1):
+            if self.residual and not self._equal_widths[layer] and (layer > 0 or self.num_layers == 1):
                 raise ValueError(
                     f"residual=True: layer {layer} takes {widths[layer]} features and gives {widths[layer + 1]}; "
                     f"expected equal widths"
@@ -140,6 +137,26 @@ class Stack(nn.Module):
 
     def _scan(self, layer: int, direction: int, suffix: str) -> Scan:
         raise NotImplementedError
+
+    @property
+    def fallback(self) -> str:
+        """What happens where only the plain loop can run: "warn" or "error". Setting it traces anew."""
+        return str(self._scan_options["fallback"])
+
+    @fallback.setter
+    def fallback(self, fallback: str) -> None:
+        self._scan_options["fallback"] = fallback
+        self._make_scans()
+
+    @property
+    def backend(self) -> str | None:
+        """The backend that was asked for; None for the fastest that can. Setting it traces anew."""
+        return self._scan_options["backend"]
+
+    @backend.setter
+    def backend(self, backend: str | None) -> None:
+        self._scan_options["backend"] = backend
+        self._make_scans()
 
     # A copy gets scans of its own: those of the original read the original's parameters.
 
@@ -192,7 +209,11 @@ class Stack(nn.Module):
                 finals.append(result.state)
                 histories.append(result.states)
             y = outputs[0] if len(outputs) == 1 else _MERGES[self.merge](*outputs)
-            x = y + without_padding(x, sequences.lengths) if self._residual_layers[layer] else y
+            x = (
+                y + without_padding(x, sequences.lengths)
+                if self.residual and self._equal_widths[layer]
+                else y
+            )
         return StackResult(x, finals, histories)
 
     def _drop(self, x: Any) -> Any:
@@ -220,8 +241,7 @@ class Stack(nn.Module):
 
     def _extras_repr(self) -> list[str]:
         """What differs from the defaults of the options that all stacks have."""
-        shown = [f"num_layers={self.num_layers}"] if self.num_layers != 1 else []
-        shown += [f"{name}=True" for name in ("batch_first",) if getattr(self, name)]
+        shown = ["batch_first=True"] if self.batch_first else []
         shown += [f"dropout={self.dropout}"] if self.dropout else []
         shown += [
             f"{name}=True"

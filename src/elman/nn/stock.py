@@ -14,9 +14,9 @@ from elman.engine import Scan
 from elman.nn.cells.base import check_size, layer_sizes
 from elman.nn.dropout import ZoneoutRates, check_rate, sequence_mask, zoneout, zoneout_rates
 from elman.nn.layout import Sequences, lay_out
-from elman.nn.stack import Merge, Output, OutputWithStates, Stack
+from elman.nn.stack import Explanations, Merge, Output, OutputWithStates, Stack
 from elman.nn.state import StateLayout
-from elman.nn.vendor import VENDOR_DEVICES, Kernel, run_vendor
+from elman.nn.vendor import VENDOR_DEVICES, Kernel, VendorCall, run_vendor
 
 __all__ = ["LayerNorm", "StockLayer"]
 
@@ -34,8 +34,8 @@ class _Step:
         owner = self.owner
         old = state if isinstance(state, tuple) else (state,)
         new = owner._advance(x, old, self.suffix, mask)
-        rates = zip(old, new, owner._zoneout_rates, strict=True)
-        new = tuple(zoneout(a, b, rate, owner.training) for a, b, rate in rates)
+        rates = zoneout_rates(owner.zoneout, owner.state_names)
+        new = tuple(zoneout(a, b, rate, owner.training) for a, b, rate in zip(old, new, rates, strict=True))
         return new[0], new if isinstance(state, tuple) else new[0]
 
 
@@ -105,8 +105,8 @@ class StockLayer(Stack):
         self.layer_norm = layer_norm
         self.recurrent_dropout = check_rate("recurrent_dropout", recurrent_dropout)
         self.recurrent_dropout_on = recurrent_dropout_on
+        zoneout_rates(zoneout, self.state_names)
         self.zoneout = zoneout
-        self._zoneout_rates = zoneout_rates(zoneout, self.state_names)
         self.learn_initial_state = learn_initial_state
         self._layout = StateLayout(
             label=type(self).__name__,
@@ -115,6 +115,7 @@ class StockLayer(Stack):
             directions=self.num_directions,
             listed=not isinstance(hidden_size, int),
         )
+        self._vendor = VendorCall()
 
     def _build(self, device: torch.device | str | None, dtype: torch.dtype | None) -> None:
         """Make the parameters and the scans; the last thing that a constructor does."""
@@ -256,7 +257,8 @@ class StockLayer(Stack):
         )
         targets = self._starts(initial_state, sequences, "initial_state")
         starts = targets if hx is None else self._starts(hx, sequences, "hx")
-        if self._for_vendor(sequences, return_states):
+        self._vendor.ran = self._for_vendor(sequences, return_states)
+        if self._vendor.ran:
             return self._call_vendor(sequences, starts)
         result = self._unfold(
             sequences,
@@ -318,13 +320,26 @@ class StockLayer(Stack):
             isinstance(self.hidden_size, int)
             and self.layer_norm is None
             and self.merge == "concat"
-            and not any((self.residual, any(self._zoneout_rates), self.training and self.recurrent_dropout))
-            and not (self.training and self.dropout and self.sequence_dropout)
+            and not self.residual
+            and not self.zoneout
+            and not (self.training and (self.recurrent_dropout or (self.dropout and self.sequence_dropout)))
         )
 
     def _kernel(self) -> Kernel | None:
         """The function of torch that computes this layer with the options as they are, if there is one."""
         raise NotImplementedError
+
+    @property
+    def path(self) -> str | None:
+        """As for `Stack`; "vendor" where torch's own kernels ran."""
+        return "vendor" if self._vendor.ran else super().path
+
+    def explain(self) -> Explanations:
+        """Which path ran and why, for each layer and direction."""
+        if not self._vendor.ran:
+            return super().explain()
+        why = f"vendor: {getattr(self._kernel(), '__name__', None)} of torch, which has this layer on this device"
+        return Explanations({suffix.removeprefix("_"): why for *_, suffix in self._tracks()})
 
     def _for_vendor(self, sequences: Sequences, return_states: bool) -> bool:
         return (
@@ -346,8 +361,7 @@ class StockLayer(Stack):
             [w for weights in self.all_weights for w in weights],
             bias=self.bias,
             num_layers=self.num_layers,
-            dropout=self.dropout,
-            training=self.training,
+            dropout=self.dropout if self.training else 0.0,
             bidirectional=self.bidirectional,
         )
         finals = [
@@ -361,9 +375,11 @@ class StockLayer(Stack):
         """The sizes, and what differs from the default."""
         shown = [str(self.input_size), str(self.hidden_size)]
         shown += [f"proj_size={self.proj_size}"] if self.proj_size else []
+        shown += [f"num_layers={self.num_layers}"] if self.num_layers != 1 else []
         shown += [] if self.bias else ["bias=False"]
+        shown += self._extras_repr()
         options = ("layer_norm", "recurrent_dropout", "zoneout", "learn_initial_state")
         shown += [f"{name}={value!r}" for name in options if (value := getattr(self, name))]
         if self.recurrent_dropout and self.recurrent_dropout_on != "state":
             shown.append(f"recurrent_dropout_on={self.recurrent_dropout_on!r}")
-        return ", ".join(shown + self._extras_repr())
+        return ", ".join(shown)

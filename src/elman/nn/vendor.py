@@ -11,12 +11,18 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from elman.nn.layout import Sequences, without_padding
 
-__all__ = ["VENDOR_DEVICES", "run_vendor"]
+__all__ = ["VENDOR_DEVICES", "VendorCall", "run_vendor"]
 
 VENDOR_DEVICES = ("cuda", "mps")
 
 # (y, h) or (y, h, c) of (x or packed data, [batch sizes], state, weights, bias, layers, dropout, training, both ways).
 Kernel = Callable[..., tuple[Tensor, ...]]
+
+
+class VendorCall:
+    """Whether the last call of a layer went to torch's kernels: kept outside the attributes that a scan watches."""
+
+    ran = False
 
 
 def run_vendor(
@@ -28,7 +34,6 @@ def run_vendor(
     bias: bool,
     num_layers: int,
     dropout: float,
-    training: bool,
     bidirectional: bool,
 ) -> tuple[Any, tuple[Tensor, ...]]:
     """Outputs (a PackedSequence where the input was one, else `(T, B, D·H)`) and final states `(L·D, B, H)`.
@@ -36,6 +41,8 @@ def run_vendor(
     kernel: torch.lstm, torch.gru, torch.rnn_tanh or torch.rnn_relu; state: tensors `(L·D, B, H)`, rows in the engine's
     order. Lengths may be zero, which the kernels refuse: such a row runs one step, and its results are dropped.
     """
+    # cuDNN refuses the backward of a call that was not in training mode, which without dropout computes the same.
+    training = dropout > 0 or torch.is_grad_enabled()
     options = (list(weights), bias, num_layers, dropout, training, bidirectional)
     one = len(state) == 1
     if sequences.lengths is None:
