@@ -149,7 +149,7 @@ CASES: list[Case] = [
     Case("antisymmetric", simple.AntiSymmetric, _x, _h),
     Case("cornn", simple.CoRNN, _x, _pair),
     Case("lem", simple.LEM, _x, _pair),
-    Case("clockwork", simple.Clockwork, _x, lambda B: (_h(B), _counts()(B))),
+    Case("clockwork", simple.Clockwork, _x, lambda B: (_h(B), _counts()(B)), expect_path="reference"),
     Case("highway", simple.Highway, _x, _h),
     Case("runge_kutta", simple.RungeKutta, _x, _h),
     Case("second_order", simple.SecondOrder, _x, _h),
@@ -192,7 +192,9 @@ CASES: list[Case] = [
         _x,
         lambda B: {"c": torch.randn(B, 3), "h": torch.randn(B, 3), "low": _h(B)},
     ),
-    Case("phased_lstm", gated.PhasedLSTM, _x, lambda B: (_h(B), _h(B), _counts()(B))),
+    Case(
+        "phased_lstm", gated.PhasedLSTM, _x, lambda B: (_h(B), _h(B), _counts()(B)), expect_path="reference"
+    ),
     Case("attention_additive", memory.AttentionGRU, _x, _h, _masked_memory),
     Case("attention_dot", memory.DotAttention, _x, lambda B: (_h(B), _h(B), _h(B)), _memory),
     Case(
@@ -215,7 +217,13 @@ CASES: list[Case] = [
     Case("neural_stack", memory.NeuralStack, _x, lambda B: (_h(B), torch.randn(B, S, M))),
     Case("turing_memory", memory.TuringMemory, _x, lambda B: (torch.randn(B, S, M), torch.randn(B, M))),
     Case("lif", memory.LIF, _x, _half_spikes, without=_NO_DERIVATIVE_BY_DIFFERENCES),
-    Case("counter", memory.Counter, _x, lambda B: (_h(B), _counts()(B), torch.rand(B) < 0.2)),
+    Case(
+        "counter",
+        memory.Counter,
+        _x,
+        lambda B: (_h(B), _counts()(B), torch.rand(B) < 0.2),
+        expect_path="reference",
+    ),
     Case(
         "nested",
         memory.Nested,

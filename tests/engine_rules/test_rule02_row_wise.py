@@ -50,13 +50,13 @@ def batch_mean_of_the_output(self: Net, x: Tensor, h: Tensor) -> Any:
     return self.v(h) - self.v(h).mean(0), h  # <-
 
 
-@probe("loop", op="softmax")
+@probe("loop", op="softmax|amax")
 def softmax_over_the_batch(self: Net, x: Tensor, h: Tensor) -> Any:
     h = torch.tanh(self.w(x) + self.u(h))
     return F.softmax(self.v(h), 0), h  # <-
 
 
-@probe("loop", op="softmax")
+@probe("loop", op="softmax|amax")
 def softmax_over_the_batch_in_the_loop(self: Net, x: Tensor, h: Tensor) -> Any:
     h = torch.softmax(self.w(x) + self.u(h), dim=0)  # <-
     return h, h
@@ -93,7 +93,7 @@ def normalised_along_the_batch(self: Net, x: Tensor, h: Tensor) -> Any:
     return h, h
 
 
-@probe("loop", op="var|std")
+@probe("loop", op="var|std|mean|sum")
 def deviation_over_the_batch(self: Net, x: Tensor, h: Tensor) -> Any:
     h = torch.tanh(self.w(x) + self.u(h))
     return h * h.var(0, unbiased=False), h  # <-
@@ -156,14 +156,14 @@ def transposed_where_batch_is_width(self: Net, x: Tensor, h: Tensor) -> Any:
     return (h + h.t() if h.size(0) == H else h + 0), h
 
 
-@probe("loop", op="cat|slice")
+@probe("loop", op="cat|slice|batch size")
 def neighbours(self: Net, x: Tensor, h: Tensor) -> Any:
     up = torch.cat([h[1:], h[:1]], 0)  # <-
     h = torch.tanh(self.w(x) + self.u(up))
     return h, h
 
 
-@probe("loop", op="layer_norm|mean|var")
+@probe("loop", op="norm|mean|var|batch size")
 def layer_norm_of_everything(self: Net, x: Tensor, h: Tensor) -> Any:
     h = torch.tanh(self.w(x) + self.u(h))
     return F.layer_norm(h, h.shape), h  # <-
@@ -183,14 +183,14 @@ def convolution_over_the_batch(self: Net, x: Tensor, h: Tensor) -> Any:
     return h, h
 
 
-@probe("loop", op="einsum|mm|bmm|sum|mul")
+@probe("loop", op="einsum|mm|sum|mul|div")
 def einsum_over_the_batch(self: Net, x: Tensor, h: Tensor) -> Any:
     gram = torch.einsum("bi,bj->ij", h, h) / h.size(0)  # <-
     h = torch.tanh(self.w(x) + h @ gram)
     return h, h
 
 
-@probe("loop", op="index|gather|getitem|flip")
+@probe("loop", op="index|gather|sort")
 def permuted_rows(self: Net, x: Tensor, h: Tensor) -> Any:
     order = torch.argsort(x[:, 0])  # <-
     h = torch.tanh(self.w(x) + self.u(h)[order])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,7 +14,7 @@ from battery.cells_simple import H, I
 from battery.probes import Net, Probe, Probes, assert_probe
 from battery.registry import Case
 from battery.running import Run, assert_matches
-from elman.engine import EngineError, Scan
+from elman.engine import EngineError, EngineWarning, Scan
 
 probe = Probes()
 
@@ -206,11 +207,6 @@ def single_precision_inside(self: Net, x: Tensor, h: Tensor) -> Any:
     return h, h
 
 
-@probe("any", state=lambda B: ())
-def no_state_at_all(self: Net, x: Tensor, state: Any) -> Any:
-    return torch.tanh(self.w(x)), ()
-
-
 class Named(NamedTuple):
     h: Tensor
     c: Tensor
@@ -308,7 +304,8 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "lengths_negative": (lambda x, h: (h, h), torch.zeros(3, H), {"lengths": torch.tensor([1, -2, 3])}),
     "lengths_real": (lambda x, h: (h, h), torch.zeros(3, H), {"lengths": torch.tensor([1.0, 2.5, 3.0])}),
     "reset_of_another_shape": (lambda x, h: (h, h), torch.zeros(3, H), {"reset": torch.zeros(3, 4).bool()}),
-    "reset_not_boolean": (lambda x, h: (h, h), torch.zeros(3, H), {"reset": torch.zeros(4, 3)}),
+    "no_state_at_all": (lambda x, s: (x, ()), (), {}),
+    "no_steps": (lambda x, h: (h, h), torch.zeros(3, H), {"lengths": "none"}),
     "initial_of_another_shape": (lambda x, h: (h, h), torch.zeros(3, H), {"initial_state": torch.zeros(3, H + 1)}),
     "initial_of_another_structure": (lambda x, h: (h, h), torch.zeros(3, H), {"initial_state": (torch.zeros(3, H),) * 2}),
     "context_of_another_batch": (lambda x, h, c: (h, h), torch.zeros(3, H), {"context": torch.zeros(5, 2)}),
@@ -321,8 +318,12 @@ def test_bad_input_is_refused(name: str) -> None:
     step, state, options = BAD[name]
     if "reset" in options or "initial_state" in options:
         options = {"reset": torch.zeros(4, 3).bool(), **options}
-    with pytest.raises((EngineError, ValueError, TypeError)) as caught:
-        Scan(step)(torch.randn(4, 3, I), state, **options)
+    x = torch.randn(4, 3, I)
+    if options.get("lengths") == "none":
+        x, options = x[:0], {}
+    with warnings.catch_warnings(), pytest.raises((EngineError, ValueError, TypeError)) as caught:
+        warnings.simplefilter("ignore", EngineWarning)
+        Scan(step)(x, state, **options)
     assert len(str(caught.value)) > 20
 
 

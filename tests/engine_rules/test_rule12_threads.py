@@ -27,10 +27,11 @@ def test_callers_at_the_same_time(backend: str | None) -> None:
     cell = case.cell()
     scan = Scan(cell, backend=backend)
     found: dict[int, object] = {}
+    given = [case.inputs(4 + k, 3 + k) for k in range(4)]
 
     def work(k: int) -> None:
         try:
-            inputs = case.inputs(4 + k, 3 + k)
+            inputs = given[k]
             for _ in range(5):
                 found[k] = actual_outcome(scan, cell, inputs, {})
         except BaseException as error:  # noqa: BLE001 - handed to the test below
@@ -44,7 +45,7 @@ def test_callers_at_the_same_time(backend: str | None) -> None:
     for k in range(4):
         if isinstance(found[k], BaseException):
             raise found[k]
-        assert_outcomes_agree(found[k], expected_outcome(case.cell(), case.inputs(4 + k, 3 + k), {}))
+        assert_outcomes_agree(found[k], expected_outcome(case.cell(), given[k], {}))
 
 
 def test_backward_in_another_thread() -> None:
