@@ -73,11 +73,11 @@ std::vector<bool>& Checker::written(int array) {
 void Checker::check_bounds(const Instruction& in, const Operand& operand, const Reader& reader) const {
   const Range range = range_of(in, operand);
   const Int width = arrays_.width[operand.array];
+  if (arrays_.space(operand.array) == Space::constant && range.low != range.high)
+    reader.fail("reads a constant with a stride, expected strides of 0");
   if (range.low < 0 || range.high >= width)
     reader.fail("reaches outside the " + text(width) + " elements of " + arrays_.name(operand.array) + " (offset " +
                 text(operand.offset) + ")");
-  if (arrays_.space(operand.array) == Space::constant && range.low != range.high)
-    reader.fail("reads a constant with a stride, expected strides of 0");
 }
 
 void Checker::check_source(const Instruction& in, const Operand& operand, const Reader& reader) {

@@ -14,7 +14,7 @@ mpmath.mp.dps = 60
 HALF_LN2 = mpmath.log(2) / 2
 LARGEST_Z = ((mpmath.sqrt(2) - 1) / (mpmath.sqrt(2) + 1)) ** 2
 # name of the C++ type -> (terms of E, terms of L, bits kept in the high part of ln 2)
-PRECISIONS = {"float": (6, 4, 12), "double": (12, 8, 32)}
+PRECISIONS = {"float": (5, 4, 12), "double": (11, 8, 32)}
 
 
 def exp_remainder(r: mpmath.mpf) -> mpmath.mpf:

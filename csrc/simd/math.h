@@ -12,14 +12,14 @@ template <> struct Format<float> {
   static constexpr int mantissa = 23, bias = 127;
   static constexpr float to_integer = 0x1.8p23f;        // adding it leaves the rounded integer in the low bits
   static constexpr float exp_low = -104, exp_high = 89;  // beyond these e^x is 0 and infinity
-  static constexpr float expm1_low = -18, tiny = 0x1p-26f;
+  static constexpr float expm1_low = -18, tanh_is_one = 9.5f, tiny = 0x1p-26f, splitter = 0x1p12f + 1;
   static constexpr float smallest_normal = 0x1p-126f, subnormal_scale = 0x1p25f, subnormal_exponent = 25;
 };
 template <> struct Format<double> {
   static constexpr int mantissa = 52, bias = 1023;
   static constexpr double to_integer = 0x1.8p52;
   static constexpr double exp_low = -746, exp_high = 710;
-  static constexpr double expm1_low = -38, tiny = 0x1p-55;
+  static constexpr double expm1_low = -38, tanh_is_one = 19.5, tiny = 0x1p-55, splitter = 0x1p27 + 1;
   static constexpr double smallest_normal = 0x1p-1022, subnormal_scale = 0x1p54, subnormal_exponent = 54;
 };
 
@@ -48,11 +48,6 @@ ELMAN_INLINE Float scaled(Float x, Float k, Float::Mask) { return {_mm512_scalef
 ELMAN_INLINE Double scaled(Double x, Double k, Double::Mask) { return {_mm512_scalef_pd(x.v, k.v)}; }
 #endif
 
-template <class V> ELMAN_INLINE V clamped(V x, typename V::Scalar low, typename V::Scalar high) {
-  x = select(x < V::splat(low), V::splat(low), x);  // NaN passes
-  return select(x > V::splat(high), V::splat(high), x);
-}
-
 // x = k ln 2 + r with whole k and |r| <= ln(2)/2; remainder = e^r - 1.
 template <class V> struct ExpParts {
   V whole;
@@ -72,41 +67,65 @@ template <class V> ELMAN_INLINE ExpParts<V> exp_parts(V x) {
   return {whole, shifted.bits() - shift.bits(), remainder};
 }
 
-template <class V> ELMAN_INLINE V exp(V x) {
+// e^x for x that is not above exp_high
+template <class V> ELMAN_INLINE V exp_of_bounded(V x) {
   using F = Format<typename V::Scalar>;
-  const ExpParts<V> parts = exp_parts(clamped(x, F::exp_low, F::exp_high));
+  const ExpParts<V> parts = exp_parts(at_least(x, V::splat(F::exp_low)));
   return scaled(parts.remainder + V::splat(1), parts.whole, parts.k);
 }
 
-// e^x - 1 for x <= 0 (and NaN): (e^r - 1) 2^k + (2^k - 1).
-template <class V> ELMAN_INLINE V expm1_of_negative(V x) {
+template <class V> ELMAN_INLINE V exp(V x) {
   using F = Format<typename V::Scalar>;
-  x = select(x < V::splat(F::expm1_low), V::splat(F::expm1_low), x);
-  const ExpParts<V> parts = exp_parts(x);
-  const V scale = power_of_two<V>(parts.k);
-  return fma(parts.remainder, scale, scale - V::splat(1));
+  return exp_of_bounded(at_most(x, V::splat(F::exp_high)));
 }
 
 template <class V> ELMAN_INLINE V expm1(V x) {
   using F = Format<typename V::Scalar>;
-  const ExpParts<V> parts = exp_parts(clamped(x, F::expm1_low, F::exp_high));
+  const ExpParts<V> parts = exp_parts(at_least(at_most(x, V::splat(F::exp_high)), V::splat(F::expm1_low)));
   // Half of everything, so that 2^k does not overflow before the result does.
   const V half_scale = power_of_two<V>(parts.k - 1);
   const V half = fma(parts.remainder, half_scale, half_scale - V::splat(typename V::Scalar(0.5)));
   return select(magnitude(x) < V::splat(F::tiny), x, half + half);
 }
 
-// tanh |x| = -u / (2 + u) with u = e^(-2|x|) - 1
-template <class V> ELMAN_INLINE V tanh(V x) {
-  const V size = magnitude(x);
-  const V u = expm1_of_negative(size * V::splat(-2));
-  return with_sign_of(u / (V::splat(-2) - u), x);
+// a*b + c where the sum cancels: what is left of the product's rounding counts.
+template <class V> ELMAN_INLINE V residual(V a, V b, V c) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+  return fma(a, b, c);
+#else
+  const V splitter = V::splat(Format<typename V::Scalar>::splitter);  // halves of a and b multiply exactly (Dekker 1971)
+  const V a_high = a * splitter - (a * splitter - a), b_high = b * splitter - (b * splitter - b);
+  const V a_low = a - a_high, b_low = b - b_high, product = a * b;
+  const V rest = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low;
+  return (product + c) + rest;
+#endif
 }
 
-// 1 / (1 + e^-x), as e^x / (1 + e^x) for x < 0: nothing overflows.
+// tanh |x| = -u / (2 + u) with u = e^(-2|x|) - 1 = (e^r - 1) 2^k + (2^k - 1). Near 1 the errors of u and of 2 + u count
+// twice; both are known exactly, and one Newton step with them takes the quotient to about 1 ulp.
+template <class V> ELMAN_INLINE V tanh(V x) {
+  const V size = magnitude(x), limit = V::splat(Format<typename V::Scalar>::tanh_is_one);
+  const ExpParts<V> parts = exp_parts(at_most(size, limit) * V::splat(-2));
+  const V scale = power_of_two<V>(parts.k);
+  const V small = parts.remainder * scale, large = scale - V::splat(1);
+  const V u = large + small, u_rest = small - (u - large);
+  const V bottom = u + V::splat(2), bottom_rest = (u - (bottom - V::splat(2))) + u_rest;
+  const V inverse = V::splat(1) / bottom;
+  const V quotient = u * inverse;
+  const V left = residual(-quotient, bottom, u) + fma(-quotient, bottom_rest, u_rest);
+  return with_sign_of(fma(left, inverse, quotient), x);
+}
+
+// 1 / (1 + e^-x), as e^x / (1 + e^x) for x < 0: nothing overflows. The rounding of 1 + e and of the quotient are
+// taken back by one Newton step, so that only the error of e is left.
 template <class V> ELMAN_INLINE V sigmoid(V x) {
-  const V e = exp(-magnitude(x));
-  return select(x < V::splat(0), e, V::splat(1)) / (V::splat(1) + e);
+  const V one = V::splat(1), e = exp_of_bounded(-magnitude(x));
+  const V top = select(x < V::splat(0), e, one);
+  const V bottom = one + e, bottom_rest = e - (bottom - one);
+  const V inverse = one / bottom;
+  const V quotient = top * inverse;
+  const V left = fma(-quotient, bottom_rest, residual(-quotient, bottom, top));
+  return fma(left, inverse, quotient);
 }
 
 // x = 2^k m, 1/sqrt(2) <= m < sqrt(2), for positive x (subnormal too)

@@ -67,6 +67,10 @@ template <class T, int lanes = vector_bytes / int(sizeof(T))> struct Vec {
 
 template <class V> ELMAN_INLINE V select(typename V::Mask mask, V a, V b) { return {mask ? a.v : b.v}; }
 
+// The larger, the smaller of x and a bound that is not NaN; a NaN x stays.
+template <class V> ELMAN_INLINE V at_least(V x, V bound) { return select(x < bound, bound, x); }
+template <class V> ELMAN_INLINE V at_most(V x, V bound) { return select(x > bound, bound, x); }
+
 // The sign bit of every lane, and nothing else.
 template <class V> ELMAN_INLINE typename V::Mask sign_bit() { return V::splat(typename V::Scalar(-0.0)).bits(); }
 template <class V> ELMAN_INLINE V magnitude(V x) { return V::from_bits(x.bits() & ~sign_bit<V>()); }
@@ -139,6 +143,11 @@ ELMAN_INLINE Float fma(Float a, Float b, Float c) { return {_mm512_fmadd_ps(a.v,
 ELMAN_INLINE Double fma(Double a, Double b, Double c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
 ELMAN_INLINE Float sqrt(Float x) { return {_mm512_sqrt_ps(x.v)}; }
 ELMAN_INLINE Double sqrt(Double x) { return {_mm512_sqrt_pd(x.v)}; }
+// max and min give their second argument if one is NaN.
+ELMAN_INLINE Float at_least(Float x, Float bound) { return {_mm512_max_ps(bound.v, x.v)}; }
+ELMAN_INLINE Double at_least(Double x, Double bound) { return {_mm512_max_pd(bound.v, x.v)}; }
+ELMAN_INLINE Float at_most(Float x, Float bound) { return {_mm512_min_ps(bound.v, x.v)}; }
+ELMAN_INLINE Double at_most(Double x, Double bound) { return {_mm512_min_pd(bound.v, x.v)}; }
 #define ELMAN_ROUNDING(name, mode)                                                                     \
   ELMAN_INLINE Float name(Float x) { return {_mm512_roundscale_ps(x.v, (mode) | _MM_FROUND_NO_EXC)}; } \
   ELMAN_INLINE Double name(Double x) { return {_mm512_roundscale_pd(x.v, (mode) | _MM_FROUND_NO_EXC)}; }
@@ -157,6 +166,10 @@ ELMAN_INLINE Float fma(Float a, Float b, Float c) { return {_mm256_fmadd_ps(a.v,
 ELMAN_INLINE Double fma(Double a, Double b, Double c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
 ELMAN_INLINE Float sqrt(Float x) { return {_mm256_sqrt_ps(x.v)}; }
 ELMAN_INLINE Double sqrt(Double x) { return {_mm256_sqrt_pd(x.v)}; }
+ELMAN_INLINE Float at_least(Float x, Float bound) { return {_mm256_max_ps(bound.v, x.v)}; }
+ELMAN_INLINE Double at_least(Double x, Double bound) { return {_mm256_max_pd(bound.v, x.v)}; }
+ELMAN_INLINE Float at_most(Float x, Float bound) { return {_mm256_min_ps(bound.v, x.v)}; }
+ELMAN_INLINE Double at_most(Double x, Double bound) { return {_mm256_min_pd(bound.v, x.v)}; }
 #define ELMAN_ROUNDING(name, mode)                                                                  \
   ELMAN_INLINE Float name(Float x) { return {_mm256_round_ps(x.v, (mode) | _MM_FROUND_NO_EXC)}; }   \
   ELMAN_INLINE Double name(Double x) { return {_mm256_round_pd(x.v, (mode) | _MM_FROUND_NO_EXC)}; }
