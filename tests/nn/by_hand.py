@@ -1,5 +1,6 @@
 """The layers by hand: one row at a time, one step at a time, one gate at a time; what the tests compare with."""
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from tolerances import assert_near
+
+# What a layer must run on: everything here is inside the rules of the fast path.
+FAST = "native" if importlib.util.find_spec("elman._core") is not None else "reference"
 
 Step = Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, tuple[Tensor, ...]]]
 

@@ -15,7 +15,7 @@ import elman.nn as en
 from elman.nn.layout import lay_out
 from elman.nn.vendor import run_vendor
 from nn import by_hand
-from nn.by_hand import assert_same, leaves, unroll, weights_of
+from nn.by_hand import FAST, assert_same, leaves, unroll, weights_of
 from tolerances import assert_near
 
 DOUBLE = torch.float64
@@ -25,7 +25,7 @@ STEPS = {"RNN": by_hand.rnn_step, "LSTM": by_hand.lstm_step, "GRU": by_hand.gru_
 
 
 def make(kind: str, **options: Any) -> Any:
-    return getattr(en, kind)(I, H, dtype=DOUBLE, **options)
+    return getattr(en, kind)(I, H, dtype=DOUBLE, fallback="error", **options)
 
 
 def random_state(layer: Any, B: int) -> Any:
@@ -379,6 +379,25 @@ def test_training_with_an_optimizer_learns() -> None:
 
 
 # ---- what is said
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+def test_the_fast_path_is_taken(kind: str, dtype: torch.dtype) -> None:
+    layer = getattr(en, kind)(I, H, 2, bidirectional=True, fallback="error", dtype=dtype)
+    x = torch.randn(4, 3, I, dtype=dtype, requires_grad=True)
+    ends, reset = torch.tensor([4, 0, 2]), torch.rand(4, 3) < 0.5
+    both = {"lengths": ends, "reset": reset}
+    for arguments in ({}, {"lengths": ends}, {"reset": reset}, {**both, "return_states": True}):
+        for p in (x, x.detach()):
+            out = layer(p, **arguments)
+            assert layer.path == FAST, layer.explain()
+            by_hand.gradients([out.y], dict(layer.named_parameters()))
+    with torch.no_grad():
+        layer.eval()(x)
+    assert layer.path == FAST
+    assert [*layer.check(x)] == ["l0", "l0_reverse", "l1", "l1_reverse"]
+    assert FAST in str(layer.check(x, layer(x).state))
 
 
 def test_path_and_explanation() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import elman.nn as en
 from nn import by_hand
-from nn.by_hand import assert_same, unroll, weights_of
+from nn.by_hand import FAST, assert_same, unroll, weights_of
 
 DOUBLE = torch.float64
 I, H, T, B = 3, 4, 5, 3
@@ -88,6 +88,7 @@ def assert_by_hand(
     x, start = sequences(), starts(layer, sizes)
     given_lengths = None if lengths is None else torch.tensor(lengths)
     actual = layer(x, as_hx(start), lengths=given_lengths, return_states=True)
+    assert layer.path == FAST, layer.explain()
     y, final, states = unroll(step_of(layer), x, start, lengths=lengths)
     expected = (y, as_hx(final), tuple(s[None] for s in states))
     inputs = {"x": x, **{f"state {i}": s for i, s in enumerate(start)}, **dict(layer.named_parameters())}
@@ -99,6 +100,7 @@ def assert_effect(layer: Any, plain: Any, names: tuple[str, ...] = ()) -> None:
     """The option changes the result, and its parameters have gradients."""
     x = sequences()
     y = layer(x).y
+    assert layer.path == FAST, layer.explain()
     plain.load_state_dict(layer.state_dict(), strict=False)
     assert not torch.allclose(y, plain(x).y)
     grads = torch.autograd.grad(y.square().sum(), [layer.get_parameter(name) for name in names] or [x])
@@ -284,6 +286,7 @@ def test_recurrent_dropout_has_one_mask_a_sequence(kind: str, place: str) -> Non
     mask = masks_of(layer, 5, 0.5)[0]
     torch.manual_seed(5)
     actual = layer(x, as_hx(start))
+    assert layer.path == FAST, layer.explain()
     w = weights_of(layer, "_l0")
     make_step = {"RNN": by_hand.rnn_step, "LSTM": by_hand.lstm_step, "GRU": by_hand.gru_step}[kind]
     name = "mask_h" if place == "state" else "mask_g"
@@ -307,10 +310,32 @@ def test_recurrent_dropout_on_the_candidate_is_not_defined_for_rnn() -> None:
 
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_weight_dropout_has_one_mask_a_call(kind: str) -> None:
+    layer = make(kind, weight_dropout=0.5)
+    x, start = sequences(), starts(layer)
+    torch.manual_seed(5)
+    mask = F.dropout(torch.ones_like(layer.weight_hh_l0), 0.5)
+    plain = {"RNN": by_hand.rnn_step, "LSTM": by_hand.lstm_step, "GRU": by_hand.gru_step}[kind]
+    w = weights_of(layer, "_l0")
+    y, final, _ = unroll(plain({**w, "weight_hh": w["weight_hh"] * mask}), x, start)
+    torch.manual_seed(5)
+    actual = layer(x, as_hx(start))
+    assert layer.path == FAST, layer.explain()
+    other = layer(x, as_hx(start))
+    assert not torch.equal(actual.y, other.y), "another mask at every call"
+    assert_same(actual, (y, as_hx(final)), {"x": x, **dict(layer.named_parameters())})
+    assert not any(name.startswith("mask") for name in layer.state_dict())
+    layer.eval()
+    assert_by_hand(layer)
+    copy.deepcopy(layer).train()(x)
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
 def test_zoneout_in_training_holds_units(kind: str) -> None:
     layer = make(kind, zoneout=0.4)
     x, start = sequences(), starts(layer)
     y, _, states = layer(x, as_hx(start), return_states=True)
+    assert layer.path == FAST, layer.explain()
     h = (states[0] if kind == "LSTM" else states)[0]
     assert torch.equal(y, h), "the output is the state after the zoneout"
     before = torch.cat((start[0][None], h[:-1]))
@@ -407,6 +432,7 @@ def test_merge_by_each_rows_own_length(kind: str, merge: Any) -> None:
             "product": ways[0] * ways[1],
         }[merge]
     y, _ = layer(x, lengths=torch.tensor(LENGTHS))
+    assert layer.path == FAST, layer.explain()
     assert_same(y, merged, {"x": x, **dict(layer.named_parameters())})
 
 
@@ -471,6 +497,7 @@ def test_a_width_for_each_layer(kind: str, bidirectional: bool) -> None:
         histories.append([torch.stack(parts) for parts in zip(*steps, strict=True)])
     hx = tuple(map(tuple, start)) if names == 2 else tuple(start[0])
     actual = layer(x, hx, return_states=True)
+    assert layer.path == FAST, layer.explain()
     expected = (h, [*zip(*finals, strict=True)], [*zip(*histories, strict=True)])
     given = {f"start {n} {i}": s for n, part in enumerate(start) for i, s in enumerate(part)}
     assert_same(actual, expected, {"x": x, **given, **dict(layer.named_parameters())})
@@ -511,6 +538,7 @@ def test_learned_start_is_also_where_a_reset_leads(kind: str) -> None:
         finals.append(final)
     state = tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
     actual = layer(x, lengths=torch.tensor(LENGTHS), reset=reset)
+    assert layer.path == FAST, layer.explain()
     assert_same(actual, (torch.cat(ways, -1), state), {"x": x, **dict(layer.named_parameters())})
     zeros = torch.zeros(2, B, H, dtype=DOUBLE)
     other = layer(x, (zeros, zeros) if kind == "LSTM" else zeros)
@@ -538,6 +566,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"peephole": True, "coupled": True, "layer_norm": "sum", "proj_size": 2},
         {"num_layers": 2, "residual": True, "learn_initial_state": True, "forget_bias": 1.0},
         {"recurrent_dropout": 0.2, "recurrent_dropout_on": "candidate", "sequence_dropout": True},
+        {"weight_dropout": 0.4},
     ],
 }
 
@@ -562,6 +591,7 @@ def test_options_survive_state_dict_copy_and_pickle_and_show(kind: str, options:
         {"merge": "sum"},
         {"layer_norm": True},
         {"recurrent_dropout": 2},
+        {"weight_dropout": -1},
         {"recurrent_dropout_on": "x"},
     ],
     ids=str,

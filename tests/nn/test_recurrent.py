@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import elman.nn as en
-from nn.by_hand import assert_same, gradients, leaves, unroll
+from elman.engine import EngineError
+from nn.by_hand import FAST, assert_same, gradients, leaves, unroll
 
 DOUBLE = torch.float64
 I, H, T, B = 3, 4, 5, 3
@@ -114,6 +115,7 @@ def test_instance_equals_its_own_loop(
         reset=None if reset is None else turned(reset),
         return_states=return_states,
     )
+    assert layer.path == FAST, layer.explain()
     assert structure_of(actual.state) is structure
     y, final, states = unroll(
         as_step(cell, structure), x, flat, lengths=lengths, reset=reset, target=target, reverse=reverse
@@ -326,6 +328,7 @@ def test_zoneout_in_eval_mode_mixes_named_states(rates: Any) -> None:
     x = sequences()
     y, final, _ = unroll(step, x, leaves(cell.initial_state(B, None, DOUBLE)), lengths=LENGTHS)
     actual = layer(x, lengths=torch.tensor(LENGTHS))
+    assert layer.path == FAST, layer.explain()
     assert isinstance(actual.state, Memory)
     assert_same(actual, (y, final), {"x": x, **dict(cell.named_parameters())})
 
@@ -338,6 +341,7 @@ def test_zoneout_of_a_cell_whose_output_is_its_state(kind: Any) -> None:
     other.load_state_dict({f"{n}_l0": p for n, p in cell.state_dict().items()})
     x = sequences()
     y, _, states = layer(x, return_states=True)
+    assert layer.path == FAST, layer.explain()
     assert torch.equal(y, leaves(states)[0])
     held = y[1:] == y[:-1]
     assert 0 < held.sum() < held.numel()
@@ -397,6 +401,21 @@ def test_a_changed_cell_is_seen() -> None:
     cell.nonlinearity = "relu"
     assert_same(layer(x).y, en.Recurrent(cell)(x).y, {"x": x})
     assert not torch.allclose(layer(x).y, before)
+
+
+def test_check_says_what_is_outside_the_rules() -> None:
+    class Mixing(en.GRUCell):
+        def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            return super().forward(x - x.mean(0), state)
+
+    x = torch.randn(T, B, I)
+    layer = en.Recurrent(Mixing(I, H), fallback="error")
+    for call in (layer, layer.check):
+        with pytest.raises(EngineError, match="runs on the plain Python loop"):
+            call(x)
+    found = en.Recurrent(en.GRUCell, I, H, 2).check(x)
+    assert [*found] == ["l0", "l1"]
+    assert all(e.path == FAST for e in found.values())
 
 
 def test_backend_and_fallback_are_handed_on() -> None:

@@ -71,7 +71,10 @@ def zoneout(old: Any, new: Any, rate: float, training: bool) -> Any:
             return b
         if not training:
             return rate * a + (1 - rate) * b
-        return torch.where(torch.rand_like(b) < rate, a, b)
+        # A half-precision draw is too coarse to be compared with a small rate.
+        dtype = torch.float64 if b.dtype == torch.float64 else torch.float32
+        draw = torch.rand(b.shape, dtype=dtype, device=b.device)
+        return torch.where(draw < rate, a, b)
 
     return tree_map(mix, old, new)
 

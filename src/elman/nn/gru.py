@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from elman.nn.cells.base import Weights, read_weights
+from elman.nn.cells.base import Weights
 from elman.nn.cells.gru import gru_step
 from elman.nn.cells.original_gru import original_gru_step
 from elman.nn.dropout import ZoneoutRates
@@ -32,6 +32,8 @@ class GRU(StockLayer):
     hidden_size: a list of widths, one for each layer; the state is then a tuple of tensors `(D, B, H_l)`.
     layer_norm: "separate", the products of x and h normalized on their own, those of r and z together (the GRU in the
         supplement of Ba, Kiros & Hinton 2016). Adds `gain_ih`, `gain_hh`; the biases are torch's. With reset_after.
+    weight_dropout: one mask a call on the elements of W' (DropConnect: Wan et al. 2013; on recurrent weights: Merity,
+        Keskar & Socher 2018).
     recurrent_dropout: one mask a sequence, by `recurrent_dropout_on`: "state", on the h_{t−1} that goes into the
         products (Gal & Ghahramani 2016), or "candidate", on n (Semeniuta, Severyn & Barth 2016).
     zoneout: probability that a unit keeps its value for a step (Krueger et al. 2017); in eval mode the expectation.
@@ -61,6 +63,7 @@ class GRU(StockLayer):
         *,
         reset_after: bool = True,
         layer_norm: Literal["separate"] | None = None,
+        weight_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         recurrent_dropout_on: Literal["state", "candidate"] = "state",
         zoneout: ZoneoutRates | None = None,
@@ -82,6 +85,7 @@ class GRU(StockLayer):
             dropout,
             bidirectional,
             layer_norm=layer_norm,
+            weight_dropout=weight_dropout,
             recurrent_dropout=recurrent_dropout,
             recurrent_dropout_on=recurrent_dropout_on,
             zoneout=zoneout,
@@ -99,7 +103,7 @@ class GRU(StockLayer):
         self, x: Tensor, state: tuple[Tensor, ...], suffix: str, mask: Tensor | None
     ) -> tuple[Tensor, ...]:
         step = gru_step if self.reset_after else original_gru_step
-        return (step(x, state[0], read_weights(Weights, self, suffix), **self._drops(mask)),)
+        return (step(x, state[0], self._weights(Weights, suffix), **self._drops(mask)),)
 
     def _kernel(self) -> Kernel | None:
         return torch.gru if self.reset_after else None

@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from elman.nn.cells.base import read_weights
 from elman.nn.cells.lstm import LSTMWeights, lstm_step, set_forget_bias
 from elman.nn.dropout import ZoneoutRates
 from elman.nn.stack import Merge
@@ -33,6 +32,8 @@ class LSTM(StockLayer):
     peephole: the gates see the cell, with diagonals `weight_ci`, `weight_cf`, `weight_co` (Gers et al. 2002).
     coupled: f = 1 − i (Greff et al. 2017); the parameters have 3H rows i, g, o.
     forget_bias: what the two biases of the forget gate sum to at the start (Jozefowicz et al. 2015: 1).
+    weight_dropout: one mask a call on the elements of W' (DropConnect: Wan et al. 2013; on recurrent weights: Merity,
+        Keskar & Socher 2018).
     recurrent_dropout: one mask a sequence, by `recurrent_dropout_on`: "state", on the h_{t−1} that goes into the
         products (Gal & Ghahramani 2016), or "candidate", on g (Semeniuta, Severyn & Barth 2016).
     zoneout: probability that a unit keeps its value for a step, a number or {"h": ..., "c": ...} (Krueger et al. 2017);
@@ -65,6 +66,7 @@ class LSTM(StockLayer):
         peephole: bool = False,
         coupled: bool = False,
         forget_bias: float | None = None,
+        weight_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         recurrent_dropout_on: Literal["state", "candidate"] = "state",
         zoneout: ZoneoutRates | None = None,
@@ -88,6 +90,7 @@ class LSTM(StockLayer):
             bidirectional,
             proj_size=proj_size,
             layer_norm=layer_norm,
+            weight_dropout=weight_dropout,
             recurrent_dropout=recurrent_dropout,
             recurrent_dropout_on=recurrent_dropout_on,
             zoneout=zoneout,
@@ -127,7 +130,7 @@ class LSTM(StockLayer):
         self, x: Tensor, state: tuple[Tensor, ...], suffix: str, mask: Tensor | None
     ) -> tuple[Tensor, ...]:
         h, c = state
-        weights = read_weights(LSTMWeights, self, suffix)
+        weights = self._weights(LSTMWeights, suffix)
         return lstm_step(x, (h, c), weights, coupled=self.coupled, **self._drops(mask))
 
     def _kernel(self) -> Kernel | None:

@@ -21,9 +21,9 @@ from elman.nn.cell_state import (
     rebuild,
 )
 from elman.nn.cells.base import check_size, layer_sizes
-from elman.nn.dropout import ZoneoutRates, check_rate, zoneout, zoneout_rates
+from elman.nn.dropout import ZoneoutRates, zoneout, zoneout_rates
 from elman.nn.layout import Sequences, lay_out
-from elman.nn.stack import Merge, Output, OutputWithStates, Stack
+from elman.nn.stack import Explanations, Merge, Output, OutputWithStates, Runner, Stack
 
 __all__ = ["CellFactory", "Recurrent"]
 
@@ -107,8 +107,6 @@ class Recurrent(Stack):
         self.input_size = input_size or own_size(self.cells[0], "input_size")
         if learn_initial_state:
             self._make_starts()
-        if isinstance(zoneout, int | float):
-            check_rate("zoneout", zoneout)
         tops = [self.cells[layer * self.num_directions] for layer in range(self.num_layers)]
         self._finish(self.input_size, [output_size(cell) for cell in tops])
 
@@ -240,6 +238,28 @@ class Recurrent(Stack):
         reset: bool, the layout of the input's time and batch axes; true where the state goes back before that step.
         states: the states after every step, the structure of `state`, the layout of the input's time and batch axes.
         """
+        return self._call(x, state, context, initial_state, lengths, reset, return_states)
+
+    def check(self, x: Any, state: Any = None, *, context: Any = None) -> Explanations:
+        """Verify on this data that the engine runs each cell as the plain loop does; says how it runs.
+
+        Raises EngineError where a cell is outside the fast path's rules, with what to write instead.
+        """
+        found = Explanations()
+        self._call(x, state, context, scans=self._checked_scans(found))
+        return found
+
+    def _call(
+        self,
+        x: Any,
+        state: Any = None,
+        context: Any = None,
+        initial_state: Any = None,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+        return_states: bool = False,
+        scans: Sequence[Runner] | None = None,
+    ) -> Output | OutputWithStates:
         sequences = lay_out(
             x, lengths=lengths, reset=reset, batch_first=self.batch_first, batched=self._check_input(x)
         )
@@ -248,6 +268,8 @@ class Recurrent(Stack):
             targets = self._starts(initial_state, sequences, "initial_state")
         starts = targets if state is None else self._starts(state, sequences, "state")
         assert starts is not None
+        for cell, start in zip(self.cells, starts, strict=True):
+            zoneout_rates(self.zoneout, entry_names(cell, start))
         result = self._unfold(
             sequences,
             starts,
@@ -255,6 +277,7 @@ class Recurrent(Stack):
             [None if context is None else sequences.rows_in(context)] * len(self.cells),
             flip=self.reverse,
             return_states=return_states,
+            scans=scans,
         )
         y, final = sequences.outputs_out(result.y), sequences.rows_out(self._own(result.finals))
         if not return_states:

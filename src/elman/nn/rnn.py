@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from elman.nn.activations import Activation, activation
-from elman.nn.cells.base import Weights, read_weights
+from elman.nn.cells.base import Weights
 from elman.nn.cells.elman import elman_step
 from elman.nn.dropout import ZoneoutRates
 from elman.nn.stack import Merge
@@ -28,6 +28,8 @@ class RNN(StockLayer):
     hidden_size: a list of widths, one for each layer; each state is then a tuple of tensors `(D, B, H_l)`.
     layer_norm: "sum", f(LN(W_ih x + W_hh h) + b) (Ba, Kiros & Hinton 2016, eq. 4), or "separate", each product
         normalized on its own. Adds `gain_sum`, or `gain_ih` and `gain_hh`; the biases are torch's.
+    weight_dropout: one mask a call on the elements of W_hh (DropConnect: Wan et al. 2013; on recurrent weights: Merity,
+        Keskar & Socher 2018).
     recurrent_dropout: one mask a sequence on the h_{t−1} that goes into the product (Gal & Ghahramani 2016).
     zoneout: probability that a unit keeps its value for a step (Krueger et al. 2017); in eval mode the expectation.
     sequence_dropout: `dropout` between layers draws one mask a sequence instead of one an element.
@@ -56,6 +58,7 @@ class RNN(StockLayer):
         dtype: torch.dtype | None = None,
         *,
         layer_norm: LayerNorm | None = None,
+        weight_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         zoneout: ZoneoutRates | None = None,
         sequence_dropout: bool = False,
@@ -75,6 +78,7 @@ class RNN(StockLayer):
             dropout,
             bidirectional,
             layer_norm=layer_norm,
+            weight_dropout=weight_dropout,
             recurrent_dropout=recurrent_dropout,
             recurrent_dropout_on="state",
             zoneout=zoneout,
@@ -91,7 +95,7 @@ class RNN(StockLayer):
     def _advance(
         self, x: Tensor, state: tuple[Tensor, ...], suffix: str, mask: Tensor | None
     ) -> tuple[Tensor, ...]:
-        return (elman_step(x, state[0], read_weights(Weights, self, suffix), self.nonlinearity, drop_h=mask),)
+        return (elman_step(x, state[0], self._weights(Weights, suffix), self.nonlinearity, drop_h=mask),)
 
     def _kernel(self) -> Kernel | None:
         kernels: dict[object, Kernel] = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}

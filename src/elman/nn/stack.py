@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from elman.engine import Scan, ScanResult
+from elman.engine import Scan, ScanResult, check
 from elman.nn.cells.base import check_size
 from elman.nn.dropout import check_rate, sequence_mask
 from elman.nn.layout import Sequences, without_padding
@@ -18,6 +18,7 @@ from elman.nn.layout import Sequences, without_padding
 __all__ = ["Explanations", "Merge", "Output", "OutputWithStates", "Stack", "StackResult"]
 
 Merge = Literal["concat", "sum", "mean", "product"]
+Runner = Callable[..., ScanResult]
 _MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "concat": lambda a, b: torch.cat((a, b), dim=2),
     "sum": lambda a, b: a + b,
@@ -183,11 +184,12 @@ class Stack(nn.Module):
         *,
         flip: bool = False,
         return_states: bool = False,
-        scans: Sequence[Callable[..., ScanResult]] | None = None,
+        scans: Sequence[Runner] | None = None,
     ) -> StackResult:
         """Run all layers; starts, targets (of resets) and contexts: one for each layer and direction.
 
-        `flip` runs the first direction from the last step to the first, and a second one the other way.
+        `flip` runs the first direction from the last step to the first, and a second one the other way. `scans` take
+        the place of the stack's own.
         """
         x, finals, histories = sequences.x, [], []
         for layer in range(self.num_layers):
@@ -238,6 +240,19 @@ class Stack(nn.Module):
         """Which path ran and why, for each layer and direction."""
         named = zip(self._tracks(), self._scans, strict=True)
         return Explanations({suffix.removeprefix("_"): scan.explain() for (*_, suffix), scan in named})
+
+    def _checked_scans(self, found: Explanations) -> list[Runner]:
+        """The scans, each verified on the data of its first call; what was found is put into `found`."""
+
+        def checked(name: str, scan: Scan) -> Runner:
+            def run(x: Any, state: Any, *, context: Any = None, **arguments: Any) -> ScanResult:
+                found[name] = check(scan.step, x, state, context=context, owner=scan.owner)
+                return scan(x, state, context=context, **arguments)
+
+            return run
+
+        named = zip(self._tracks(), self._scans, strict=True)
+        return [checked(suffix.removeprefix("_"), scan) for (*_, suffix), scan in named]
 
     def _extras_repr(self) -> list[str]:
         """What differs from the defaults of the options that all stacks have."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, overload
 
 import torch
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from elman.engine import Scan
-from elman.nn.cells.base import check_size, layer_sizes
+from elman.nn.cells.base import W, check_size, layer_sizes, read_weights
 from elman.nn.dropout import ZoneoutRates, check_rate, sequence_mask, zoneout, zoneout_rates
 from elman.nn.layout import Sequences, lay_out
-from elman.nn.stack import Explanations, Merge, Output, OutputWithStates, Stack
+from elman.nn.stack import Explanations, Merge, Output, OutputWithStates, Runner, Stack
 from elman.nn.state import StateLayout
 from elman.nn.vendor import VENDOR_DEVICES, Kernel, VendorCall, run_vendor
 
@@ -63,6 +64,7 @@ class StockLayer(Stack):
         *,
         proj_size: int = 0,
         layer_norm: LayerNorm | None,
+        weight_dropout: float,
         recurrent_dropout: float,
         recurrent_dropout_on: Literal["state", "candidate"],
         zoneout: ZoneoutRates | None,
@@ -103,6 +105,7 @@ class StockLayer(Stack):
         self.bias = bias
         self.proj_size = proj_size
         self.layer_norm = layer_norm
+        self.weight_dropout = check_rate("weight_dropout", weight_dropout)
         self.recurrent_dropout = check_rate("recurrent_dropout", recurrent_dropout)
         self.recurrent_dropout_on = recurrent_dropout_on
         zoneout_rates(zoneout, self.state_names)
@@ -194,6 +197,20 @@ class StockLayer(Stack):
     ) -> tuple[Tensor, ...]:
         raise NotImplementedError
 
+    def _weights(self, kind: type[W], suffix: str) -> W:
+        """The tensors of one layer and direction, the recurrent matrix with this call's mask in training."""
+        weights = read_weights(kind, self, suffix)
+        if self.weight_dropout == 0 or not self.training:
+            return weights
+        return replace(weights, weight_hh=weights.weight_hh * getattr(self, f"mask_hh{suffix}"))
+
+    def _draw_weight_masks(self) -> None:
+        """One mask a call on each recurrent matrix, in a buffer, where the steps of the call find it."""
+        for *_, suffix in self._tracks():
+            weight: Tensor = getattr(self, f"weight_hh{suffix}")
+            mask = sequence_mask(weight, weight.shape, self.weight_dropout)
+            self.register_buffer(f"mask_hh{suffix}", mask, persistent=False)
+
     def _drops(self, mask: Tensor | None) -> dict[str, Tensor | None]:
         return {"drop_h" if self.recurrent_dropout_on == "state" else "drop_g": mask}
 
@@ -250,6 +267,27 @@ class StockLayer(Stack):
         states: the structure of the state with a time axis before the batch axis, `(L·D, T, B, H)`; behind it with
         `batch_first`; padded also for a PackedSequence.
         """
+        return self._call(input, hx, initial_state, lengths, reset, return_states)
+
+    def check(self, input: Tensor | PackedSequence, hx: Any = None) -> Explanations:
+        """Verify on this data that the engine runs each layer and direction as the plain loop does; says how it runs.
+
+        Raises EngineError where a step is outside the fast path's rules, with what to write instead.
+        """
+        found = Explanations()
+        self._call(input, hx, scans=self._checked_scans(found))
+        return found
+
+    def _call(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        initial_state: Any = None,
+        lengths: Tensor | None = None,
+        reset: Tensor | None = None,
+        return_states: bool = False,
+        scans: Sequence[Runner] | None = None,
+    ) -> Output | OutputWithStates:
         self._check_input(input)
         batched = isinstance(input, PackedSequence) or input.dim() == 3
         sequences = lay_out(
@@ -257,15 +295,18 @@ class StockLayer(Stack):
         )
         targets = self._starts(initial_state, sequences, "initial_state")
         starts = targets if hx is None else self._starts(hx, sequences, "hx")
-        self._vendor.ran = self._for_vendor(sequences, return_states)
+        self._vendor.ran = scans is None and self._for_vendor(sequences, return_states)
         if self._vendor.ran:
             return self._call_vendor(sequences, starts)
+        if self.weight_dropout > 0 and self.training:
+            self._draw_weight_masks()
         result = self._unfold(
             sequences,
             starts,
             None if reset is None else targets,
             self._masks(sequences.x, sequences.batch),
             return_states=return_states,
+            scans=scans,
         )
         y = sequences.outputs_out(result.y)
         state = self._layout.join(sequences.rows_out(result.finals))
@@ -322,7 +363,8 @@ class StockLayer(Stack):
             and self.merge == "concat"
             and not self.residual
             and not self.zoneout
-            and not (self.training and (self.recurrent_dropout or (self.dropout and self.sequence_dropout)))
+            and not (self.training and (self.recurrent_dropout or self.weight_dropout))
+            and not (self.training and self.dropout and self.sequence_dropout)
         )
 
     def _kernel(self) -> Kernel | None:
@@ -378,7 +420,7 @@ class StockLayer(Stack):
         shown += [f"num_layers={self.num_layers}"] if self.num_layers != 1 else []
         shown += [] if self.bias else ["bias=False"]
         shown += self._extras_repr()
-        options = ("layer_norm", "recurrent_dropout", "zoneout", "learn_initial_state")
+        options = ("layer_norm", "weight_dropout", "recurrent_dropout", "zoneout", "learn_initial_state")
         shown += [f"{name}={value!r}" for name in options if (value := getattr(self, name))]
         if self.recurrent_dropout and self.recurrent_dropout_on != "state":
             shown.append(f"recurrent_dropout_on={self.recurrent_dropout_on!r}")
