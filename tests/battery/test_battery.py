@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from battery.checks import QUICK, SLOW, assert_right_soon
+from battery.library import LIBRARY
 from battery.registry import CASES, FEW, Case
 from battery.running import CORE
 
@@ -20,7 +21,7 @@ def _named(item: object) -> str:
     return getattr(item, "__name__", str(item) if item else "auto").removeprefix("assert_")
 
 
-@pytest.mark.parametrize("case", CASES, ids=_named)
+@pytest.mark.parametrize("case", [*CASES, *LIBRARY], ids=_named)
 def test_every_cell(case: Case) -> None:
     """Values and all gradients of two calls, the promised path, and a module left alone."""
     assert_right_soon(case, None)
@@ -42,7 +43,7 @@ def test_few_cells_on_the_reference(case: Case) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS, ids=_named)
 @pytest.mark.parametrize("check", [*QUICK, *SLOW], ids=_named)
-@pytest.mark.parametrize("case", CASES, ids=_named)
+@pytest.mark.parametrize("case", [*CASES, *LIBRARY], ids=_named)
 def test_battery(case: Case, check: Check, backend: str | None) -> None:
     """All of it."""
     if check.__name__.removeprefix("assert_") in case.without:
