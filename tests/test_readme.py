@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from command import TINY, elman, verse
+
 ROOT = Path(__file__).parent.parent
 PAGES = [
     ROOT / "README.md",
@@ -25,6 +27,9 @@ def name(page: Path) -> str:
 def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = page.read_text(encoding="utf-8")
+    if "runs/demo" in text:
+        (tmp_path / "text.py").write_text(verse() + "import def os\n" * 60, encoding="utf-8")
+        assert elman("train", "language-model", *TINY, "--data", "text.py", "--run", "runs/demo").code == 0
     names: dict[str, object] = {"__name__": "__main__"}
     for block in BLOCK.finditer(text):
         # Blank lines in front, so that a traceback gives the line of the page.
