@@ -65,6 +65,9 @@ bench: test
 docs: .venv/ready
 	$(PYTEST) tests/test_readme.py
 
+sanitize: .venv/ready
+	bash tests/sanitize.sh
+
 # $(call timed,name,command): run one step of CI and say how long it took.
 timed = @printf '\n== %s\n' '$(1)'; SECONDS=0; $(2); printf '== %s: %s s\n' '$(1)' "$$SECONDS"
 
