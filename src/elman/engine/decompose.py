@@ -30,9 +30,10 @@ def _for(*overloads: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 def library_decomposition(func: Any) -> Callable[..., Any] | None:
     """torch's own decomposition of an operation that has none here (its table takes a second to load, so only then)."""
-    from torch._decomp import core_aten_decompositions
+    import torch._decomp.decompositions
+    from torch._decomp import decomposition_table
 
-    return core_aten_decompositions().get(func)  # type: ignore[no-any-return]
+    return decomposition_table.get(func)
 
 
 def _scaled(t: Tensor, factor: float) -> Tensor:
@@ -283,6 +284,95 @@ def _leaky_relu_backward(grad: Tensor, x: Tensor, slope: float, is_result: bool)
     return aten.where.self(aten.gt.Scalar(x, 0), grad, aten.mul.Tensor(grad, slope))
 
 
+@_for(aten.elu.default)
+def _elu(x: Tensor, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Tensor:
+    low = _scaled(aten.expm1.default(_scaled(x, input_scale)), alpha * scale)
+    return aten.where.self(aten.gt.Scalar(x, 0), _scaled(x, scale), low)
+
+
+@_for(aten.elu_backward.default)
+def _elu_backward(
+    grad: Tensor, alpha: float, scale: float, input_scale: float, is_result: bool, x: Tensor
+) -> Tensor:
+    if is_result:
+        low = _scaled(aten.add.Tensor(x, alpha * scale), input_scale)
+    else:
+        low = _scaled(aten.exp.default(_scaled(x, input_scale)), input_scale * alpha * scale)
+    high = _scaled(grad, scale)
+    return aten.where.self(aten.le.Scalar(x, 0), aten.mul.Tensor(grad, low), high)
+
+
+_ROOT_HALF, _ROOT_2_PI = math.sqrt(0.5), math.sqrt(2 / math.pi)
+
+
+def _gelu_tanh_inner(x: Tensor) -> Tensor:
+    cube = aten.mul.Tensor(aten.mul.Tensor(x, x), x)
+    return aten.tanh.default(aten.mul.Tensor(aten.add.Tensor(x, aten.mul.Tensor(cube, 0.044715)), _ROOT_2_PI))
+
+
+@_for(aten.gelu.default)
+def _gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
+    if approximate == "tanh":
+        bell = _gelu_tanh_inner(x)
+    else:
+        bell = aten.erf.default(aten.mul.Tensor(x, _ROOT_HALF))
+    return aten.mul.Tensor(aten.mul.Tensor(x, 0.5), aten.add.Tensor(bell, 1.0))
+
+
+@_for(aten.gelu_backward.default)
+def _gelu_backward(grad: Tensor, x: Tensor, *, approximate: str = "none") -> Tensor:
+    square = aten.mul.Tensor(x, x)
+    if approximate == "tanh":
+        t = _gelu_tanh_inner(x)
+        inner = aten.mul.Tensor(aten.add.Tensor(aten.mul.Tensor(square, 3 * 0.044715), 1.0), _ROOT_2_PI)
+        bend = aten.mul.Tensor(aten.add.Tensor(aten.neg.default(aten.mul.Tensor(t, t)), 1.0), inner)
+        slope = aten.mul.Tensor(aten.mul.Tensor(x, 0.5), bend)
+        half = aten.mul.Tensor(aten.add.Tensor(t, 1.0), 0.5)
+    else:
+        density = aten.mul.Tensor(aten.exp.default(aten.mul.Tensor(square, -0.5)), 1 / math.sqrt(2 * math.pi))
+        slope = aten.mul.Tensor(x, density)
+        half = aten.mul.Tensor(aten.add.Tensor(aten.erf.default(aten.mul.Tensor(x, _ROOT_HALF)), 1.0), 0.5)
+    return aten.mul.Tensor(grad, aten.add.Tensor(half, slope))
+
+
+@_for(aten.hardsigmoid.default)
+def _hardsigmoid(x: Tensor) -> Tensor:
+    return aten.div.Tensor(aten.clamp.default(aten.add.Tensor(x, 3.0), 0, 6), 6.0)
+
+
+@_for(aten.hardsigmoid_backward.default)
+def _hardsigmoid_backward(grad: Tensor, x: Tensor) -> Tensor:
+    inside = aten.logical_and.default(aten.gt.Scalar(x, -3), aten.lt.Scalar(x, 3))
+    return aten.masked_fill.Scalar(aten.div.Tensor(grad, 6.0), aten.logical_not.default(inside), 0)
+
+
+@_for(aten.mish.default)
+def _mish(x: Tensor) -> Tensor:
+    return aten.mul.Tensor(x, aten.tanh.default(_softplus(x)))
+
+
+@_for(aten.mish_backward.default)
+def _mish_backward(grad: Tensor, x: Tensor) -> Tensor:
+    t, s = aten.tanh.default(_softplus(x)), aten.sigmoid.default(x)
+    bend = aten.add.Tensor(aten.neg.default(aten.mul.Tensor(t, t)), 1.0)
+    return aten.mul.Tensor(grad, aten.add.Tensor(t, aten.mul.Tensor(aten.mul.Tensor(x, s), bend)))
+
+
+@_for(aten.glu.default)
+def _glu(x: Tensor, dim: int = -1) -> Tensor:
+    n = x.shape[dim] // 2
+    a, b = aten.slice.Tensor(x, dim, 0, n), aten.slice.Tensor(x, dim, n, 2 * n)
+    return aten.mul.Tensor(a, aten.sigmoid.default(b))
+
+
+@_for(aten.glu_backward.default)
+def _glu_backward(grad: Tensor, x: Tensor, dim: int) -> Tensor:
+    n = x.shape[dim] // 2
+    a, s = aten.slice.Tensor(x, dim, 0, n), aten.sigmoid.default(aten.slice.Tensor(x, dim, n, 2 * n))
+    db = aten.sigmoid_backward.default(aten.mul.Tensor(grad, a), s)
+    return aten.cat.default([aten.mul.Tensor(grad, s), db], dim)
+
+
 @_for(aten.hardtanh.default)
 def _hardtanh(x: Tensor, low: float = -1, high: float = 1) -> Tensor:
     return aten.clamp.default(x, low, high)
@@ -355,3 +445,71 @@ def _transpose(a: Tensor, first: int, second: int) -> Tensor:
     order = list(range(a.dim()))
     order[first], order[second] = order[second], order[first]
     return aten.permute.default(a, order)
+
+
+@_for(aten.index_put.default)
+def _index_put(t: Tensor, indices: list[Any], values: Tensor, accumulate: bool = False) -> Any:
+    """`t[mask] = number`."""
+    mask = indices[0] if len(indices) == 1 else None
+    if mask is None or mask.dtype != torch.bool or mask.shape != t.shape or values.dim() or accumulate:
+        return NotImplemented
+    return aten.where.self(mask, values, t)
+
+
+def _starts(sizes: list[int], strides: list[int], base: Tensor, offset: int) -> list[int] | None:
+    """Where a window of these sizes and strides begins in each dimension of a contiguous tensor."""
+    starts = []
+    for n, stride, whole, step in zip(sizes, strides, base.shape, base.stride(), strict=True):
+        if stride != step and n != 1:
+            return None
+        starts.append(min(offset // step, whole - n))
+        offset -= starts[-1] * step
+    return starts if offset == 0 else None
+
+
+def _window(base: Tensor, sizes: list[int], strides: list[int], offset: int | None) -> tuple[list[int], int | None] | None:
+    """(start in each dimension, dimension that is selected) of a window that is slices and at most one selection."""
+    if not base.is_contiguous() or offset is None:
+        return None
+    if len(sizes) == base.dim():
+        starts = _starts(sizes, strides, base, offset)
+        return None if starts is None else (starts, None)
+    if len(sizes) == base.dim() - 1:
+        for d in range(base.dim()):
+            wide = [*sizes[:d], 1, *sizes[d:]]
+            starts = _starts(wide, [*strides[:d], base.stride(d), *strides[d:]], base, offset)
+            if starts is not None:
+                return starts, d
+    return None
+
+
+@_for(aten.as_strided.default)
+def _as_strided(t: Tensor, sizes: list[int], strides: list[int], offset: int | None = None) -> Any:
+    """A window into a contiguous tensor, as autograd's backward of in-place writes makes it."""
+    window = _window(t, sizes, strides, offset if offset is not None else t.storage_offset())
+    if window is None:
+        return NotImplemented
+    starts, chosen = window
+    wide = list(sizes) if chosen is None else [*sizes[:chosen], 1, *sizes[chosen:]]
+    for d, (start, n) in enumerate(zip(starts, wide, strict=True)):
+        if n != t.shape[d] and d != chosen:
+            t = aten.slice.Tensor(t, d, start, start + n)
+    return t if chosen is None else aten.select.int(t, chosen, starts[chosen])
+
+
+@_for(aten.as_strided_scatter.default)
+def _as_strided_scatter(t: Tensor, source: Tensor, sizes: list[int], strides: list[int], offset: int | None = None) -> Any:
+    window = _window(t, sizes, strides, offset if offset is not None else t.storage_offset())
+    if window is None:
+        return NotImplemented
+    starts, chosen = window
+    wide = list(sizes) if chosen is None else [*sizes[:chosen], 1, *sizes[chosen:]]
+    parts = [d for d, n in enumerate(wide) if n != t.shape[d] and d != chosen]
+    if chosen is not None and not parts:
+        return aten.select_scatter.default(t, source, chosen, starts[chosen])
+    if chosen is not None or len(parts) > 1:
+        return NotImplemented
+    if not parts:
+        return aten.clone.default(source)
+    d = parts[0]
+    return aten.slice_scatter.default(t, source, d, starts[d], starts[d] + wide[d])

@@ -22,5 +22,5 @@ class NotSupported(Exception):  # noqa: N818 - it is a reason, not a failure: th
     def __init__(self, reason: str, *, hint: str = "", op: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.hint = hint
+        self.hint = hint or "write the step with torch operations on whole rows, or ask for backend='loop'"
         self.op = op

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ _HOOKS = {
     "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
 }  # fmt: skip
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+_BY_IDENTITY = (nn.Module, type, types.FunctionType, types.MethodType, types.ModuleType, types.BuiltinFunctionType)
 _MISSING = object()
 _DEPTH = 3
 
@@ -35,14 +37,29 @@ _DEPTH = 3
 def _frozen(value: Any, depth: int = 0) -> Any:
     """A picture of a plain value that compares equal while it is unchanged; other objects are compared by identity."""
     if isinstance(value, _PLAIN):
-        return value if not isinstance(value, float) or value == value else "nan"
+        return (type(value), repr(value) if isinstance(value, float) else value)
     if isinstance(value, Tensor):
         return ("tensor", tuple(value.shape), value.dtype, value.device, value.requires_grad)
     if depth < _DEPTH and isinstance(value, list | tuple | set):
         return (type(value).__name__, tuple(_frozen(v, depth + 1) for v in value))
     if depth < _DEPTH and isinstance(value, dict):
         return ("dict", tuple((k, _frozen(v, depth + 1)) for k, v in value.items()))
+    if isinstance(value, np.ndarray):
+        return ("array", value.dtype.str, value.shape, hash(value.tobytes()))
+    own = getattr(value, "__dict__", None)
+    if depth < _DEPTH and isinstance(own, dict) and not isinstance(value, _BY_IDENTITY):
+        return ("object", id(value), tuple((k, _frozen(v, depth + 1)) for k, v in own.items()))
     return id(value)
+
+
+class _Class:
+    """Attributes of a class, inherited ones too, seen as a dictionary."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return inspect.getattr_static(self.kind, key, default)
 
 
 class _Cell:
@@ -74,7 +91,7 @@ class Guard:
                 return False
         for mapping, key, expected in self.watched:
             now = mapping.get(key, _MISSING)
-            if now is not expected and _frozen(now) != expected:
+            if _frozen(now) != expected:
                 return False
         for mapping, key, expected in self.places:
             now = mapping.get(key) if key is not None else mapping
@@ -93,8 +110,10 @@ def make_guard(step: Callable[..., Any], owner: nn.Module | None, tensors: list[
     found: dict[int, tuple[Any, Any, str]] = {}
     for path, module in _modules(step, owner):
         _watch_module(guard, path, module, found)
+    classes = {type(m) for _, m in _modules(step, owner) if not type(m).__module__.startswith("torch.")}
     for path, function in _functions(step, owner):
         _watch_function(guard, path, function, found)
+        _watch_classes(guard, classes, function)
     for t in tensors:
         mapping, key, name = found.get(id(t), (t, None, f"a tensor {tuple(t.shape)} of the step's own"))
         guard.places.append((mapping, key, _frozen(t)))
@@ -133,9 +152,9 @@ def _watch_module(guard: Guard, path: str, module: nn.Module, found: dict[int, t
             if t is not None:
                 found.setdefault(id(t), (mapping, key, prefix + key))
             else:
-                guard.watched.append((mapping, key, None))
+                guard.watched.append((mapping, key, _frozen(None)))
     for key, child in module._modules.items():
-        guard.watched.append((module._modules, key, child if child is None else id(child)))
+        guard.watched.append((module._modules, key, _frozen(child)))
     for key, value in module.__dict__.items():
         if key in _INTERNAL or key.startswith("__"):
             continue
@@ -148,7 +167,7 @@ def _watch_module(guard: Guard, path: str, module: nn.Module, found: dict[int, t
 def _watch(
     guard: Guard, mapping: Any, key: str, value: Any, name: str, found: dict[int, tuple[Any, Any, str]]
 ) -> None:
-    guard.watched.append((mapping, key, value if isinstance(value, _PLAIN) and value == value else _frozen(value)))
+    guard.watched.append((mapping, key, _frozen(value)))
     if isinstance(value, Tensor):
         found.setdefault(id(value), (mapping, key, name))
     elif isinstance(value, list | tuple):
@@ -171,7 +190,10 @@ class _Item:
 def _functions(step: Callable[..., Any], owner: nn.Module | None) -> list[tuple[str, types.FunctionType]]:
     """The user's own functions that a call of the step can reach by name (not those of torch)."""
     todo: list[tuple[str, Any, int]] = [("", b, 0) for b in _bound(step)]
-    todo += [(path, type(m).forward, 0) for path, m in _modules(step, owner)]
+    modules = _modules(step, owner)
+    todo += [(path, type(m).forward, 0) for path, m in modules]
+    todo += [(path, v, 0) for path, m in modules for v in m.__dict__.values() if isinstance(v, types.FunctionType)]
+    classes = {type(m) for _, m in modules if not type(m).__module__.startswith("torch.")}
     found: dict[int, tuple[str, types.FunctionType]] = {}
     while todo:
         path, f, depth = todo.pop()
@@ -181,6 +203,7 @@ def _functions(step: Callable[..., Any], owner: nn.Module | None) -> list[tuple[
         found[id(f.__code__)] = (path, f)
         if depth < _DEPTH:
             todo += [(path, f.__globals__.get(n), depth + 1) for n in f.__code__.co_names]
+            todo += [(path, _Class(c).get(n), depth + 1) for n in f.__code__.co_names for c in classes]
             todo += [(path, _Cell(c).get(""), depth + 1) for c in f.__closure__ or ()]
     return list(found.values())
 
@@ -197,6 +220,16 @@ def _watch_function(
         value = place.get(name, _MISSING)
         if value is not _MISSING:
             _watch(guard, place, name, value, f"the closure variable {name}", found)
+
+
+def _watch_classes(guard: Guard, classes: set[type], function: types.FunctionType) -> None:
+    """Plain values on a module's class that a function could read."""
+    for kind in classes:
+        place = _Class(kind)
+        for name in function.__code__.co_names:
+            value = place.get(name, _MISSING)
+            if isinstance(value, (*_PLAIN, list, tuple, dict)) and not hasattr(nn.Module, name):
+                guard.watched.append((place, name, _frozen(value)))
 
 
 class Snapshot:
@@ -227,6 +260,33 @@ class Snapshot:
                 if key not in _INTERNAL and not (same and _frozen(module.__dict__.get(key)) == frozen.get(key)):
                     return prefix + key
         return None
+
+    def better_reason(self, reason: NotSupported) -> NotSupported:
+        """A step that fails because of what it changed itself is told by the attribute."""
+        name = self.changed()
+        if name is None:
+            return reason
+        return NotSupported(
+            f"the step changes the attribute {name!r} ({reason.reason})", op=name,
+            hint="hand it on as part of the state instead, or make it before the first call",
+        )  # fmt: skip
+
+    def tensors(self) -> list[Tensor]:
+        """Parameters, buffers and tensor attributes of the modules."""
+        return [t for dicts in self._dicts for d in dicts[:3] for t in d.values() if isinstance(t, Tensor)]
+
+    def labels(self) -> dict[int, str]:
+        """Names of these by their memory."""
+        names = {}
+        for (path, module), dicts in zip(self._modules, self._dicts, strict=True):
+            prefix = f"{path}." if path else ""
+            kinds = (("the attribute", dicts[0]), ("the parameter", dicts[1]), ("the buffer", dicts[2]))
+            for what, entries in kinds:
+                for key, t in entries.items():
+                    if isinstance(t, Tensor):
+                        label = f"{what} '{prefix}{key}' of {type(module).__name__}"
+                        names[t.untyped_storage()._cdata] = label
+        return names
 
     def restore(self) -> None:
         """Put every attribute and the random state back."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from elman.engine.trace import Sample
 
 __all__ = ["Inputs", "batch_sizes", "gather", "sample", "small"]
 
-_PRIMES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
+_PRIMES = tuple(p for p in range(3, 400) if all(p % d for d in range(2, p)))
 
 
 @dataclass(slots=True)
@@ -127,32 +127,34 @@ def _lengths(lengths: Any, T: int, B: int) -> Tensor | None:
 def _reset(reset: Any, T: int, B: int) -> Tensor | None:
     if reset is None:
         return None
-    if not isinstance(reset, Tensor) or reset.shape != (T, B):
-        shape = tuple(reset.shape) if isinstance(reset, Tensor) else type(reset).__name__
-        raise EngineError(f"reset is {shape}; expected a boolean tensor (T, B) = {(T, B)}")
-    return reset.to(torch.bool)
+    if not isinstance(reset, Tensor) or reset.shape != (T, B) or reset.dtype != torch.bool:
+        what = f"{reset.dtype} {tuple(reset.shape)}" if isinstance(reset, Tensor) else type(reset).__name__
+        raise EngineError(f"reset is {what}; expected a boolean tensor (T, B) = {(T, B)}")
+    return reset
 
 
 # ---- small samples
 
 
-def batch_sizes(given: Inputs) -> tuple[int, int]:
-    """Two primes that are the size of nothing else."""
-    sizes = {n for t in (*given.x, *given.s, *given.c) for n in t.shape[1:]}
-    sizes |= {n for t in given.x for n in t.shape[2:]}
-    free = [p for p in _PRIMES if p not in sizes]
-    return free[0], free[1]
+def batch_sizes(given: Inputs, others: Iterable[Tensor]) -> tuple[int, int]:
+    """Two primes that divide no other size, of the inputs or of the tensors that the step may read."""
+    sizes = {n for t in given.x for n in t.shape[2:]}
+    sizes |= {n for t in (*given.s, *given.c) for n in t.shape[1:]}
+    sizes |= {n for t in others for n in t.shape}
+    free = [p for p in _PRIMES if all(n % p or not n for n in sizes)]
+    return (free[0], free[1]) if len(free) > 1 else (_PRIMES[-1], _PRIMES[-2])
 
 
 def _like(v: Tensor, grad: bool, dtype: torch.dtype | None = None) -> Tensor:
-    """The given rows with a little noise (integers as they are): a leaf of its own."""
+    """The given rows, finite, as a leaf of their own; with a little noise where they are all the same number."""
     v = v.detach()
     if dtype is not None:
         v = v.to(dtype)
     if not v.dtype.is_floating_point:
         return v.clone()
-    noise = torch.randn(v.shape, dtype=torch.float32, device=v.device).to(v.dtype)
-    v = torch.nan_to_num(v, 0.0, 0.0, 0.0).clamp(-4, 4) + 0.1 * noise
+    v = torch.nan_to_num(v, 0.0, 0.0, 0.0)
+    if v.numel() and bool((v == v.reshape(-1)[0]).all()):
+        v = v + 0.1 * torch.randn(v.shape, dtype=torch.float32, device=v.device).to(v.dtype)
     return v.clone(memory_format=torch.contiguous_format).requires_grad_(grad)
 
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from elman.engine.errors import NotSupported
 from elman.engine.ops import OPS
 from elman.engine.passes import ancestors, dependencies, producers
-from elman.engine.program import SECTIONS, Node, Program, Section, Value, refs
-from elman.engine.trace import Graph
+from elman.engine.program import SECTIONS, Graph, Node, Program, Section, Value, refs
 
 __all__ = ["Needs", "lower"]
 
@@ -40,9 +39,12 @@ def lower(graph: Graph, needs: Needs) -> Program:
     """The Program of `graph` for a call with these needs. Raises NotSupported where a role is no rows."""
     program = _roles(graph, needs)
     _check_roles(program)
-    nodes = _with_state_gradients(graph, program) if needs.states and needs.any else list(graph.nodes)
+    nodes = _with_carried_gradients(graph, program, needs.states) if needs.any else list(graph.nodes)
     _Lowering(program, nodes, graph).run()
-    program.verify()
+    try:
+        program.verify()
+    except ValueError as error:
+        raise NotSupported(f"the step could not be sorted: {error}") from error
     return program
 
 
@@ -50,8 +52,10 @@ def _roles(graph: Graph, needs: Needs) -> Program:
     program = Program(x=list(graph.x), s=list(graph.s), c=list(graph.c), p=list(graph.p), y=list(graph.y), ns=list(graph.ns))
     if not needs.any:
         return program
-    program.gy, program.gs = list(graph.gy), list(graph.gs)
-    program.ds = list(graph.ds)
+    program.gy, program.gs, program.ds = list(graph.gy), list(graph.gs), list(graph.ds)
+    for j, (s, g, d) in enumerate(zip(program.s, program.gs, program.ds, strict=True)):
+        if g is None and d is not None:  # the next state carries no gradient, the state before the first step does
+            program.gs[j] = Value(f"gs{j}", s.shape, s.dtype)
     for role, wanted in (("dx", needs.x), ("dc", needs.c), ("dp", needs.p)):
         grads = getattr(graph, role)
         kept = [g if i < len(wanted) and wanted[i] else None for i, g in enumerate(grads)]
@@ -70,15 +74,18 @@ def _check_roles(program: Program) -> None:
             raise NotSupported("a tensor that the step reads gets a gradient for each row")
 
 
-def _with_state_gradients(graph: Graph, program: Program) -> list[Node]:
-    """The gradient of the state after each step, where one comes in, is added to what the next step hands back."""
+def _with_carried_gradients(graph: Graph, program: Program, states: bool) -> list[Node]:
+    """The gradient that each step hands to the one before it, as a value of the backward loop (so that it can be
+    stored); where gradients of the states after each step come in, they are added to it."""
     table: dict[Value, Value] = {}
-    sums: list[Node] = []
-    program.ga = [None if g is None else Value(f"ga{j}", g.shape, g.dtype) for j, g in enumerate(program.gs)]
-    for j, (g, a) in enumerate(zip(program.gs, program.ga, strict=True)):
-        if g is not None and a is not None:
-            table[g] = Value(f"gt{j}", g.shape, g.dtype)
-            sums.append(Node("add.Tensor", (g, a), {}, (table[g],)))
+    taken: list[Node] = []
+    program.ga = [None if g is None or not states else Value(f"ga{j}", g.shape, g.dtype) for j, g in enumerate(program.gs)]
+    for j, (g, a) in enumerate(zip(program.gs, program.ga or [None] * len(program.gs), strict=True)):
+        if g is None:
+            continue
+        table[g] = Value(f"gt{j}", g.shape, g.dtype)
+        op, args = ("elman.convert", (g, g.dtype)) if a is None else ("add.Tensor", (g, a))
+        taken.append(Node(op, args, {}, (table[g],)))
 
     def swap(tree: object) -> object:
         if isinstance(tree, Value):
@@ -90,7 +97,7 @@ def _with_state_gradients(graph: Graph, program: Program) -> list[Node]:
     rest = [Node(n.op, swap(n.args), n.kwargs, n.outs, n.source) for n in graph.nodes]  # type: ignore[arg-type]
     for role in ("dx", "ds", "dc", "dp"):
         setattr(program, role, swap(getattr(program, role)))
-    return sums + rest
+    return taken + rest
 
 
 class _Lowering:
@@ -157,7 +164,7 @@ class _Lowering:
     def _backward_home(self, v: Value, chain: bool, feeds_chain: bool) -> str:
         if v.summed:
             return "final" if any(u.summed for u in refs(self.made_by[v])) else "post"
-        if chain:
+        if chain or v.name.startswith("gt"):
             return "loop_back"
         if "G" in self.deps.get(v, ""):
             return "post"

@@ -90,7 +90,8 @@ def _argument_dim(position: int) -> Rule:
             return
         if len(axes) > 1 or len({u.factor for u in refs(node) if u.axis is not None}) > 1:
             raise _mixes(node, "combines rows with other rows")
-        if v.axis is None or (dim % len(v.shape)) in axes:
+        dims = dim if isinstance(dim, list) else [dim]
+        if v.axis is None or not dims or any(d % len(v.shape) in axes for d in dims):
             raise _mixes(node, "works along the batch")
         if any(o.axis != v.axis for o in node.outs):
             raise _mixes(node, "moves the batch axis")

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from elman.engine.ops import OPS
-from elman.engine.program import Node, Rows, Size, Value, refs
-from elman.engine.trace import Graph
+from elman.engine.program import Graph, Node, Rows, Size, Value, refs
 
 __all__ = ["PASSES", "ancestors", "dependencies", "optimize"]
 

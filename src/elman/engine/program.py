@@ -24,7 +24,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["DTYPES", "Node", "Program", "Rows", "SECTIONS", "Section", "Value", "parse", "refs"]
+from elman.engine.structure import TreeSpec
+
+__all__ = ["DTYPES", "Graph", "Node", "Program", "Rows", "SECTIONS", "Section", "Value", "parse", "refs"]
 
 SECTIONS = ("static", "context", "hoisted", "loop", "trailing", "pre", "loop_back", "post", "final")
 VERSION = 1
@@ -167,6 +169,27 @@ class Program:
         for role in _OUTPUTS:
             if missing := {v.name for v in getattr(self, role) if v is not None} - made:
                 raise ValueError(f"{role} needs {sorted(missing)}, which no section gives")
+
+
+@dataclass(slots=True)
+class Graph:
+    """A traced step: nodes in order and the values by role (None: no gradient there)."""
+
+    nodes: list[Node] = field(default_factory=list)
+    x: list[Value] = field(default_factory=list)
+    s: list[Value] = field(default_factory=list)
+    c: list[Value] = field(default_factory=list)
+    p: list[Value] = field(default_factory=list)
+    gy: list[Value | None] = field(default_factory=list)
+    gs: list[Value | None] = field(default_factory=list)
+    y: list[Value] = field(default_factory=list)
+    ns: list[Value] = field(default_factory=list)
+    dx: list[Value | None] = field(default_factory=list)
+    ds: list[Value | None] = field(default_factory=list)
+    dc: list[Value | None] = field(default_factory=list)
+    dp: list[Value | None] = field(default_factory=list)
+    externals: list[torch.Tensor] = field(default_factory=list)
+    y_spec: TreeSpec | None = None
 
 
 _INPUTS = ("x", "s", "c", "p", "gy", "gs", "ga")

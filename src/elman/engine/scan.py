@@ -23,7 +23,8 @@ from elman.engine.ops import OPS
 from elman.engine.passes import optimize
 from elman.engine.run import Plan, run_plan
 from elman.engine.structure import ScanResult
-from elman.engine.trace import Graph, trace
+from elman.engine.program import Graph
+from elman.engine.trace import trace
 from elman.engine.verify import verify
 
 __all__ = ["Scan", "check"]
@@ -170,14 +171,15 @@ class Scan:
         cached = torch.is_autocast_cache_enabled()
         torch.set_autocast_cache_enabled(False)
         try:
-            graph, dtypes = _trace_to_fixed_point(self.step, given)
+            graph, dtypes = _trace_to_fixed_point(self.step, given, snapshot)
             snapshot.check()
             guard = make_guard(self.step, self.owner, graph.externals)
             _debug(2, "\n".join(map(str, graph.nodes)))
             return _Entry(key, guard, optimize(graph), dtypes)
         except NotSupported as reason:
+            told = snapshot.better_reason(reason)
             snapshot.restore()
-            return _Entry(key, make_guard(self.step, self.owner, []), reason=reason)
+            return _Entry(key, make_guard(self.step, self.owner, []), reason=told)
         finally:
             snapshot.restore()
             torch.set_autocast_cache_enabled(cached)
@@ -205,13 +207,15 @@ class Scan:
         return plan
 
 
-def _trace_to_fixed_point(step: Callable[..., Any], given: Inputs) -> tuple[Graph, list[torch.dtype]]:
+def _trace_to_fixed_point(
+    step: Callable[..., Any], given: Inputs, snapshot: Snapshot
+) -> tuple[Graph, list[torch.dtype]]:
     """Trace with the dtypes that the state settles on (autocast turns some of it bfloat16 after one step)."""
     dtypes = [s.dtype for s in given.s]
     grad = torch.is_grad_enabled()
     for _ in range(3):
-        first, second = (sample(given, rows, dtypes, grad) for rows in batch_sizes(given))
-        graph = trace(step, (first, second), grad=grad)
+        first, second = (sample(given, rows, dtypes, grad) for rows in batch_sizes(given, snapshot.tensors()))
+        graph = trace(step, (first, second), grad=grad, labels=snapshot.labels())
         after = [v.dtype for v in graph.ns]
         if after == dtypes:
             return graph, dtypes

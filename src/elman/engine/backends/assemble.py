@@ -16,60 +16,28 @@ import torch
 
 from elman.engine.errors import NotSupported
 from elman.engine.ops import OPS
-from elman.engine.program import Node, Rows, Section, Value, refs
+from elman.engine.program import Node, Section, Value, refs
 
-__all__ = ["CARRY", "CONST", "CTX", "IN", "OUT", "REG", "VEC", "Assembler", "Code", "View", "row_shape"]
+from elman.engine.backends.views import (
+    CARRY,
+    CONST,
+    CTX,
+    IN,
+    OUT,
+    REG,
+    VEC,
+    View,
+    broadcast,
+    common,
+    reshaped,
+    row_shape,
+    row_strides,
+    selected,
+    sliced,
+    three_parts,
+)
 
-REG, IN, CTX, VEC, OUT, CARRY, CONST = range(7)
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """Elements of a row (or of a vector): where they begin in their space, and sizes and strides of each dimension."""
-
-    space: int
-    index: int
-    offset: int
-    sizes: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    @property
-    def count(self) -> int:
-        return math.prod(self.sizes)
-
-    def dims(self) -> list[tuple[int, int]]:
-        """(size, stride) with neighbours that run on as one merged and single elements left out."""
-        merged: list[tuple[int, int]] = []
-        for n, stride in zip(self.sizes, self.strides, strict=True):
-            if n == 1:
-                continue
-            if merged and merged[-1][1] == n * stride:
-                merged[-1] = (merged[-1][0] * n, stride)
-            else:
-                merged.append((n, stride))
-        return merged
-
-    @property
-    def contiguous(self) -> bool:
-        dims = self.dims()
-        return not dims or (len(dims) == 1 and dims[0][1] == 1)
-
-    def place(self) -> list[int]:
-        return [self.space, self.index, self.offset]
-
-
-def row_shape(v: Value) -> tuple[int, ...]:
-    """Sizes of a value in one row."""
-    return tuple(n.factor if isinstance(n, Rows) else n for n in v.shape)
-
-
-def _strides(sizes: Sequence[int]) -> tuple[int, ...]:
-    strides, step = [], 1
-    for n in reversed(sizes):
-        strides.append(step)
-        step *= n
-    return tuple(reversed(strides))
-
+__all__ = ["Assembler", "Code"]
 
 @dataclass(slots=True)
 class Code:
@@ -217,7 +185,7 @@ class Assembler:
         self._check_dtype(v)
         sizes = row_shape(v)
         if v in self.carry_of:
-            return View(CARRY, self.carry_of[v], 0, sizes, _strides(sizes))
+            return View(CARRY, self.carry_of[v], 0, sizes, row_strides(sizes))
         what = self.kinds(v)
         if what == "static":
             return self._vector(v, sizes)
@@ -226,21 +194,21 @@ class Assembler:
         space, values = (CTX, self.code.contexts) if what == "context" else (IN, self.code.rows)
         values.append(v)
         self.code.widths[space].append(math.prod(sizes))
-        return View(space, len(values) - 1, 0, sizes, _strides(sizes))
+        return View(space, len(values) - 1, 0, sizes, row_strides(sizes))
 
     def _vector(self, v: Value | torch.Tensor, sizes: tuple[int, ...]) -> View:
         self.code.vectors.append(v)
         self.code.widths[VEC].append(max(math.prod(sizes), 1))
-        return View(VEC, len(self.code.vectors) - 1, 0, sizes, _strides(sizes))
+        return View(VEC, len(self.code.vectors) - 1, 0, sizes, row_strides(sizes))
 
     def _register(self, sizes: tuple[int, ...]) -> View:
         self.code.widths[REG].append(math.prod(sizes))
-        return View(REG, len(self.code.widths[REG]) - 1, 0, sizes, _strides(sizes))
+        return View(REG, len(self.code.widths[REG]) - 1, 0, sizes, row_strides(sizes))
 
     def _out(self, name: str, sizes: tuple[int, ...]) -> View:
         self.code.outs[name] = len(self.code.widths[OUT])
         self.code.widths[OUT].append(math.prod(sizes))
-        return View(OUT, self.code.outs[name], 0, sizes, _strides(sizes))
+        return View(OUT, self.code.outs[name], 0, sizes, row_strides(sizes))
 
     def _target(self, v: Value) -> View:
         """Where a node's result goes: its array, its part of a join, or a register."""
@@ -249,7 +217,7 @@ class Assembler:
         if v in self.placed:
             whole, start = self.placed[v]
             base = self.views.get(whole) or self._made(whole)
-            return self._set(v, View(base.space, base.index, base.offset + start, sizes, _strides(sizes)))
+            return self._set(v, View(base.space, base.index, base.offset + start, sizes, row_strides(sizes)))
         return self._made(v)
 
     def _made(self, v: Value) -> View:
@@ -274,11 +242,11 @@ class Assembler:
 
     def _elementwise(self, name: str, target: View, sources: Sequence[View]) -> None:
         """One instruction over at most two dimensions; sources that need more are written out first."""
-        sources = [_broadcast(s, target.sizes) for s in sources]
-        dims = _common(target.sizes, [target.strides, *(s.strides for s in sources)])
+        sources = [broadcast(s, target.sizes) for s in sources]
+        dims = common(target.sizes, [target.strides, *(s.strides for s in sources)])
         if len(dims) > 2:
             sources = [s if s.contiguous else self._materialize(s) for s in sources]
-            dims = _common(target.sizes, [target.strides, *(s.strides for s in sources)])
+            dims = common(target.sizes, [target.strides, *(s.strides for s in sources)])
         if len(dims) > 2:
             raise NotSupported("an element-wise operation over more than two strided dimensions")
         while len(dims) < 2:
@@ -290,8 +258,8 @@ class Assembler:
         self._emit(name, outer, inner, *operands)
 
     def _copy(self, source: View, target: View) -> None:
-        source = _broadcast(source, target.sizes)
-        dims = _common(target.sizes, [target.strides, source.strides])
+        source = broadcast(source, target.sizes)
+        dims = common(target.sizes, [target.strides, source.strides])
         if len(dims) <= 2:
             return self._elementwise("copy", target, [source])
         if len(dims) > 5:
@@ -375,9 +343,9 @@ class Assembler:
 
     def _reshape(self, node: Node, _: str) -> None:
         v, sizes = self._view(node.args[0]), row_shape(node.outs[0])
-        strides = _reshaped(v, sizes)
+        strides = reshaped(v, sizes)
         if strides is None:
-            v, strides = self._materialize(v), _strides(sizes)
+            v, strides = self._materialize(v), row_strides(sizes)
         self._alias(node, replace(v, sizes=sizes, strides=strides))
 
     def _permute(self, node: Node, _: str) -> None:
@@ -386,13 +354,13 @@ class Assembler:
         self._alias(node, replace(v, sizes=tuple(v.sizes[d] for d in order), strides=tuple(v.strides[d] for d in order)))
 
     def _expand(self, node: Node, _: str) -> None:
-        self._alias(node, _broadcast(self._view(node.args[0]), row_shape(node.outs[0])))
+        self._alias(node, broadcast(self._view(node.args[0]), row_shape(node.outs[0])))
 
     def _slice(self, node: Node, _: str) -> None:
-        self._alias(node, _sliced(self._view(node.args[0]), node.args[1:]))
+        self._alias(node, sliced(self._view(node.args[0]), node.args[1:]))
 
     def _select(self, node: Node, _: str) -> None:
-        self._alias(node, _selected(self._view(node.args[0]), node.args[1], node.args[2]))
+        self._alias(node, selected(self._view(node.args[0]), node.args[1], node.args[2]))
 
     def _cat(self, node: Node, _: str) -> None:
         out = node.outs[0]
@@ -403,16 +371,16 @@ class Assembler:
             source = self._view(part)
             n = source.sizes[dim]
             if self.placed.get(part, (None, 0))[0] is not out:
-                self._copy(source, _sliced(target, (dim, start, start + n)))
+                self._copy(source, sliced(target, (dim, start, start + n)))
             start += n
 
     def _slice_backward(self, node: Node, _: str) -> None:
         target = self._zeroed(node)
-        self._copy(self._view(node.args[0]), _sliced(target, node.args[2:]))
+        self._copy(self._view(node.args[0]), sliced(target, node.args[2:]))
 
     def _select_backward(self, node: Node, _: str) -> None:
         target = self._zeroed(node)
-        self._copy(self._view(node.args[0]), _selected(target, node.args[2], node.args[3]))
+        self._copy(self._view(node.args[0]), selected(target, node.args[2], node.args[3]))
 
     def _zeroed(self, node: Node) -> View:
         target = self._target(node.outs[0])
@@ -423,13 +391,13 @@ class Assembler:
         base, source = self._view(node.args[0]), self._view(node.args[1])
         target = self._target(node.outs[0])
         self._copy(base, target)
-        self._copy(source, _sliced(target, node.args[2:] or (0,)))
+        self._copy(source, sliced(target, node.args[2:] or (0,)))
 
     def _select_scatter(self, node: Node, _: str) -> None:
         base, source = self._view(node.args[0]), self._view(node.args[1])
         target = self._target(node.outs[0])
         self._copy(base, target)
-        self._copy(source, _selected(target, node.args[2], node.args[3]))
+        self._copy(source, selected(target, node.args[2], node.args[3]))
 
     def _full(self, node: Node, _: str) -> None:
         sizes = row_shape(node.outs[0])
@@ -451,7 +419,7 @@ class Assembler:
         if node.args[0].axis in gone:
             raise NotSupported(f"{node.op} over the batch in the loop")
         kept = [d for d in range(len(v.sizes)) if d not in gone]
-        parts = _three_parts(v, gone)
+        parts = three_parts(v, gone)
         if parts is None:
             order = [*kept, *gone]
             v = replace(v, sizes=tuple(v.sizes[d] for d in order), strides=tuple(v.strides[d] for d in order))
@@ -516,91 +484,3 @@ class Assembler:
         n = right.sizes[2]
         target = self._target(node.outs[0])
         self._emit("rowmm", batch, m, k, n, *target.place(), *left.place(), *left.strides, *right.place(), *right.strides)
-
-
-# ---- sizes and strides
-
-
-def _broadcast(v: View, sizes: Sequence[int]) -> View:
-    missing = len(sizes) - len(v.sizes)
-    strides = [0] * missing
-    for n, stride, want in zip(v.sizes, v.strides, sizes[missing:], strict=True):
-        if n != want and n != 1:
-            raise NotSupported(f"{v.sizes} does not broadcast to {tuple(sizes)}")
-        strides.append(stride if n == want and n != 1 else 0)
-    return replace(v, sizes=tuple(sizes), strides=tuple(strides))
-
-
-def _common(sizes: Sequence[int], strides: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
-    """Dimensions of a joint walk, neighbours merged where all operands run on."""
-    dims: list[tuple[int, list[int]]] = []
-    for d, n in enumerate(sizes):
-        if n == 1:
-            continue
-        here = [s[d] for s in strides]
-        if dims and all(before == n * now for before, now in zip(dims[-1][1], here, strict=True)):
-            dims[-1] = (dims[-1][0] * n, here)
-        else:
-            dims.append((n, here))
-    return dims
-
-
-def _reshaped(v: View, sizes: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Strides of the same elements in other sizes; None where they must be written out first."""
-    if v.space == CONST or v.count <= 1:
-        return (0,) * len(sizes) if v.space == CONST else _strides(sizes)
-    dims = v.dims()
-    strides: list[int] = []
-    remaining = [n for n in sizes]
-    for n, stride in reversed(dims):
-        taken, inner = 1, stride
-        while taken < n:
-            if not remaining:
-                return None
-            size = remaining.pop()
-            if n % (taken * size):
-                return None
-            strides.append(inner)
-            inner *= size
-            taken *= size
-    while remaining:
-        if remaining.pop() != 1:
-            return None
-        strides.append(0)
-    return tuple(reversed(strides))
-
-
-def _sliced(v: View, args: Sequence[Any]) -> View:
-    """dim, start, end, step, as in aten.slice."""
-    dim, start, end, step = (*args, *(0, None, None, 1)[len(args) :])
-    dim %= len(v.sizes)
-    begin, stop, step = slice(start, end, step).indices(v.sizes[dim])
-    if v.sizes[dim] == 1 and (start or 0) == 0:
-        return v
-    n = max(0, -(-(stop - begin) // step))
-    sizes = (*v.sizes[:dim], n, *v.sizes[dim + 1 :])
-    strides = (*v.strides[:dim], v.strides[dim] * step, *v.strides[dim + 1 :])
-    return replace(v, offset=v.offset + begin * v.strides[dim], sizes=sizes, strides=strides)
-
-
-def _selected(v: View, dim: int, index: int) -> View:
-    dim %= len(v.sizes)
-    index %= v.sizes[dim]
-    return replace(
-        v, offset=v.offset + index * v.strides[dim], sizes=v.sizes[:dim] + v.sizes[dim + 1 :],
-        strides=v.strides[:dim] + v.strides[dim + 1 :],
-    )  # fmt: skip
-
-
-def _three_parts(v: View, gone: list[int]) -> tuple[tuple[int, int], ...] | None:
-    """(size, stride) of what lies before, in and after the reduced dimensions, where each is one run."""
-    first, last = gone[0], gone[-1]
-    if gone != list(range(first, last + 1)):
-        return None
-    parts = []
-    for a, b in ((0, first), (first, last + 1), (last + 1, len(v.sizes))):
-        dims = View(0, 0, 0, v.sizes[a:b], v.strides[a:b]).dims()
-        if len(dims) > 1:
-            return None
-        parts.append(dims[0] if dims else (1, 0))
-    return tuple(parts)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from elman import _core
-from elman.engine.backends.assemble import IN, OUT, Assembler, Code, row_shape
+from elman.engine.backends.assemble import Assembler, Code
+from elman.engine.backends.views import IN, OUT, row_shape
 from elman.engine.errors import NotSupported
 from elman.engine.execute import Environment, kind
 from elman.engine.program import Program, Section, Value

@@ -1,0 +1,237 @@
+"""Two recorded runs of a step, at two batch sizes, become one graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.engine.errors import NotSupported
+from elman.engine.ops import OPS, check_rows
+from elman.engine.program import Graph, Node, Rows, Size, Value
+from elman.engine.record import FILLED, FILLS, FULL, SAME, VIEWS, Record, op_name
+from elman.engine.structure import TreeSpec
+
+__all__ = ["Run", "merge"]
+
+aten = torch.ops.aten
+_OTHER_OPERATIONS = "the step does other operations at another batch size"
+_SAME_FOR_ALL = "let the step do the same for any number of rows"
+_LARGEST_CONSTANT = 4096
+
+@dataclass(slots=True)
+class Run:
+    """One recorded run: the records and the tensors by role."""
+
+    records: list[Record]
+    roles: dict[str, list[Any]]
+    y_spec: TreeSpec
+
+
+def merge(first: Run, second: Run, rows: tuple[int, int], externals: list[Tensor]) -> Graph:
+    """The graph that both runs, at these batch sizes, are cases of. Raises NotSupported where there is none."""
+    return _Merge(first, second, rows, externals).graph()
+
+
+class _Merge:
+    """Walks the records of the two runs side by side; sizes that differ are the batch, anything else is refused."""
+
+    def __init__(self, first: Run, second: Run, rows: tuple[int, int], externals: list[Tensor]) -> None:
+        self.first, self.second = first, second
+        self.rows = rows
+        self.names: tuple[dict[int, Value], dict[int, Value]] = ({}, {})
+        self.nodes: list[Node] = []
+        self.count = 0
+        self.externals = externals
+
+    def graph(self) -> Graph:
+        g = Graph(externals=self.externals, y_spec=self.first.y_spec)
+        for role in ("x", "s", "c", "p", "gy", "gs"):
+            setattr(g, role, self._inputs(role))
+        for a, b in zip(self.first.records, self.second.records, strict=False):
+            self._node(a, b)
+        if len(self.first.records) != len(self.second.records):
+            longer = max(self.first.records, self.second.records, key=len)
+            extra = longer[min(len(self.first.records), len(self.second.records))]
+            raise self._named(NotSupported(_OTHER_OPERATIONS, hint=_SAME_FOR_ALL), extra)
+        g.nodes = self.nodes
+        for role in ("y", "ns", "dx", "ds", "dc", "dp"):
+            setattr(g, role, self._outputs(role))
+        return g
+
+    def _inputs(self, role: str) -> list[Value | None]:
+        pairs = zip(self.first.roles.get(role, ()), self.second.roles.get(role, ()), strict=True)
+        values: list[Value | None] = []
+        for i, (a, b) in enumerate(pairs):
+            if a is None or b is None:
+                values.append(None)
+                continue
+            known = self.names[0].get(id(a))
+            value = known or Value(f"{role}{i}", self._shape(a, b), a.dtype)
+            self.names[0][id(a)] = self.names[1][id(b)] = value
+            values.append(value)
+        return values
+
+    def _outputs(self, role: str) -> list[Value | None]:
+        pairs = zip(self.first.roles.get(role, ()), self.second.roles.get(role, ()), strict=True)
+        return [None if a is None else self._value(a, b) for a, b in pairs]
+
+    def _shape(self, a: Tensor, b: Tensor) -> tuple[Size, ...]:
+        if a.dim() != b.dim():
+            raise NotSupported("the step makes tensors of another rank at another batch size")
+        return tuple(self._size(m, n) for m, n in zip(a.shape, b.shape, strict=True))
+
+    def _size(self, m: int, n: int) -> Size:
+        if m == n:
+            return m
+        factor, rest = divmod(m, self.rows[0])
+        if rest or factor * self.rows[1] != n:
+            raise NotSupported("the batch size enters a computation", hint="write the step row by row")
+        return Rows(factor)
+
+    def _value(self, a: Tensor, b: Tensor) -> Value:
+        va, vb = self.names[0].get(id(a)), self.names[1].get(id(b))
+        if va is None and vb is None and a is b:
+            value = Value(f"p{len(self.externals)}", tuple(a.shape), a.dtype)
+            self.externals.append(a)
+            self.names[0][id(a)] = self.names[1][id(a)] = value
+            return value
+        if va is None or va is not vb:
+            raise NotSupported("the step reads tensors that it makes outside torch, or other ones for each batch size")
+        return va
+
+    def _new(self, a: Tensor, b: Tensor) -> Value:
+        self.count += 1
+        value = Value(f"v{self.count}", self._shape(a, b), a.dtype)
+        self.names[0][id(a)] = self.names[1][id(b)] = value
+        return value
+
+    def _same(self, a: Record, b: Record) -> None:
+        value = self._value(a.args[0], b.args[0])
+        self.names[0][id(a.outs[0])] = self.names[1][id(b.outs[0])] = value
+
+    def _node(self, a: Record, b: Record) -> None:
+        try:
+            if a.func is not b.func:
+                raise NotSupported(_OTHER_OPERATIONS, hint=_SAME_FOR_ALL)
+            self._emit(a, b)
+        except NotSupported as reason:
+            raise self._named(reason, a) from None
+
+    def _named(self, reason: NotSupported, record: Record) -> NotSupported:
+        """The reason with the user's own call and source line."""
+        text = reason.reason
+        if record.word and record.word not in text and record.word != "__get__":
+            text += f" (in {record.word})"
+        if record.source and record.source not in text:
+            text += f" at {record.source}"
+        return NotSupported(text, op=reason.op, hint=reason.hint)
+
+    def _emit(self, a: Record, b: Record) -> None:
+        if a.func is aten.lift_fresh.default and id(a.args[0]) not in self.names[0]:
+            self._constant(a, b)
+        elif a.func in SAME or a.func is aten.lift_fresh.default:
+            self._same(a, b)
+        elif a.func is aten._to_copy.default:
+            self._convert(a, b)
+        else:
+            self._operation(a, b)
+
+    def _constant(self, a: Record, b: Record) -> None:
+        t = a.args[0]
+        if t.numel() > _LARGEST_CONSTANT or t.shape != b.args[0].shape or not torch.equal(t, b.args[0]):
+            raise NotSupported("the step makes a large or batch-dependent tensor from Python numbers")
+        value = self._new(a.outs[0], b.outs[0])
+        args = (t.reshape(-1).tolist(), list(t.shape), t.dtype)
+        self._append(Node("elman.constant", args, {}, (value,), a.source))
+
+    def _convert(self, a: Record, b: Record) -> None:
+        if a.outs[0].dtype == a.args[0].dtype:
+            return self._same(a, b)
+        source = self._value(a.args[0], b.args[0])
+        out = self._new(a.outs[0], b.outs[0])
+        return self._append(Node("elman.convert", (source, out.dtype), {}, (out,), a.source))
+
+    def _operation(self, a: Record, b: Record) -> None:
+        op, args, kwargs = self._normal(a, b)
+        if not all(isinstance(o, Tensor) or o is None for o in a.outs):
+            raise NotSupported(f"{op} gives something that is no tensor", op=op)
+        outs = tuple(self._new(m, n) for m, n in zip(a.outs, b.outs, strict=True) if m is not None)
+        self._append(Node(op, args, kwargs, outs, a.source))
+
+    def _append(self, node: Node) -> None:
+        check_rows(node)
+        _check_sizes(node)
+        self.nodes.append(node)
+
+    def _normal(self, a: Record, b: Record) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+        """One form for operations that have several."""
+        out = a.outs[0]
+        if a.func in FILLED or a.func in FULL or a.func in FILLS:
+            return "full.default", (self._sizes(a, b), self._fill(a)), {"dtype": out.dtype}
+        if a.func in VIEWS:
+            return "elman.view", (self._value(a.args[0], b.args[0]), self._sizes(a, b)), {}
+        if a.func is aten.expand.default:
+            return "expand.default", (self._value(a.args[0], b.args[0]), self._sizes(a, b)), {}
+        if a.func is aten.repeat.default and self._repeats_single(a):
+            return "expand.default", (self._value(a.args[0], b.args[0]), self._sizes(a, b)), {}
+        if a.func is aten.copy.default:
+            value = self._value(a.args[1], b.args[1])
+            return "expand.default", (value, self._sizes(a, b)), {}
+        args = tuple(self._argument(m, n) for m, n in zip(a.args, b.args, strict=True))
+        kwargs = {k: self._argument(v, b.kwargs[k]) for k, v in a.kwargs.items() if k not in _DROPPED}
+        return op_name(a.func), args, {k: v for k, v in kwargs.items() if v is not None}
+
+    def _sizes(self, a: Record, b: Record) -> list[Size]:
+        return list(self._shape(a.outs[0], b.outs[0]))
+
+    def _repeats_single(self, a: Record) -> bool:
+        """Whether a repeat only repeats sizes of 1: then it is an expansion."""
+        t, times = a.args
+        sizes = [1] * (len(times) - t.dim()) + list(t.shape)
+        return all(n == 1 or k == 1 for n, k in zip(sizes, times, strict=True))
+
+    def _fill(self, a: Record) -> float | int | bool:
+        if a.func in FILLED:
+            return FILLED[a.func]
+        number = a.args[0] if a.func is aten.scalar_tensor.default else a.args[1]
+        if a.func is aten.new_full.default:
+            number = a.args[2]
+        if isinstance(number, Tensor):
+            raise NotSupported("the step fills a tensor with the number in another one")
+        return number  # type: ignore[no-any-return]
+
+    def _argument(self, m: Any, n: Any) -> Any:
+        if isinstance(m, Tensor):
+            return self._value(m, n)
+        if isinstance(m, list | tuple):
+            if len(m) != len(n):
+                raise NotSupported("the batch size enters a computation")
+            return [self._argument(p, q) for p, q in zip(m, n, strict=True)]
+        if isinstance(m, torch.device | torch.layout | torch.memory_format | torch.Generator):
+            return None
+        if isinstance(m, int) and not isinstance(m, bool) and m != n:
+            return self._size(m, n)
+        if m != n and not (m != m and n != n):
+            raise NotSupported("the batch size enters a computation", hint="write the step row by row")
+        return m
+
+
+_DROPPED = {"device", "layout", "pin_memory", "memory_format", "generator", "non_blocking", "implicit"}
+
+
+def _check_sizes(node: Node) -> None:
+    """A size of R rows may stand only where the op table says."""
+    for i, argument in enumerate((*node.args, *node.kwargs.values())):
+        if _has_rows(argument) and i not in OPS[node.op].sizes:
+            raise NotSupported(
+                f"the batch size enters a computation ({node.op})", op=node.op, hint="write the step row by row"
+            )
+
+
+def _has_rows(argument: Any) -> bool:
+    return isinstance(argument, Rows) or (
+        isinstance(argument, list | tuple) and any(_has_rows(a) for a in argument)
+    )
