@@ -119,6 +119,88 @@ def asked_for_gradients(self: Net, x: Tensor, h: Tensor) -> Any:
     return h, h
 
 
+# What the first steps never show: one large number at a later step decides.
+
+
+def _rare(T: int, B: int) -> Tensor:
+    x = torch.randn(T, B, 5).clamp(-2.5, 2.5)
+    x[-1, 0, 3] = 5.0
+    return x
+
+
+RARE = ((4, 5, ()), (3, H, ("reverse",)), (2, 1, ()))
+
+
+@probe("loop", op="allclose|number|data", x=_rare, calls=RARE)
+def compared_with_allclose(self: Net, x: Tensor, h: Tensor) -> Any:
+    h = torch.tanh(self.w(x) + self.u(h))
+    if torch.allclose(x, x.clamp(-3, 3)):  # <-
+        return h, h
+    return h * 2, h
+
+
+@probe("loop", op="equal|number|data", x=_rare, calls=RARE)
+def compared_with_equal(self: Net, x: Tensor, h: Tensor) -> Any:
+    h = torch.tanh(self.w(x) + self.u(h))
+    return (h if torch.equal(x, x.clamp(-3, 3)) else h * 2), h  # <-
+
+
+@probe("loop", op="nonzero|number|shape", x=_rare, calls=RARE)
+def counted_by_nonzero(self: Net, x: Tensor, h: Tensor) -> Any:
+    h = torch.tanh(self.w(x) + self.u(h))
+    return h * (1 + len(torch.nonzero(x > 3))), h  # <-
+
+
+@probe("loop", op="index|mask|shape", x=_rare, calls=RARE)
+def counted_by_a_mask(self: Net, x: Tensor, h: Tensor) -> Any:
+    h = torch.tanh(self.w(x) + self.u(h))
+    return h * (1 + x[x > 3].numel()), h  # <-
+
+
+@probe("loop", op="unique|number|shape", x=_rare, calls=RARE)
+def counted_by_unique(self: Net, x: Tensor, h: Tensor) -> Any:
+    h = torch.tanh(self.w(x) + self.u(h))
+    return h * len(torch.unique((x > 3).long())), h  # <-
+
+
+@probe("loop", op="array|numpy|data", x=_rare, calls=RARE)
+def seen_as_an_array(self: Net, x: Tensor, h: Tensor) -> Any:
+    h = torch.tanh(self.w(x) + self.u(h))
+    return h * (1 + (np.asarray(x.detach()) > 3).sum()), h  # <-
+
+
+@probe("loop", op="dlpack|data", x=_rare, calls=RARE)
+def handed_over_by_dlpack(self: Net, x: Tensor, h: Tensor) -> Any:
+    h = torch.tanh(self.w(x) + self.u(h))
+    return h * (1 + int((np.from_dlpack(x.detach()) > 3).sum())), h  # <-
+
+
+@probe("loop", op="item|bool|number|data", x=_rare, calls=RARE)
+def asked_with_in(self: Net, x: Tensor, h: Tensor) -> Any:
+    h = torch.tanh(self.w(x) + self.u(h))
+    return (2 * h if 5.0 in x else h), h  # <-
+
+
+@probe("any", op="", x=_rare, calls=RARE)
+def asked_whether_leaf(self: Net, x: Tensor, h: Tensor) -> Any:
+    h = torch.tanh(self.w(x) + self.u(h))
+    return (h * 1.0 if x.is_leaf else 2 * h), h
+
+
+@probe("any", op="", x=_rare, calls=RARE)
+def data_assigned(self: Net, x: Tensor, h: Tensor) -> Any:
+    h = torch.tanh(self.w(x) + self.u(h))
+    h.data = h.data * 2
+    return h, h
+
+
+@probe("any", op="", x=_rare, calls=RARE)
+def data_changed_in_place(self: Net, x: Tensor, h: Tensor) -> Any:
+    h = self.w(x) + self.u(h)
+    h.data.mul_(0.5)
+    return h, torch.tanh(h)
+
+
 @probe.all
 def test_probe(probe: Probe) -> None:
     assert_probe(probe)

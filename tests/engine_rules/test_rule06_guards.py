@@ -238,6 +238,225 @@ def test_hook_on_a_parameter() -> None:
     assert_matches(run, cell, twin, case.inputs(3, 4))
 
 
+def test_hook_exchanged() -> None:
+    """One hook taken away and another added: as many as before."""
+    case = _case(_plain)
+    cell, twin = case.cell(), case.cell()
+    run = Run(Scan(cell))
+    for factor in (0.5, 0.25, 2.0):
+        handles = [m.u.register_forward_hook(lambda mod, args, out, k=factor: out * k) for m in (cell, twin)]
+        assert_matches(run, cell, twin, case.inputs(3, 4))
+        for handle in handles:
+            handle.remove()
+
+
+def test_hook_on_all_modules() -> None:
+    """A global module hook."""
+    case = _case(_plain)
+    cell, twin = case.cell(), case.cell()
+    run = Run(Scan(cell))
+    assert_matches(run, cell, twin, case.inputs(3, 4))
+    handle = nn.modules.module.register_module_forward_hook(
+        lambda mod, args, out: out * 0.5 if isinstance(mod, nn.Linear) else None
+    )
+    try:
+        assert_matches(run, cell, twin, case.inputs(3, 4))
+    finally:
+        handle.remove()
+    assert_matches(run, cell, twin, case.inputs(3, 4))
+
+
+def test_nested_deeply() -> None:
+    """A number far down in containers."""
+
+    def body(self: Net, x: Tensor, h: Tensor) -> Any:
+        h = torch.tanh(self.w(x) + self.u(h) * self.k[0]["a"][1]["b"][0])
+        return h, h
+
+    setup = _set("k", lambda: [{"a": (0, {"b": [1.0]})}])
+    assert_follows(_case(body, setup), lambda n: n.k[0]["a"][1]["b"].__setitem__(0, 0.3))
+
+
+def _in_the_same_place(net: Net, name: str, make: Callable[[], Any]) -> None:
+    """Replace an attribute by another object at the same address, where the allocator allows it."""
+    place = id(getattr(net, name))
+    setattr(net, name, None)
+    kept = []
+    for _ in range(3000):
+        new = make()
+        if id(new) == place:
+            break
+        kept.append(new)
+    setattr(net, name, new)
+
+
+def test_address_used_again() -> None:
+    """Another object where the old one was: a numpy number, a lambda, a module."""
+
+    def body(self: Net, x: Tensor, h: Tensor) -> Any:
+        h = self.f(self.w(x) + self.u(h) * float(self.k))
+        return h, h
+
+    def setup(net: Net) -> None:
+        net.k, net.f = np.float32(1.0), lambda a: torch.tanh(a)
+
+    assert_follows(_case(body, setup), lambda n: _in_the_same_place(n, "k", lambda: np.float32(0.3)))
+    assert_follows(
+        _case(body, setup), lambda n: _in_the_same_place(n, "f", lambda: lambda a: torch.sigmoid(a))
+    )
+
+
+def test_module_at_the_same_address() -> None:
+    """A module replaced by a new one that lies where the old one lay."""
+
+    def linear() -> nn.Linear:
+        with torch.random.fork_rng():
+            torch.manual_seed(11)
+            return nn.Linear(H, H).double()
+
+    assert_follows(_case(_plain), lambda n: _in_the_same_place(n, "u", linear))
+
+
+def test_default_dtype() -> None:
+    """Tensors that the step makes follow torch's default dtype."""
+
+    def body(self: Net, x: Tensor, h: Tensor) -> Any:
+        h = torch.tanh(self.w(x) + self.u(h))
+        return (h.float() * torch.ones(x.size(0), 1), torch.zeros(x.size(0), 2)), h
+
+    case = _case(body)
+    cell, twin = case.cell(), case.cell()
+    run = Run(Scan(cell))
+    for dtype in (torch.float32, torch.float64, torch.float32):
+        torch.set_default_dtype(dtype)
+        assert_matches(run, cell, twin, case.inputs(3, 4))
+
+
+class Stateless:
+    """A callable that is no module and holds some."""
+
+    def __init__(self) -> None:
+        self.k = 1.0
+        self.lin = nn.Linear(I, H)
+        self.more = {"u": nn.Linear(H, H)}
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        return {"w": self.lin.weight, "u": self.more["u"].weight, "b": self.more["u"].bias}
+
+    def __call__(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(self.lin(x) + self.scaled(h))
+        return h, h
+
+    def scaled(self, h: Tensor) -> Tensor:
+        return self.k * self.more["u"](h)
+
+
+def _new_weight(module: nn.Linear) -> None:
+    module.weight = nn.Parameter(module.weight.detach().flip(0) * 0.5)
+
+
+OBJECT: dict[str, Callable[[Stateless], Any]] = {
+    "number": lambda s: setattr(s, "k", 0.3),
+    "parameter": lambda s: _new_weight(s.lin),
+    "parameter_in_a_dict": lambda s: _new_weight(s.more["u"]),
+    "parameter_in_place": lambda s: s.lin.weight.data.mul_(0.5),
+    "frozen": lambda s: s.lin.weight.requires_grad_(False),
+    "module": lambda s: s.more.update(
+        u=nn.Linear(H, H, bias=True).double().requires_grad_(True).apply(_fill)
+    ),
+}
+
+
+@pytest.mark.parametrize("how", ["object", "method", "closure", "global", "list"])
+@pytest.mark.parametrize("what", OBJECT)
+def test_callable_object(what: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step is an object, its method, or a function that reaches it by a closure, a global or a list."""
+    case = Case("object", Stateless, lambda T, B: torch.randn(T, B, I), lambda B: torch.randn(B, H))
+    cell, twin = case.cell(), case.cell()
+    monkeypatch.setitem(globals(), "HELD", cell)
+    several = [cell]
+    step = {
+        "object": cell, "method": cell.__call__, "closure": lambda x, h: cell(x, h),
+        "global": lambda x, h: HELD(x, h), "list": lambda x, h: several[0](x, h),
+    }[how]  # fmt: skip
+    run = Run(Scan(step))
+    assert_matches(run, cell, twin, case.inputs(3, 4))
+    OBJECT[what](cell), OBJECT[what](twin)
+    assert_matches(run, cell, twin, case.inputs(3, 4))
+
+
+HELD: Any = None
+
+
+def test_global_read_by_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A global that only a method, or a function called by the step, reads."""
+
+    class Own(Net):
+        def helper(self) -> float:
+            return SCALE * _from_the_module()
+
+    def body(self: Any, x: Tensor, h: Tensor) -> Any:
+        h = torch.tanh(self.w(x) + self.u(h) * self.helper())
+        return h, h
+
+    case = Case(
+        "method", lambda: Own(body, None), lambda T, B: torch.randn(T, B, I), lambda B: torch.randn(B, H)
+    )
+    assert_follows(case, lambda _: monkeypatch.setitem(globals(), "SCALE", 0.3))
+    assert_follows(case, lambda _: monkeypatch.setitem(TABLE, "scale", 0.3))
+
+
+def _from_the_module() -> float:
+    return TABLE["scale"]
+
+
+def test_method_of_the_class_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Monkeypatching: forward of a class inside, or a function of a module that the step calls."""
+    assert_follows(_case(_plain), lambda _: monkeypatch.setattr(nn.Linear, "forward", _half_linear))
+    monkeypatch.undo()
+
+    def body(self: Net, x: Tensor, h: Tensor) -> Any:
+        h = torch.tanh(self.w(x) + self.u(h) * _from_the_module())
+        return h, h
+
+    assert_follows(_case(body), lambda _: monkeypatch.setitem(globals(), "_from_the_module", lambda: 0.3))
+
+
+def test_buffer_replaced() -> None:
+    """A buffer assigned anew, of another shape, and taken away."""
+
+    def body(self: Net, x: Tensor, h: Tensor) -> Any:
+        h = torch.tanh(self.w(x) + (self.u(h) if self.mask is None else self.u(h) * self.mask))
+        return h, h
+
+    case = _case(body, lambda n: n.register_buffer("mask", torch.ones(H)))
+    cell, twin = case.cell(), case.cell()
+    run = Run(Scan(cell))
+    for mask in (torch.ones(H), torch.arange(H) / H, torch.full((1, 1), 0.5), None, torch.zeros(H)):
+        cell.mask = twin.mask = mask
+        assert_matches(run, cell, twin, case.inputs(3, 4))
+
+
+def test_modules_added() -> None:
+    """A ModuleList that grows and shrinks, a ParameterList with an item replaced."""
+
+    def body(self: Net, x: Tensor, h: Tensor) -> Any:
+        for layer in self.layers:
+            h = torch.tanh(self.w(x) + layer(h))
+        return h * self.scales[0], h
+
+    def setup(net: Net) -> None:
+        net.layers = nn.ModuleList([nn.Linear(H, H)])
+        net.scales = nn.ParameterList([torch.ones(H)])
+
+    def grow(net: Net) -> None:
+        net.layers.append(nn.Linear(H, H).double().apply(_fill))
+        net.scales[0] = nn.Parameter(torch.full((H,), 0.5, dtype=torch.float64))
+
+    assert_follows(_case(body, setup), grow, back=lambda n: n.layers.pop(0))
+
+
 def test_parametrization_added() -> None:
     """A parametrization registered after the first call."""
 

@@ -194,3 +194,17 @@ def test_input_width_is_used() -> None:
     y = Run(Scan(step))(torch.ones(30, 3, I), torch.zeros(3, H)).y
     assert y.shape == (30, 3, I)
     assert set(y.flatten().tolist()) == {0.0, 2.0}
+
+
+def test_seed_inside_the_step() -> None:
+    """A step that seeds torch itself means the same numbers at every step."""
+
+    def step(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            noise = torch.rand(x.size(0), H)
+        return noise, h + x
+
+    y = Run(Scan(step))(torch.ones(5, 3, H), torch.zeros(3, H)).y
+    for t in range(1, 5):
+        assert torch.equal(y[t], y[0])
