@@ -425,6 +425,37 @@ def test_backend_and_fallback_are_handed_on() -> None:
     assert [*layer.explain()] == ["l0", "l1"]
 
 
+class Pair(en.GRUCell):
+    """A cell that gives two tensors."""
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> Any:
+        _, h = super().forward(x, state)
+        return (h, 2 * h), h
+
+
+def test_outputs_of_any_structure() -> None:
+    cell = Pair(I, H)
+    (y, doubled), state = en.Recurrent(cell, batch_first=True)(torch.randn(B, T, I))
+    assert y.shape == (B, T, H)
+    assert torch.equal(doubled, 2 * y)
+    assert torch.equal(y[:, -1], state)
+    for options in ({"num_layers": 2}, {"bidirectional": True}):
+        with pytest.raises(TypeError, match="y_t is a tuple"):
+            en.Recurrent(Pair, I, H, **options)(torch.randn(T, B, I))
+
+
+def test_a_replica_uses_its_own_cells() -> None:
+    layer = en.Recurrent(en.GRUCell, I, H, 2)
+    replica = layer._replicate_for_data_parallel()
+    with torch.no_grad():
+        cells = copy.deepcopy(layer.cells)
+        for p in cells.parameters():
+            p.zero_()
+    replica._modules["cells"] = cells
+    assert (replica(torch.randn(T, B, I)).y == 0).all()
+    assert not (layer(torch.randn(T, B, I)).y == 0).all()
+
+
 BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "layers of an instance": (lambda: en.Recurrent(en.GRUCell(I, H), num_layers=2), ValueError, "factory"),
     "directions of an instance": (
@@ -448,6 +479,16 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         lambda: en.Recurrent(en.GRUCell(I, H), residual=True),
         ValueError,
         "residual",
+    ),
+    "residual of unknown widths": (
+        lambda: en.Recurrent(nn.Identity(), residual=True),
+        ValueError,
+        "None features",
+    ),
+    "residual of a tuple": (
+        lambda: en.Recurrent(en.GRUCell(H, H), residual=True)((torch.zeros(T, B, H),)),
+        TypeError,
+        "adds the input",
     ),
     "input of another width": (
         lambda: en.Recurrent(en.GRUCell, I, H)(torch.zeros(T, B, 9)),

@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from elman.nn.cells.base import Weights
 from elman.nn.cells.gru import gru_step
 from elman.nn.cells.original_gru import original_gru_step
 from elman.nn.dropout import ZoneoutRates
@@ -103,7 +102,7 @@ class GRU(StockLayer):
         self, x: Tensor, state: tuple[Tensor, ...], suffix: str, mask: Tensor | None
     ) -> tuple[Tensor, ...]:
         step = gru_step if self.reset_after else original_gru_step
-        return (step(x, state[0], self._weights(Weights, suffix), **self._drops(mask)),)
+        return (step(x, state[0], self._weights(suffix), **self._drops(mask)),)
 
     def _kernel(self) -> Kernel | None:
         return torch.gru if self.reset_after else None

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from elman.nn.cells.lstm import LSTMWeights, lstm_step, set_forget_bias
+from elman.nn.cells.lstm import lstm_step, set_forget_bias
 from elman.nn.dropout import ZoneoutRates
 from elman.nn.stack import Merge
 from elman.nn.stock import LayerNorm, StockLayer
@@ -130,7 +130,7 @@ class LSTM(StockLayer):
         self, x: Tensor, state: tuple[Tensor, ...], suffix: str, mask: Tensor | None
     ) -> tuple[Tensor, ...]:
         h, c = state
-        weights = self._weights(LSTMWeights, suffix)
+        weights = self._weights(suffix)
         return lstm_step(x, (h, c), weights, coupled=self.coupled, **self._drops(mask))
 
     def _kernel(self) -> Kernel | None:

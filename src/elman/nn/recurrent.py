@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, overload
 
 import torch
@@ -97,6 +97,8 @@ class Recurrent(Stack):
             raise TypeError(
                 f"cell is {type(cell).__name__}; expected a module, or a factory that makes modules"
             )
+        if not isinstance(zoneout, Mapping):
+            zoneout_rates(zoneout, ())
         self.is_instance = is_instance
         self.reverse = reverse
         self._zoneout = zoneout
@@ -268,8 +270,9 @@ class Recurrent(Stack):
             targets = self._starts(initial_state, sequences, "initial_state")
         starts = targets if state is None else self._starts(state, sequences, "state")
         assert starts is not None
-        for cell, start in zip(self.cells, starts, strict=True):
-            zoneout_rates(self.zoneout, entry_names(cell, start))
+        if isinstance(self.zoneout, Mapping):
+            for cell, start in zip(self.cells, starts, strict=True):
+                zoneout_rates(self.zoneout, entry_names(cell, start))
         result = self._unfold(
             sequences,
             starts,
@@ -293,6 +296,10 @@ class Recurrent(Stack):
         for leaf in tree_leaves(rows):
             if not isinstance(leaf, Tensor):
                 raise TypeError(f"Recurrent: the input holds {type(leaf).__name__}; expected tensors")
+        if self.residual and not isinstance(rows, Tensor):
+            raise TypeError(
+                f"Recurrent: residual=True adds the input, a {type(rows).__name__}; expected a tensor"
+            )
         if self.input_size is None or not isinstance(rows, Tensor) or not rows.is_floating_point():
             return True
         if rows.dim() in (2, 3) and rows.shape[-1] != self.input_size:

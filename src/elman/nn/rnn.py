@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from elman.nn.activations import Activation, activation
-from elman.nn.cells.base import Weights
 from elman.nn.cells.elman import elman_step
 from elman.nn.dropout import ZoneoutRates
 from elman.nn.stack import Merge
@@ -95,7 +94,7 @@ class RNN(StockLayer):
     def _advance(
         self, x: Tensor, state: tuple[Tensor, ...], suffix: str, mask: Tensor | None
     ) -> tuple[Tensor, ...]:
-        return (elman_step(x, state[0], self._weights(Weights, suffix), self.nonlinearity, drop_h=mask),)
+        return (elman_step(x, state[0], self._weights(suffix), self.nonlinearity, drop_h=mask),)
 
     def _kernel(self) -> Kernel | None:
         kernels: dict[object, Kernel] = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -99,7 +100,7 @@ class Stack(nn.Module):
         if self.dropout > 0 and num_layers == 1:
             warnings.warn(
                 f"dropout={dropout} acts between layers, and there is one layer only (num_layers=1): no effect",
-                stacklevel=3,
+                stacklevel=4,
             )
 
     # ---- structure
@@ -122,7 +123,7 @@ class Stack(nn.Module):
     def _finish(self, input_size: int | None, output_sizes: Sequence[int | None]) -> None:
         """Check the widths that `residual` adds up, and make the scans."""
         widths = [input_size, *(None if size is None else self._merged(size) for size in output_sizes)]
-        self._equal_widths = tuple(widths[layer] == widths[layer + 1] for layer in range(self.num_layers))
+        self._equal_widths = tuple(a is not None and a == b for a, b in pairwise(widths))
         for layer in range(self.num_layers):
             if self.residual and not self._equal_widths[layer] and (layer > 0 or self.num_layers == 1):
                 raise ValueError(
@@ -169,8 +170,9 @@ class Stack(nn.Module):
         self._make_scans()
 
     def _replicate_for_data_parallel(self) -> Stack:
+        # The replica's submodules are put in place only afterwards: it makes its scans at its first call.
         replica: Stack = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
-        replica._make_scans()
+        replica._scans = ()
         return replica
 
     # ---- running
@@ -191,6 +193,8 @@ class Stack(nn.Module):
         `flip` runs the first direction from the last step to the first, and a second one the other way. `scans` take
         the place of the stack's own.
         """
+        if not self._scans:
+            self._make_scans()
         x, finals, histories = sequences.x, [], []
         for layer in range(self.num_layers):
             inputs = x if layer == 0 else self._drop(x)
@@ -210,13 +214,21 @@ class Stack(nn.Module):
                 outputs.append(result.y)
                 finals.append(result.state)
                 histories.append(result.states)
-            y = outputs[0] if len(outputs) == 1 else _MERGES[self.merge](*outputs)
-            x = (
-                y + without_padding(x, sequences.lengths)
-                if self.residual and self._equal_widths[layer]
-                else y
-            )
+            y = self._merge(outputs)
+            adds = self.residual and self._equal_widths[layer]
+            x = y + without_padding(x, sequences.lengths) if adds else y
         return StackResult(x, finals, histories)
+
+    def _merge(self, outputs: list[Any]) -> Any:
+        """The outputs of the directions as one; TypeError where a stack would need one tensor and has others."""
+        if self.num_layers * self.num_directions == 1 and not self.residual:
+            return outputs[0]
+        if not isinstance(outputs[0], Tensor):
+            raise TypeError(
+                f"the cell's y_t is a {type(outputs[0]).__name__}; expected one tensor, to be merged, added or "
+                f"handed on (one layer in one direction may give any structure)"
+            )
+        return outputs[0] if len(outputs) == 1 else _MERGES[self.merge](*outputs)
 
     def _drop(self, x: Any) -> Any:
         if self.dropout == 0 or not self.training:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar, Literal, overload
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from elman.engine import Scan
-from elman.nn.cells.base import W, check_size, layer_sizes, read_weights
+from elman.nn.cells.base import Weights, check_size, layer_sizes, read_weights
 from elman.nn.dropout import ZoneoutRates, check_rate, sequence_mask, zoneout, zoneout_rates
 from elman.nn.layout import Sequences, lay_out
 from elman.nn.stack import Explanations, Merge, Output, OutputWithStates, Runner, Stack
@@ -197,12 +196,12 @@ class StockLayer(Stack):
     ) -> tuple[Tensor, ...]:
         raise NotImplementedError
 
-    def _weights(self, kind: type[W], suffix: str) -> W:
+    def _weights(self, suffix: str) -> Weights:
         """The tensors of one layer and direction, the recurrent matrix with this call's mask in training."""
-        weights = read_weights(kind, self, suffix)
+        weights = read_weights(self, suffix)
         if self.weight_dropout == 0 or not self.training:
             return weights
-        return replace(weights, weight_hh=weights.weight_hh * getattr(self, f"mask_hh{suffix}"))
+        return weights._replace(weight_hh=weights.weight_hh * getattr(self, f"mask_hh{suffix}"))
 
     def _draw_weight_masks(self) -> None:
         """One mask a call on each recurrent matrix, in a buffer, where the steps of the call find it."""

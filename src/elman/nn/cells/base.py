@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +13,13 @@ from torch import Tensor, nn
 __all__ = ["Cell", "Weights", "check_size", "gate_sums", "layer_sizes", "normalize", "read_weights"]
 
 
-@dataclass(frozen=True)
-class Weights:
+class Weights(NamedTuple):
     """The tensors of one cell, as its step function takes them; None where the cell has no such tensor.
 
     weight_ih `(G·H, I)`, weight_hh `(G·H, H)`, bias_ih and bias_hh `(G·H)`: as in torch.nn, gates in torch's order.
     gain_ih, gain_hh, gain_sum `(G·H)`: the gains of layer normalization, see `gate_sums`.
+    weight_hr `(P, H)`: projection; weight_ci, weight_cf, weight_co `(H)`: peepholes; gain_cell, bias_cell `(H)`: layer
+    normalization of the cell state; all of an LSTM.
     """
 
     weight_ih: Tensor
@@ -29,6 +29,12 @@ class Weights:
     gain_ih: Tensor | None = None
     gain_hh: Tensor | None = None
     gain_sum: Tensor | None = None
+    weight_hr: Tensor | None = None
+    weight_ci: Tensor | None = None
+    weight_cf: Tensor | None = None
+    weight_co: Tensor | None = None
+    gain_cell: Tensor | None = None
+    bias_cell: Tensor | None = None
 
 
 def check_size(name: str, size: Any) -> int:
@@ -51,16 +57,13 @@ def layer_sizes(hidden_size: int | Sequence[int], num_layers: int) -> tuple[int,
     return sizes
 
 
-W = TypeVar("W", bound=Weights)
-
-
-def read_weights(kind: type[W], owner: nn.Module, suffix: str = "") -> W:
-    """The tensors that `owner` holds under the names of `kind`'s fields, each with `suffix` after it.
+def read_weights(owner: nn.Module, suffix: str = "") -> Weights:
+    """The tensors that `owner` holds under the names of the fields of `Weights`, each with `suffix` after it.
 
     Read at every call: a replaced parameter and a parametrization are seen.
     """
-    found = {field.name: getattr(owner, field.name + suffix, None) for field in fields(kind)}
-    return kind(**{name: tensor for name, tensor in found.items() if tensor is not None})
+    tensors: list[Any] = [getattr(owner, name + suffix, None) for name in Weights._fields]
+    return Weights(*tensors)
 
 
 def normalize(a: Tensor, gain: Tensor, bias: Tensor | None) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from elman.nn.cells.base import Cell, read_weights
-from elman.nn.cells.lstm import LSTMWeights, lstm_step
+from elman.nn.cells.lstm import lstm_step
 
 __all__ = ["CoupledLSTMCell"]
 
@@ -42,5 +42,5 @@ class CoupledLSTMCell(Cell):
         self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """One step; x `(B, I)`, state (h, c) -> (h_t, (h_t, c_t))."""
-        h, c = lstm_step(x, self._start(x, state), read_weights(LSTMWeights, self), coupled=True)
+        h, c = lstm_step(x, self._start(x, state), read_weights(self), coupled=True)
         return h, (h, c)

@@ -65,7 +65,7 @@ class ElmanCell(Cell):
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step; x `(B, I)`, state `(B, H)` -> (y_t `(B, O)`, s_t `(B, H)`)."""
-        h = elman_step(x, self._start(x, state), read_weights(Weights, self), self.nonlinearity)
+        h = elman_step(x, self._start(x, state), read_weights(self), self.nonlinearity)
         if self.weight_ho is None:
             return h, h
         return activation(self.output_nonlinearity)(F.linear(h, self.weight_ho, self.bias_ho)), h

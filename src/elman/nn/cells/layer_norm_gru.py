@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from elman.nn.cells.base import Cell, Weights, read_weights
+from elman.nn.cells.base import Cell, read_weights
 from elman.nn.cells.gru import gru_step
 
 __all__ = ["LayerNormGRUCell"]
@@ -40,5 +40,5 @@ class LayerNormGRUCell(Cell):
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step; x `(B, I)`, state `(B, H)` -> (h_t, h_t)."""
-        h = gru_step(x, self._start(x, state), read_weights(Weights, self))
+        h = gru_step(x, self._start(x, state), read_weights(self))
         return h, h

@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from elman.nn.cells.base import Cell, Weights, gate_sums, normalize, read_weights
 
-__all__ = ["LSTMCell", "LSTMWeights", "lstm_step", "set_forget_bias"]
-
-
-@dataclass(frozen=True)
-class LSTMWeights(Weights):
-    """What an LSTM may have besides `Weights`: gates in torch's order i, f, g, o (coupled: i, g, o).
-
-    weight_hr `(P, H)`: projection; weight_ci, weight_cf, weight_co `(H)`: peepholes; gain_cell, bias_cell `(H)`: layer
-    normalization of the cell state.
-    """
-
-    weight_hr: Tensor | None = None
-    weight_ci: Tensor | None = None
-    weight_cf: Tensor | None = None
-    weight_co: Tensor | None = None
-    gain_cell: Tensor | None = None
-    bias_cell: Tensor | None = None
+__all__ = ["LSTMCell", "lstm_step", "set_forget_bias"]
 
 
 def lstm_step(
     x: Tensor,
     state: tuple[Tensor, Tensor],
-    w: LSTMWeights,
+    w: Weights,
     *,
     coupled: bool = False,
     drop_h: Tensor | None = None,
     drop_g: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One step of an LSTM, `(h, c)` -> `(h', c')`; each variant's cell says which of its tensors it has.
+    """One step of an LSTM, `(h, c)` -> `(h', c')`, of gates in torch's order i, f, g, o (coupled: i, g, o).
 
     i = σ(a_i + p_i⊙c)    f = σ(a_f + p_f⊙c), coupled: 1 − i    g = tanh(a_g)    with a = `gate_sums(x, h⊙drop_h)`
     c' = f⊙c + i⊙g⊙drop_g    o = σ(a_o + p_o⊙c')    h' = W_hr (o⊙tanh(LN(c')))
@@ -119,5 +101,5 @@ class LSTMCell(Cell):
         self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """One step; x `(B, I)`, state (h, c) -> (h_t, (h_t, c_t))."""
-        h, c = lstm_step(x, self._start(x, state), read_weights(LSTMWeights, self))
+        h, c = lstm_step(x, self._start(x, state), read_weights(self))
         return h, (h, c)

@@ -48,5 +48,5 @@ class MinimalGatedCell(Cell):
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step; x `(B, I)`, state `(B, H)` -> (h_t, h_t)."""
-        h = minimal_gated_step(x, self._start(x, state), read_weights(Weights, self))
+        h = minimal_gated_step(x, self._start(x, state), read_weights(self))
         return h, h

@@ -52,5 +52,5 @@ class OriginalGRUCell(Cell):
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step; x `(B, I)`, state `(B, H)` -> (h_t, h_t)."""
-        h = original_gru_step(x, self._start(x, state), read_weights(Weights, self))
+        h = original_gru_step(x, self._start(x, state), read_weights(self))
         return h, h
