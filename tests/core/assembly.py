@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from elman import _core
+
+Array = NDArray[Any]
 
 REG, IN, CTX, VEC, OUT, CARRY, CONST = range(7)
 OPCODE = {name: opcode for name, (opcode, _) in _core.OPS.items()}
@@ -17,7 +20,8 @@ ISAS = _core.isas()
 DTYPES = ["float32", "float64"]
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """`size` elements of one row of an array, from `offset` on."""
 
     space: int
@@ -25,8 +29,7 @@ class Place(NamedTuple):
     offset: int
     size: int
 
-    def __getitem__(self, part):
-        assert isinstance(part, slice), "a place is cut by slices only"
+    def __getitem__(self, part: slice) -> Place:
         start, stop, step = part.indices(self.size)
         assert step == 1
         return Place(self.space, self.index, self.offset + start, stop - start)
@@ -76,15 +79,32 @@ class Assembly:
             words += [*place.words, *strides]
         self.code.append(words)
 
-    def reduce(self, op: str, sizes: tuple[int, int, int], to: Place, source: Place, strides) -> None:
+    def reduce(
+        self, op: str, sizes: tuple[int, int, int], to: Place, source: Place, strides: Sequence[int]
+    ) -> None:
         self.code.append([OPCODE[op], *sizes, *to.words, *source.words, *strides])
 
-    def permute(self, sizes, to: Place, to_strides, source: Place, strides) -> None:
+    def permute(
+        self,
+        sizes: Sequence[int],
+        to: Place,
+        to_strides: Sequence[int],
+        source: Place,
+        strides: Sequence[int],
+    ) -> None:
         self.code.append(
             [OPCODE["permute"], len(sizes), *sizes, *to.words, *to_strides, *source.words, *strides]
         )
 
-    def rowmm(self, sizes, to: Place, left: Place, left_strides, right: Place, right_strides) -> None:
+    def rowmm(
+        self,
+        sizes: Sequence[int],
+        to: Place,
+        left: Place,
+        left_strides: Sequence[int],
+        right: Place,
+        right_strides: Sequence[int],
+    ) -> None:
         """Sizes (batch, m, k, n); strides (batch, m, k) and (batch, k, n)."""
         operands = [*to.words, *left.words, *left_strides, *right.words, *right_strides]
         self.code.append([OPCODE["rowmm"], *sizes, *operands])
@@ -111,16 +131,16 @@ class Memory:
 
     T: int
     B: int
-    ins: list[np.ndarray] = field(default_factory=list)
-    ctx: list[np.ndarray] = field(default_factory=list)
-    vec: list[np.ndarray] = field(default_factory=list)
-    outs: list[np.ndarray] = field(default_factory=list)
-    carries: list[np.ndarray] = field(default_factory=list)
-    weights: list[np.ndarray] = field(default_factory=list)
-    offsets: np.ndarray | None = None
-    reset_flags: np.ndarray | None = None
+    ins: list[Array] = field(default_factory=list)
+    ctx: list[Array] = field(default_factory=list)
+    vec: list[Array] = field(default_factory=list)
+    outs: list[Array] = field(default_factory=list)
+    carries: list[Array] = field(default_factory=list)
+    weights: list[Array] = field(default_factory=list)
+    offsets: Array | None = None
+    reset_flags: Array | None = None
     reset_mode: int = 0
-    resets: list[np.ndarray] = field(default_factory=list)
+    resets: list[Array] = field(default_factory=list)
 
     def copy(self) -> Memory:
         written = {
@@ -128,22 +148,21 @@ class Memory:
         }
         return Memory(**{**self.__dict__, **written})
 
-    def results(self) -> list[np.ndarray]:
+    def results(self) -> list[Array]:
         return [*self.outs, *self.carries, *(self.resets if self.reset_mode == 2 else [])]
 
 
-def address(array: np.ndarray | None) -> int:
+def address(array: Array | None) -> int:
     return 0 if array is None else array.ctypes.data
 
 
-def element_strides(array: np.ndarray) -> list[int]:
+def element_strides(array: Array) -> list[int]:
     return [stride // array.itemsize for stride in array.strides]
 
 
-def run(kernel: _core.Kernel, memory: Memory, *, reverse: bool = False, threads: int = 1) -> Memory:
-    """Run on a copy of what is written; the given memory stays as it is."""
-    memory = memory.copy()
-    kernel.run(
+def arguments(memory: Memory, *, reverse: bool, threads: int) -> tuple[Any, ...]:
+    """What Kernel.run takes, in order."""
+    return (
         memory.T,
         memory.B,
         address(memory.offsets),
@@ -153,10 +172,16 @@ def run(kernel: _core.Kernel, memory: Memory, *, reverse: bool = False, threads:
         [address(array) for array in memory.vec],
         [address(array) for array in memory.outs],
         [address(array) for array in memory.carries],
-        [(address(array), *element_strides(array)) for array in memory.weights],
+        [(address(array), *element_strides(array)[:2]) for array in memory.weights],
         address(memory.reset_flags),
         memory.reset_mode,
         [address(array) for array in memory.resets],
         threads,
     )
+
+
+def run(kernel: _core.Kernel, memory: Memory, *, reverse: bool = False, threads: int = 1) -> Memory:
+    """Run on a copy of what is written; the given memory stays as it is."""
+    memory = memory.copy()
+    kernel.run(*arguments(memory, reverse=reverse, threads=threads))
     return memory

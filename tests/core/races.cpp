@@ -1,0 +1,106 @@
+// Looks for races between the threads of a run: the core's own code under the thread sanitizer, with std::thread in the
+// place of OpenMP (whose runtime is not instrumented, so that every barrier of it would look like a race).
+//
+//   elman_races          several threads pack and run an LSTM loop, and several kernels run at once: must be silent
+//   elman_races --plant  the same with one range of rows given to two threads: the sanitizer must report it
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "isa.h"
+#include "kernel.h"
+#include "parallel.h"
+
+namespace {
+
+bool planted = false;
+
+}  // namespace
+
+namespace elman {
+
+// Takes the place of parallel.cpp.
+void in_parallel(int parts, PartWork work, void* context) {
+  std::vector<std::thread> threads;
+  for (int part = 0; part < parts; ++part)
+    threads.emplace_back([=] { work(context, planted && part > 0 ? part - 1 : part); });
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace elman
+
+namespace {
+
+using namespace elman;
+
+constexpr Int H = 64, T = 6, B = 13;
+
+Int opcode(const char* name) {
+  for (int i = 0; i < op_count; ++i)
+    if (std::strcmp(op_table[i].name, name) == 0) return i;
+  std::abort();
+}
+
+// h' = tanh(x + h U), with the sum of h' in an output, and a second product that packs in parallel.
+Spec recurrent_step() {
+  const Int reg = 0, in = 1, out = 4, carry = 5;
+  Spec spec;
+  spec.widths = {{H, 4 * H, 8 * H}, {H}, {}, {}, {H, 1}, {H}};
+  spec.weights = {{H, H}, {H, 4 * H}, {4 * H, 8 * H}};
+  spec.code = {
+      {opcode("gemm"), 0, H, H, reg, 0, 0, 1, in, 0, 0, carry, 0, 0},
+      {opcode("tanh"), 1, H, out, 0, 0, 0, 1, reg, 0, 0, 0, 1},
+      {opcode("reduce_sum"), 1, H, 1, out, 1, 0, out, 0, 0, 0, 1, 0},
+      {opcode("gemm"), 1, 4 * H, H, reg, 1, 0, 0, 0, 0, 0, out, 0, 0},
+      {opcode("gemm"), 2, 8 * H, 4 * H, reg, 2, 0, 0, 0, 0, 0, reg, 1, 0},
+  };
+  spec.commits = {{0, out, 0, 0}};
+  return spec;
+}
+
+struct Buffers {
+  std::vector<float> x = std::vector<float>(T * B * H, 0.1f), y = std::vector<float>(T * B * H), sum = std::vector<float>(T * B),
+                     h = std::vector<float>(B * H), reset = std::vector<float>(B * H);
+  std::vector<float> first, second, third;
+  std::vector<unsigned char> flags = std::vector<unsigned char>(T * B, 1);
+  std::vector<Int> offsets = {0, 13, 24, 33, 40, 45, 46};
+
+  Buffers() : first(H * H, 0.01f), second(4 * H * H, 0.01f), third(32 * H * H, 0.01f) {}
+
+  Sequence sequence(int threads, ResetMode mode, bool ragged) {
+    const auto at = [](auto& v) { return reinterpret_cast<std::uintptr_t>(v.data()); };
+    return {T, B, ragged ? offsets.data() : nullptr, mode == ResetMode::flush, {{at(x), H}}, {}, {}, {at(y), at(sum)},
+            {at(h)}, {{at(first), 1, H}, {at(second), 4 * H, 1}, {at(third), 1, 4 * H}},
+            flags.data(), mode, {at(reset)}, threads};
+  }
+};
+
+void run_all(const Kernel& kernel) {
+  for (const ResetMode mode : {ResetMode::none, ResetMode::load, ResetMode::flush})
+    for (const bool ragged : {false, true})
+      for (const int threads : {2, 4, 20}) {
+        Buffers buffers;
+        kernel.run(buffers.sequence(threads, mode, ragged));
+      }
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  planted = count > 1 && std::strcmp(arguments[1], "--plant") == 0;
+  for (const Isa* isa : available_isas()) {
+    const Kernel kernel(Number::f32, recurrent_step(), *isa);
+    if (planted) {
+      Buffers buffers;
+      kernel.run(buffers.sequence(2, ResetMode::none, false));
+      continue;
+    }
+    run_all(kernel);
+    std::vector<std::thread> callers;
+    for (int i = 0; i < 3; ++i) callers.emplace_back([&] { run_all(kernel); });
+    for (std::thread& caller : callers) caller.join();
+    std::printf("%s: done\n", isa->name);
+  }
+}
