@@ -16,8 +16,8 @@ from torch.utils import _pytree as pytree
 from battery.oracle import unfold
 from battery.registry import Case, Inputs
 from battery.running import (
-    B,
     EVERYWHERE,
+    B,
     Run,
     T,
     actual_outcome,
@@ -458,7 +458,7 @@ def _second(result: Any, leaves: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def assert_forward_mode(case: Case, backend: str | None) -> None:
     """A forward-mode tangent in x: right, or refused by name."""
-    cell, run = run_of(case, backend)
+    _, run = run_of(case, backend)
     twin, inputs = case.cell(), case.inputs(4, 3)
     floats = [leaf.detach() for leaf in pytree.tree_leaves(inputs.x) if leaf.is_floating_point()]
     if not floats:

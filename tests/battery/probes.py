@@ -1,7 +1,7 @@
 """Probes: small cells, each with one thing in it that a rule of the engine is about.
 
-A probe is the body of a step, written as a function of (self, x, h) over a module with a few ready Linears. The line that
-matters carries the mark `# <-`: a warning must name that line.
+A probe is the body of a step, written as a function of (self, x, h) over a module with a few ready Linears. The line
+that matters carries the mark `# <-`: a warning must name that line.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Probes(list[Probe]):
 
 
 def assert_probe(probe: Probe, backend: str | None = None) -> Run:
-    """Right in values and all gradients at every call, on the path that it should take, with the warning that it should give."""
+    """Right in values and all gradients at every call, on its path, with the warning that it should give."""
     case = probe.case
     cell, twin = case.cell(), case.cell()
     run = Run(Scan(cell, backend=backend))

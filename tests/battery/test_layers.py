@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils import _pytree as pytree
 
 from battery.cells_gated import GatesLSTM
-from battery.cells_simple import H, I, Elman
+from battery.cells_simple import Elman, H, I
 from battery.library import LIBRARY
 from battery.oracle import Unfolded, unfold
 from battery.registry import CASES, Case

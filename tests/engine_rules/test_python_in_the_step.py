@@ -1,4 +1,4 @@
-"""Python inside the step that depends on data: the plain loop, or an honest trace; never the branch of the first call."""
+"""Python in the step that depends on data: the plain loop, or an honest trace; never the branch of the first call."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def unique_values(self: Net, x: Tensor, h: Tensor) -> Any:
     return h / n, h
 
 
-@probe("loop", op="bool|item|data")
+@probe("loop", op="bool|item|data|allclose")
 def loop_until_converged(self: Net, x: Tensor, h: Tensor) -> Any:
     a = self.w(x)
     for _ in range(50):

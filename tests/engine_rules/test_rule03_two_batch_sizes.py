@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,8 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from battery.cells_simple import H
+from battery.cells_simple import H, I
 from battery.probes import Net, Probe, Probes, assert_probe
+from battery.registry import Case
+from battery.running import Run, assert_matches
+from elman.engine import Scan
 
 probe = Probes()
 
@@ -85,7 +89,7 @@ def other_for_a_large_batch(self: Net, x: Tensor, h: Tensor) -> Any:
 @probe("loop", op="")
 def other_for_an_odd_batch(self: Net, x: Tensor, h: Tensor) -> Any:
     h = torch.tanh(self.w(x) + self.u(h))
-    return (self.v(h) if len(h) % 2 else h * 1), h  # <-
+    return (self.v(h) if len(h) % 2 else h * 1), h
 
 
 @probe("loop", op="")
@@ -105,7 +109,7 @@ def batch_size_bounds_a_slice(self: Net, x: Tensor, h: Tensor) -> Any:
 @probe("loop", op="")
 def as_many_steps_as_rows(self: Net, x: Tensor, h: Tensor) -> Any:
     a = self.w(x)
-    for _ in range(min(len(x), 4)):  # <-
+    for _ in range(min(len(x), 4)):
         h = torch.tanh(a + self.u(h))
     return h, h
 
@@ -177,3 +181,65 @@ def test_batch_size_equal_to_a_width_or_to_the_trace(rows: int) -> None:
         ((3, rows, ()),),
     )
     assert_probe(one)
+
+
+# True for sixteen rows alone: what a trace at other sizes does not see.
+SIXTEEN: dict[str, Callable[[Tensor, Tensor], bool]] = {
+    "shape_item": lambda x, h: x.shape[0] == 16,
+    "size": lambda x, h: h.size(0) == 16,
+    "size_by_name": lambda x, h: h.size(dim=0) == 16,
+    "len": lambda x, h: len(x) == 16,
+    "unpacked": lambda x, h: (lambda B, width: B == 16)(*x.shape),
+    "whole_shape": lambda x, h: x.shape == (16, I),
+    "whole_size": lambda x, h: h.size() == torch.Size([16, H]),
+    "leading_part": lambda x, h: h.shape[:1] == (16,),
+    "last_but_one": lambda x, h: h.shape[-2] == 16,
+    "as_tuple": lambda x, h: tuple(h.shape) == (16, H),
+    "as_list": lambda x, h: list(x.shape)[0] == 16,
+    "in_a_set": lambda x, h: x.shape[0] in {16, 48},
+    "between": lambda x, h: 15 < x.size(0) < 17,
+    "number_of_elements": lambda x, h: h.numel() == 16 * H,
+    "nelement": lambda x, h: x.nelement() == 16 * I,
+    "shape_numel": lambda x, h: x.shape.numel() == 16 * I,
+    "remainder": lambda x, h: x.size(0) % 16 == 0,
+    "quotient": lambda x, h: x.size(0) // 16 == 1,
+    "bits": lambda x, h: x.size(0) & 16 == 16,
+    "as_int": lambda x, h: int(x.size(0)) == 16,
+    "as_float": lambda x, h: float(len(h)) == 16.0,
+    "as_text": lambda x, h: str(x.size(0)) == "16",
+    "root": lambda x, h: math.sqrt(x.shape[0]) == 4.0,
+    "table": lambda x, h: {16: True}.get(x.shape[0], False),
+    "of_a_view": lambda x, h: h.t().shape[1] == 16,
+    "of_a_product": lambda x, h: (x @ x.t()).shape[0] == 16,
+    "list_of_rows": lambda x, h: len(list(h)) == 16,
+    "unbound_rows": lambda x, h: len(h.unbind(0)) == 16,
+    "chunks_of_rows": lambda x, h: len(h.split(4)) == 4,
+    "arange": lambda x, h: torch.arange(x.size(0)).numel() == 16,
+    "new_tensor": lambda x, h: x.new_zeros(x.size(0)).shape[0] == 16,
+    "stride": lambda x, h: h.t().contiguous().stride(0) == 16,
+    "bytes": lambda x, h: h.nbytes == 16 * H * 8,
+    "pattern": lambda x, h: _matches_sixteen(h.shape),
+}
+
+
+def _matches_sixteen(shape: torch.Size) -> bool:
+    match tuple(shape):
+        case (16, _):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("name", SIXTEEN)
+def test_branch_on_sixteen_rows(name: str) -> None:
+    """Whatever way a step looks at the number of rows, its branch at a size that was never traced is taken."""
+
+    def body(self: Net, x: Tensor, h: Tensor) -> Any:
+        h = torch.tanh(self.w(x) + self.u(h))
+        return (h * 2 if SIXTEEN[name](x, h) else h * 1), h
+
+    rows = ((2, 5, ()), (2, 16, ()), (2, 17, ()))
+    case = Case(name, lambda: Net(body, None), lambda T, B: torch.randn(T, B, I), lambda B: torch.randn(B, H))
+    cell, twin = case.cell(), case.cell()
+    run = Run(Scan(cell))
+    for steps, B, names in rows:
+        assert_matches(run, cell, twin, case.inputs(steps, B), names)

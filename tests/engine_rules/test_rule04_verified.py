@@ -63,7 +63,7 @@ def rows_told_apart_by_memory(self: Net, x: Tensor, h: Tensor) -> Any:
     """What stands before a row in memory is another row: as_strided over the batch."""
     h = torch.tanh(self.w(x) + self.u(h))
     rows = h.size(0)
-    shifted = torch.as_strided(h.contiguous().roll(1, 0), (rows, H), (H, 1))  # <-
+    shifted = torch.as_strided(h.contiguous().roll(1, 0), (rows, H), (H, 1))
     return shifted, h
 
 

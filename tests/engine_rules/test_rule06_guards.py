@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from battery.cells_gated import GatesLSTM
-from battery.cells_simple import H, I, Elman
+from battery.cells_simple import Elman, H, I
 from battery.probes import Net
 from battery.registry import BY_NAME, Case
 from battery.running import Run, assert_matches
@@ -73,7 +73,9 @@ ATTRIBUTES: dict[str, tuple[Callable[[Net], None], Callable[[Net], Any], Callabl
     "object": (_set("k", lambda: Settings(1.0)), lambda n: n.k.scale, lambda n: setattr(n.k, "scale", 0.3)),
     "tensor_in_place": (_set("k", lambda: torch.ones(())), lambda n: n.k, lambda n: n.k.fill_(0.3)),
     "tensor_replaced": (_set("k", lambda: torch.ones(())), lambda n: n.k, _set("k", lambda: torch.tensor(0.3))),
-    "tensor_of_another_shape": (_set("k", lambda: torch.ones(())), lambda n: n.k, _set("k", lambda: torch.arange(H) / H)),
+    "tensor_of_another_shape": (
+        _set("k", lambda: torch.ones(())), lambda n: n.k, _set("k", lambda: torch.arange(H) / H),
+    ),
     "tensor_in_a_list": (
         _set("k", lambda: [torch.ones(())]), lambda n: n.k[0], lambda n: n.k.__setitem__(0, torch.tensor(0.3)),
     ),
@@ -586,3 +588,20 @@ def test_saved_tensors_are_freed() -> None:
     loss.backward()
     with pytest.raises(RuntimeError, match="second time"):
         loss.backward()
+
+
+def test_untied_and_tied() -> None:
+    """One weight under two names; then two; then one again."""
+
+    def body(self: Net, x: Tensor, h: Tensor) -> Any:
+        h = torch.tanh(self.w(x) + self.u(h))
+        return self.v(h), h
+
+    def tie(net: Net) -> None:
+        net.v.weight = net.u.weight
+
+    def untie(net: Net) -> None:
+        net.u.weight = nn.Parameter(net.u.weight.detach() * 0.5)
+
+    assert_follows(_case(body, tie), untie, back=tie)
+    assert_follows(_case(body), tie, back=untie)

@@ -1,4 +1,4 @@
-"""Rule 8, only valid rows: what lies in the padding reaches no value and no gradient, whatever the step would make of it."""
+"""Rule 8, only valid rows: what lies in the padding reaches no value and no gradient, whatever the step makes of it."""
 
 from __future__ import annotations
 

@@ -307,7 +307,9 @@ BAD: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "no_state_at_all": (lambda x, s: (x, ()), (), {}),
     "no_steps": (lambda x, h: (h, h), torch.zeros(3, H), {"lengths": "none"}),
     "initial_of_another_shape": (lambda x, h: (h, h), torch.zeros(3, H), {"initial_state": torch.zeros(3, H + 1)}),
-    "initial_of_another_structure": (lambda x, h: (h, h), torch.zeros(3, H), {"initial_state": (torch.zeros(3, H),) * 2}),
+    "initial_of_another_structure": (
+        lambda x, h: (h, h), torch.zeros(3, H), {"initial_state": (torch.zeros(3, H), torch.zeros(3, H))},
+    ),
     "context_of_another_batch": (lambda x, h, c: (h, h), torch.zeros(3, H), {"context": torch.zeros(5, 2)}),
 }  # fmt: skip
 
@@ -321,9 +323,10 @@ def test_bad_input_is_refused(name: str) -> None:
     x = torch.randn(4, 3, I)
     if options.get("lengths") == "none":
         x, options = x[:0], {}
-    with warnings.catch_warnings(), pytest.raises((EngineError, ValueError, TypeError)) as caught:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", EngineWarning)
-        Scan(step)(x, state, **options)
+        with pytest.raises((EngineError, ValueError, TypeError)) as caught:
+            Scan(step)(x, state, **options)
     assert len(str(caught.value)) > 20
 
 
@@ -348,5 +351,18 @@ def test_errors_of_the_step_are_its_own() -> None:
     def misfit(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         return h, torch.tanh(x @ torch.randn(I + 1, H) + h)
 
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied|size"):
+    with pytest.raises(RuntimeError, match=r"shapes cannot be multiplied|size"):
         Run(Scan(misfit))(torch.randn(4, 3, I), torch.zeros(3, H))
+
+
+def test_what_has_no_gradient_asks_for_none() -> None:
+    """A detached or constant output does not require a gradient: y.numpy() works as after the loop."""
+    lin = nn.Linear(H, H)
+
+    def step(x: Tensor, h: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        h = torch.tanh(lin(x) + h)
+        return (h, h.detach() * 2, torch.ones_like(h)), h
+
+    result = Run(Scan(step))(torch.randn(3, 2, H), torch.zeros(2, H))
+    assert [y.requires_grad for y in result.y] == [True, False, False]
+    assert result.state.requires_grad

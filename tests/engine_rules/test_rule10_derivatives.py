@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from battery.cells_gated import GatesLSTM, LayerNormLSTM
-from battery.cells_simple import H, I, Elman, ElmanOutput
+from battery.cells_simple import Elman, ElmanOutput, H, I
 from battery.checks import assert_forward_mode, assert_second_derivative
 from battery.oracle import unfold
 from battery.registry import BY_NAME

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from battery.cells_gated import GatesLSTM, LayerNormLSTM
-from battery.cells_simple import H, I, Elman
+from battery.cells_simple import Elman, H, I
 from battery.oracle import unfold
 from elman.engine import Scan
 from tolerances import assert_near
