@@ -60,5 +60,5 @@ def _describe(name: str, section: Section) -> str:
 
 
 def _moves(op: str) -> bool:
-    native = OPS[op].native
+    native = OPS[op].native if op in OPS else None
     return native is not None and native[0] in ("reshape", "permute", "expand", "slice", "select")

@@ -49,7 +49,8 @@ class Inputs:
         kinds += tuple((tuple(t.shape[1:]), t.dtype) for t in (*self.s, *self.c))
         device = self.x[0].device
         cast = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
-        return (kinds, self.x_spec, self.s_spec, self.c_spec, device, torch.is_grad_enabled(), cast)
+        default = torch.get_default_dtype()
+        return (kinds, self.x_spec, self.s_spec, self.c_spec, device, torch.is_grad_enabled(), cast, default)
 
     def loop(self, step: Callable[..., Any]) -> ScanResult:
         """This call on the plain loop."""
@@ -171,14 +172,14 @@ def sample(given: Inputs, rows: int, dtypes: Sequence[torch.dtype], grad: bool) 
     return Sample(x, s, c, given.x_spec, given.s_spec, given.c_spec)
 
 
-def small(given: Inputs, steps: int, rows: int, grad: bool) -> Inputs:
+def small(given: Inputs, steps: int, rows: int, dtypes: Sequence[torch.dtype], grad: bool) -> Inputs:
     """A call of a few steps and rows like the given one, with its pattern of gradients."""
 
     def wants(t: Tensor) -> bool:
         return grad and t.requires_grad
 
     x = [_like(_rows(_rows(v.detach(), steps, 0), rows, 1), wants(v)) for v in given.x]
-    s = [_like(_rows(v.detach(), rows, 0), grad) for v in given.s]
+    s = [_like(_rows(v.detach(), rows, 0), grad, d) for v, d in zip(given.s, dtypes, strict=True)]
     c = [_like(_rows(v.detach(), rows, 0), wants(v)) for v in given.c]
     initial = [torch.zeros_like(v) for v in s]
     return Inputs(x, s, initial, c, given.x_spec, given.s_spec, given.c_spec, return_states=given.return_states)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from elman.engine.errors import NotSupported
-from elman.engine.ops import OPS
+from elman.engine.ops import is_cheap
 from elman.engine.passes import ancestors, dependencies, producers
 from elman.engine.program import SECTIONS, Graph, Node, Program, Section, Value, refs
 
@@ -54,7 +54,7 @@ def _roles(graph: Graph, needs: Needs) -> Program:
         return program
     program.gy, program.gs, program.ds = list(graph.gy), list(graph.gs), list(graph.ds)
     for j, (s, g, d) in enumerate(zip(program.s, program.gs, program.ds, strict=True)):
-        if g is None and d is not None:  # the next state carries no gradient, the state before the first step does
+        if g is None and s.dtype.is_floating_point:  # what a row that takes no step hands through
             program.gs[j] = Value(f"gs{j}", s.shape, s.dtype)
     for role, wanted in (("dx", needs.x), ("dc", needs.c), ("dp", needs.p)):
         grads = getattr(graph, role)
@@ -188,7 +188,7 @@ class _Lowering:
                     self.saved.add(v)
 
     def _cheap(self, v: Value) -> bool:
-        return OPS[self.made_by[v].op].cheap
+        return is_cheap(self.made_by[v])
 
     def _recomputable(self, v: Value) -> bool:
         if v in self.saved or v in self.inputs or self.home.get(v) not in ("loop", "trailing"):

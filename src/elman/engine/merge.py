@@ -11,10 +11,10 @@ from torch import Tensor
 from elman.engine.errors import NotSupported
 from elman.engine.ops import OPS, check_rows
 from elman.engine.program import Graph, Node, Rows, Size, Value
-from elman.engine.record import FILLED, FILLS, FULL, SAME, VIEWS, Record, op_name
+from elman.engine.record import FILLED, FILLS, FULL, SAME, VIEWS, Record, op_name, tensors_in
 from elman.engine.structure import TreeSpec
 
-__all__ = ["Run", "merge"]
+__all__ = ["Run", "merge", "swap"]
 
 aten = torch.ops.aten
 _OTHER_OPERATIONS = "the step does other operations at another batch size"
@@ -123,6 +123,9 @@ class _Merge:
     def _named(self, reason: NotSupported, record: Record) -> NotSupported:
         """The reason with the user's own call and source line."""
         text = reason.reason
+        if not record.source:  # the backward has no line of its own: what came before it has
+            known = [r for r in self.first.records[: len(self.first.records)] if r.source]
+            record = known[-1] if known else record
         if record.word and record.word not in text and record.word != "__get__":
             text += f" (in {record.word})"
         if record.source and record.source not in text:
@@ -159,12 +162,22 @@ class _Merge:
         if not all(isinstance(o, Tensor) or o is None for o in a.outs):
             raise NotSupported(f"{op} gives something that is no tensor", op=op)
         outs = tuple(self._new(m, n) for m, n in zip(a.outs, b.outs, strict=True) if m is not None)
-        self._append(Node(op, args, kwargs, outs, a.source))
+        self._append(Node(op, args, kwargs, outs, a.source), a)
 
-    def _append(self, node: Node) -> None:
-        check_rows(node)
+    def _append(self, node: Node, record: Record | None = None) -> None:
+        check_rows(node, lambda: record is not None and self._linear(record))
         _check_sizes(node)
         self.nodes.append(node)
+
+    def _linear(self, record: Record) -> bool:
+        """Try f(u + 2 v) == f(u) + 2 f(v) for random sums over rows u, v."""
+        sums = [t for t in tensors_in((record.args, record.kwargs)) if (v := self.names[0].get(id(t))) and v.summed]
+        first, second = ({id(t): torch.randn_like(t) for t in sums} for _ in range(2))
+        both = {i: first[i] + 2 * second[i] for i in first}
+        with torch.no_grad():
+            f, g, h = (list(tensors_in(record.func(*swap(record.args, e), **swap(record.kwargs, e))))
+                       for e in (first, second, both))  # fmt: skip
+        return all(torch.allclose(c, a + 2 * b, rtol=1e-3, atol=1e-5) for a, b, c in zip(f, g, h, strict=True))
 
     def _normal(self, a: Record, b: Record) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
         """One form for operations that have several."""
@@ -225,10 +238,19 @@ _DROPPED = {"device", "layout", "pin_memory", "memory_format", "generator", "non
 def _check_sizes(node: Node) -> None:
     """A size of R rows may stand only where the op table says."""
     for i, argument in enumerate((*node.args, *node.kwargs.values())):
-        if _has_rows(argument) and i not in OPS[node.op].sizes:
+        if _has_rows(argument) and (node.op not in OPS or i not in OPS[node.op].sizes):
             raise NotSupported(
                 f"the batch size enters a computation ({node.op})", op=node.op, hint="write the step row by row"
             )
+
+
+def swap(tree: Any, env: dict[int, Tensor]) -> Any:
+    """The tree with other tensors in the place of some, by id."""
+    if isinstance(tree, Tensor):
+        return env.get(id(tree), tree)
+    if isinstance(tree, list | tuple):
+        return type(tree)(swap(item, env) for item in tree)
+    return {k: swap(v, env) for k, v in tree.items()} if isinstance(tree, dict) else tree
 
 
 def _has_rows(argument: Any) -> bool:

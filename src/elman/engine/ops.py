@@ -20,7 +20,7 @@ import torch
 from elman.engine.errors import NotSupported
 from elman.engine.program import Node, Rows, Size, Value, refs
 
-__all__ = ["OPS", "Op", "check_rows", "function"]
+__all__ = ["OPS", "Op", "check_rows", "function", "is_cheap", "is_random"]
 
 Rule = Callable[[Node], None]
 
@@ -79,12 +79,12 @@ def _reduce(node: Node) -> None:
     node.outs[0].summed = True
 
 
-def _argument_dim(position: int) -> Rule:
+def _argument_dim(position: int, default: int = 0) -> Rule:
     """Along one dimension, which must not be the batch; other row arguments keep the batch axis where it is."""
 
     def rule(node: Node) -> None:
         v = next(refs(node.args[0]))
-        dim = node.args[position] if len(node.args) > position else node.kwargs.get("dim", 0)
+        dim = node.args[position] if len(node.args) > position else node.kwargs.get("dim", default)
         axes = {u.axis for u in refs(node) if u.axis is not None}
         if not axes:
             return
@@ -344,7 +344,7 @@ _TABLE: list[Op] = [
     Op("select_backward.default", _embed, ("select_backward", ""), sizes=(1,), cheap=True, linear="first"),
     Op("slice_scatter.default", _scatter, ("slice_scatter", ""), cheap=True, linear="joint"),
     Op("select_scatter.default", _scatter, ("select_scatter", ""), cheap=True, linear="joint"),
-    Op("constant_pad_nd.default", _pad, linear="first"),
+    Op("constant_pad_nd.default", _pad, ("pad", ""), linear="first"),
     Op("repeat.default", _no_rows, linear="first"),
     Op("flip.default", _dims_not_batch, linear="first"),
     Op("roll.default", _dims_not_batch, linear="first"),
@@ -376,9 +376,9 @@ _TABLE: list[Op] = [
     Op("min.dim", _argument_dim(1)),
     Op("cumsum.default", _argument_dim(1), ("cumsum", ""), linear="first"),
     Op("cumprod.default", _argument_dim(1)),
-    Op("sort.default", _argument_dim(1)),
-    Op("sort.stable", _argument_dim(1)),
-    Op("topk.default", _argument_dim(2)),
+    Op("sort.default", _argument_dim(1, -1)),
+    Op("sort.stable", _argument_dim(1, -1)),
+    Op("topk.default", _argument_dim(2, -1)),
     Op("gather.default", _argument_dim(1)),
     Op("scatter.src", _argument_dim(1)),
     Op("scatter.value", _argument_dim(1)),
@@ -412,9 +412,14 @@ _TABLE: list[Op] = [
 OPS: dict[str, Op] = {op.name: op for op in _TABLE}
 
 
-def check_rows(node: Node) -> None:
-    """Follow the batch axis through one node; mark sums over rows. Raises NotSupported where rows are mixed."""
+def check_rows(node: Node, linear: Callable[[], bool]) -> None:
+    """Follow the batch axis through one node; mark sums over rows. Raises NotSupported where rows are mixed.
+
+    linear: tries out whether the operation is linear in its inputs that are sums over rows, for one not in the table.
+    """
     op = OPS.get(node.op)
+    if op is None and not any(v.axis is not None for v in (*refs(node), *node.outs)):
+        return _check_static(node, linear)
     if op is None:
         raise NotSupported(f"{node.op} is not in the op table", op=node.op, hint="write it with other torch ops")
     for out in node.outs:
@@ -429,6 +434,16 @@ def check_rows(node: Node) -> None:
             _check_kept(node)
     elif op.random:
         op.rule(node)
+
+
+def _check_static(node: Node, linear: Callable[[], bool]) -> None:
+    """Without rows anything goes, but for sums over rows, in which it has to be linear."""
+    if not any(v.summed for v in refs(node)):
+        return
+    if not linear():
+        raise NotSupported(f"{node.op} is not linear in a gradient that adds up over the steps", op=node.op)
+    for out in node.outs:
+        out.summed = True
 
 
 def _check_kept(node: Node) -> None:
@@ -452,6 +467,16 @@ def _check_linear(node: Node, op: Op, inputs: list[Value]) -> None:
         )
     for out in node.outs:
         out.summed = True
+
+
+def is_random(node: Node) -> bool:
+    """Whether a node draws random numbers."""
+    return node.op in OPS and OPS[node.op].random
+
+
+def is_cheap(node: Node) -> bool:
+    """Whether a node is better done again than stored."""
+    return node.op in OPS and OPS[node.op].cheap
 
 
 # ---- how a node is carried out with torch

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from elman.engine.ops import OPS
+from elman.engine.ops import is_random
 from elman.engine.program import Graph, Node, Rows, Size, Value, refs
 
 __all__ = ["PASSES", "ancestors", "dependencies", "optimize"]
@@ -35,7 +35,7 @@ def dependencies(graph: Graph) -> dict[Value, str]:
         deps.update({v: letter for v in getattr(graph, role) if v is not None})
     for node in graph.nodes:
         letters = set("".join(deps.get(v, "") for v in refs(node)))
-        if OPS[node.op].random:
+        if is_random(node):
             letters.add("x")
         for out in node.outs:
             deps[out] = "".join(sorted(letters))
@@ -147,7 +147,7 @@ def common_subexpressions(graph: Graph) -> None:
     for node in graph.nodes:
         node.args, node.kwargs = _substitute(node.args, table), _substitute(node.kwargs, table)
         key = repr((node.op, node.args, sorted(node.kwargs.items()), [o.dtype for o in node.outs]))
-        twin = None if OPS[node.op].random else seen.setdefault(key, node)
+        twin = None if is_random(node) else seen.setdefault(key, node)
         if twin is None or twin is node:
             kept.append(node)
         else:

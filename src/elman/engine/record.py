@@ -20,7 +20,8 @@ from elman.engine.ops import OPS
 __all__ = ["Record", "Tracer", "record", "tensors_in"]
 
 aten = torch.ops.aten
-_READS_A_NUMBER = {aten._local_scalar_dense.default, aten.is_nonzero.default, aten.equal.default, aten.item.default}
+_READS_A_NUMBER = {aten._local_scalar_dense.default, aten.is_nonzero.default, aten.equal.default, aten.item.default,
+                   aten.allclose.default}  # fmt: skip
 SAME = {aten.detach.default, aten.alias.default, aten.clone.default, aten.contiguous.default, aten.lift.default}
 VIEWS = {
     aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.squeeze.default, aten.squeeze.dim,
@@ -68,6 +69,7 @@ class Tracer(TorchDispatchMode):
         self.records: list[Record] = []
         self.mutates = False
         self.calls = _Calls(rows)
+        self.told: tuple[str, str] | None = None  # source and word of what is being replayed
         self._labels = labels
         self._own: set[int] = set()
 
@@ -90,7 +92,8 @@ class Tracer(TorchDispatchMode):
         for o in outs:
             if isinstance(o, Tensor) and not self._foreign(o, args, kwargs):
                 self._own.add(storage_of(o))
-        self.records.append(Record(func, args, kwargs, outs, _source(), self.calls.word))
+        source, word = self.told or (_source(), self.calls.word)
+        self.records.append(Record(func, args, kwargs, outs, source, word))
         return out
 
     def _taken_apart(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -177,6 +180,10 @@ class _Calls(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = getattr(func, "__name__", "")
+        if name == "one_hot" and len(args) + len(kwargs or {}) > 1:
+            return _one_hot(*args, **(kwargs or {}))
+        if name == "__len__" and args[0].dim() and args[0].shape[0] % self.rows == 0:
+            raise self.not_supported("the step calls len() of the batch", op="len", hint="x.shape[0] is understood")
         if name in _OPAQUE and getattr(torch.Tensor, name, None) is func:
             raise self.not_supported(f"the step calls Tensor.{name}()", op=name, hint="stay with torch operations")
         outer, self.word = self.word, self.word or name
@@ -194,19 +201,28 @@ class _Calls(TorchFunctionMode):
         return BatchSize(out) if type(out) is int and out and out % self.rows == 0 else out
 
 
-def record(call: Callable[[], Any], labels: dict[int, str], rows: int) -> tuple[Tracer, Any]:
+def record(call: Callable[[Tracer], Any], labels: dict[int, str], rows: int) -> tuple[Tracer, Any]:
     """Run `call` and write down what it does. rows: the batch size, a prime that divides no other size."""
     tracer = Tracer(labels, rows)
     try:
         with tracer.calls, tracer, torch.autograd.set_detect_anomaly(False):
-            return tracer, call()
+            return tracer, call(tracer)
     except NotSupported:
         raise
     except Exception as error:
+        where = _at(_raised_at(error))
         raise NotSupported(
-            f"the step failed while it was traced: {type(error).__name__}: {error}",
+            f"the step failed while it was traced: {type(error).__name__}: {error}{where}",
             hint="see the error; the step has to run at any batch size",
         ) from error
+
+
+def _one_hot(tensor: Tensor, num_classes: int = -1) -> Any:
+    """`F.one_hot`, which reads the largest index, without reading it."""
+    if num_classes <= 0:
+        return torch.nn.functional.one_hot(tensor)
+    classes = torch.arange(num_classes, device=tensor.device)
+    return (tensor.unsqueeze(-1) == classes).to(torch.int64)
 
 
 def op_name(func: Any) -> str:
@@ -239,6 +255,21 @@ def _at(source: str) -> str:
     return f" at {source}" if source else ""
 
 
+def _raised_at(error: BaseException) -> str:
+    """file:line of the innermost frame of the user's code that an error went through."""
+    found, at = "", error.__traceback__
+    while at is not None:
+        name = at.tb_frame.f_code.co_filename
+        if _is_users(name):
+            found = f"{name}:{at.tb_lineno}"
+        at = at.tb_next
+    return found
+
+
+def _is_users(name: str) -> bool:
+    return "/torch/" not in name and "/elman/engine/" not in name and not name.startswith("<")
+
+
 def _source() -> str:
     """file:line of the user's code nearest to the top of the stack (none in the backward)."""
     frame = sys._getframe(1)
@@ -248,7 +279,7 @@ def _source() -> str:
             return ""
         if frame.f_code.co_name == "record" and name == __file__:
             return ""
-        if "/torch/" not in name and "/elman/engine/" not in name and not name.startswith("<"):
+        if _is_users(name):
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return ""

@@ -38,6 +38,7 @@ class Layout:
     inverse: Tensor | None = None
     batch: Tensor | None = None
     flags: Tensor | None = None
+    waits: bool = False  # some rows take no step at all
 
     def schedule(self) -> Iterator[tuple[int, int]]:
         """(first packed row, number of rows) of each step, in the order of processing."""
@@ -101,7 +102,8 @@ def layout(T: int, B: int, lengths: Tensor | None, reset: Tensor | None, reverse
     flags = None if flags is None else flags.index_select(0, index.to(flags.device))
     place = {"index": index, "order": order, "inverse": inverse, "batch": r}
     moved = {k: v.to(device) for k, v in place.items()}
-    return Layout(T, B, steps, len(index), reverse, offsets=offsets, flags=flags, **moved)
+    waits = bool((ends == 0).any())
+    return Layout(T, B, steps, len(index), reverse, offsets=offsets, flags=flags, waits=waits, **moved)
 
 
 def _flags(reset: Tensor | None, ends: Tensor | None, reverse: bool) -> Tensor | None:

@@ -14,7 +14,7 @@ from elman.engine.errors import EngineError
 from elman.engine.execute import Environment, kind, run_section
 from elman.engine.inputs import Inputs
 from elman.engine.lower import Needs
-from elman.engine.program import Program, Value
+from elman.engine.program import Graph, Program, Value
 from elman.engine.rows import Layout, layout
 from elman.engine.structure import ScanResult, TreeSpec, flatten, unflatten
 
@@ -46,13 +46,14 @@ class Plan:
     needs: Needs
     reason: str = ""
     random: bool = False
+    dead: list[bool] = field(default_factory=list)  # of y and the state: results that carry no gradient
     functions: dict[str, Any] = field(default_factory=dict)
     before: list[Value] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
 
     @classmethod
     def of(
-        cls, program: Program, loops: Loops, y_spec: TreeSpec, *, needs: Needs, reason: str = "", random: bool = False
+        cls, program: Program, loops: Loops, graph: Graph, *, needs: Needs, reason: str = "", random: bool = False
     ) -> Plan:
         """reason: why it is not a faster backend; random: whether the step draws random numbers."""
         sections = program.sections
@@ -66,7 +67,9 @@ class Plan:
         wanted = [v.name for section in backward for v in section.ins]
         wanted += [v.name for role in ("dx", "dc") for v in getattr(program, role) if v is not None]
         kept = list(dict.fromkeys(n for n in wanted if n not in made and n not in given))
-        return cls(program, loops, y_spec, needs, reason, random, before=before, kept=kept)
+        assert graph.y_spec is not None
+        dead = [g is None for g in (*graph.gy, *graph.gs)]
+        return cls(program, loops, graph.y_spec, needs, reason, random, dead, before=before, kept=kept)
 
 
 def run_forward(
@@ -176,7 +179,12 @@ class ScanFunction(torch.autograd.Function):
         ctx.call, ctx.count = call, len(tensors)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, *[env[name] for name in call.plan.kept])
-        ctx.mark_non_differentiable(*[o for o in outs if not o.dtype.is_floating_point])
+        dead = [*call.plan.dead, *(call.plan.dead[len(ys) + j] for j in call.after)]
+        waits = call.rows.waits  # a row without steps hands its state, and its gradient, through
+        ctx.mark_non_differentiable(
+            *[o for i, (o, d) in enumerate(zip(outs, dead, strict=True))
+              if not o.dtype.is_floating_point or (d and not (waits and len(ys) <= i < len(ys) + len(finals)))]
+        )  # fmt: skip
         return tuple(outs)
 
     @staticmethod
@@ -241,8 +249,11 @@ def _differentiate_again(call: Call, tensors: Sequence[Tensor], grads: Sequence[
             "double backward through a step that draws random numbers: the draws of the first time are gone; "
             "use backend='loop' for this call"
         )
-    outs = call.again(tensors)
+    n = len(tensors) - call.counts[3]  # each role gets an alias of its own: one tensor may have several
+    aliases = [t.view_as(t) if t.requires_grad else t for t in tensors[:n]]
+    outs = call.again([*aliases, *tensors[n:]])
     pairs = [(o, g) for o, g in zip(outs, grads, strict=True) if g is not None and o.requires_grad]
+    tensors = [*aliases, *tensors[n:]]
     inputs = [t for t in tensors if t.requires_grad]
     if not pairs or not inputs:
         return [None] * len(tensors)

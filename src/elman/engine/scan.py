@@ -16,12 +16,13 @@ from torch.autograd import forward_ad
 from elman.engine.backends import choose_loops
 from elman.engine.errors import EngineError, EngineWarning, NotSupported
 from elman.engine.explain import Explanation, explain_program
-from elman.engine.guards import Guard, Snapshot, make_guard
+from elman.engine.guards import Guard, Reached, make_guard
 from elman.engine.inputs import Inputs, batch_sizes, gather, sample
 from elman.engine.lower import Needs, lower
-from elman.engine.ops import OPS
+from elman.engine.ops import is_random
 from elman.engine.passes import optimize
 from elman.engine.run import Plan, run_plan
+from elman.engine.snapshot import Snapshot
 from elman.engine.structure import ScanResult
 from elman.engine.program import Graph
 from elman.engine.trace import trace
@@ -167,19 +168,20 @@ class Scan:
         return entry
 
     def _trace(self, key: tuple[Any, ...], given: Inputs) -> _Entry:
-        snapshot = Snapshot(self.step, self.owner)
+        snapshot, reached = Snapshot(self.step, self.owner), Reached()
         cached = torch.is_autocast_cache_enabled()
         torch.set_autocast_cache_enabled(False)
         try:
-            graph, dtypes = _trace_to_fixed_point(self.step, given, snapshot)
+            with _plain_saving():
+                graph, dtypes = _trace_to_fixed_point(self.step, given, snapshot, reached)
             snapshot.check()
-            guard = make_guard(self.step, self.owner, graph.externals)
+            guard = make_guard(self.step, self.owner, graph.externals, reached)
             _debug(2, "\n".join(map(str, graph.nodes)))
             return _Entry(key, guard, optimize(graph), dtypes)
         except NotSupported as reason:
             told = snapshot.better_reason(reason)
             snapshot.restore()
-            return _Entry(key, make_guard(self.step, self.owner, []), reason=told)
+            return _Entry(key, make_guard(self.step, self.owner, [], reached), reason=told)
         finally:
             snapshot.restore()
             torch.set_autocast_cache_enabled(cached)
@@ -195,9 +197,10 @@ class Scan:
             program = lower(entry.graph, needs)
             _debug(3, str(program))
             loops, reason = choose_loops(program, wanted, given.x[0].device)
-            random = any(OPS[n.op].random for n in entry.graph.nodes)
-            plan = Plan.of(program, loops, entry.graph.y_spec, needs=needs, reason=reason, random=random)
-            verify(self.step, plan, entry.guard.tensors(), given, entry.dtypes)
+            random = any(is_random(n) for n in entry.graph.nodes)
+            plan = Plan.of(program, loops, entry.graph, needs=needs, reason=reason, random=random)
+            with _plain_saving():
+                verify(self.step, plan, entry.guard.tensors(), given, entry.dtypes)
         except NotSupported as reason:
             entry.reason = reason
             raise
@@ -207,15 +210,20 @@ class Scan:
         return plan
 
 
+def _plain_saving() -> Any:
+    """Hooks on saved tensors that others have set (checkpointing) are not for the engine's own small runs."""
+    return torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)
+
+
 def _trace_to_fixed_point(
-    step: Callable[..., Any], given: Inputs, snapshot: Snapshot
+    step: Callable[..., Any], given: Inputs, snapshot: Snapshot, reached: Reached
 ) -> tuple[Graph, list[torch.dtype]]:
     """Trace with the dtypes that the state settles on (autocast turns some of it bfloat16 after one step)."""
     dtypes = [s.dtype for s in given.s]
     grad = torch.is_grad_enabled()
     for _ in range(3):
         first, second = (sample(given, rows, dtypes, grad) for rows in batch_sizes(given, snapshot.tensors()))
-        graph = trace(step, (first, second), grad=grad, labels=snapshot.labels())
+        graph = trace(step, (first, second), grad=grad, labels=snapshot.labels(), reached=reached)
         after = [v.dtype for v in graph.ns]
         if after == dtypes:
             return graph, dtypes

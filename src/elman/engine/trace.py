@@ -9,21 +9,23 @@ differs between the two is the batch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from elman.engine.errors import NotSupported
-from elman.engine.merge import Run, merge
+from elman.engine.merge import Run, merge, swap
 from elman.engine.program import Graph
 from elman.engine.record import Tracer, record, tensors_in
 from elman.engine.structure import TreeSpec, flatten, split_output, unflatten
 
 __all__ = ["Sample", "trace"]
 
-aten = torch.ops.aten
+_RANDOM = {"bernoulli", "rand", "rand_like", "randn", "randn_like", "uniform", "normal", "normal_functional",
+           "exponential", "randint", "randint_like", "native_dropout"}  # fmt: skip
 
 
 # ---- running the step
@@ -54,29 +56,30 @@ class Sample:
 
 
 def trace(
-    step: Callable[..., Any], samples: tuple[Sample, Sample], *, grad: bool, labels: dict[int, str] | None = None
+    step: Callable[..., Any], samples: tuple[Sample, Sample], *, grad: bool, labels: dict[int, str],
+    reached: Callable[..., Any],
 ) -> Graph:
     """Record `step` (and its gradient where `grad`) at the two batch sizes of `samples` and merge the two.
 
     Raises NotSupported with the reason where the step is outside the rules.
     """
-    labels = labels or {}
-    found = [_externals(step, sample, labels) for sample in samples]
+    found = [_externals(step, sample, labels, reached) for sample in samples]
     if len(found[0]) != len(found[1]) or any(a is not b for a, b in zip(*found, strict=True)):
         raise NotSupported("the step reads tensors that it makes outside torch, or other ones for each batch size")
     _check_ancestry(found[0])
+    _check_seeds(step, samples[0], labels)
     runs = [_run(step, sample, found[0], grad, labels) for sample in samples]
     rows = [sample.rows for sample in samples]
     return merge(runs[0], runs[1], (rows[0], rows[1]), found[0])
 
 
-def _externals(step: Callable[..., Any], sample: Sample, labels: dict[int, str]) -> list[Tensor]:
+def _externals(step: Callable[..., Any], sample: Sample, labels: dict[int, str], reached: Any) -> list[Tensor]:
     """The tensors that the step reads beside its inputs, in the order of first use."""
-    tracer, _ = record(lambda: sample.call(step), labels, sample.rows)
+    tracer, _ = record(lambda _: reached.during(lambda: sample.call(step)), labels, sample.rows)
     known = {id(t) for t in (*sample.x, *sample.s, *sample.c)}
     found: list[Tensor] = []
     for entry in tracer.records:
-        if entry.func is aten.lift_fresh.default:
+        if entry.func is torch.ops.aten.lift_fresh.default:
             known.add(id(entry.args[0]))
         for t in tensors_in((entry.args, entry.kwargs)):
             if id(t) not in known:
@@ -84,6 +87,19 @@ def _externals(step: Callable[..., Any], sample: Sample, labels: dict[int, str])
                 found.append(t)
         known.update(id(o) for o in entry.outs if isinstance(o, Tensor))
     return found
+
+
+def _check_seeds(step: Callable[..., Any], sample: Sample, labels: dict[int, str]) -> None:
+    """Random numbers that are the same whatever the seed: the step seeds torch itself, each time anew."""
+
+    def draws(seed: int) -> list[Tensor]:
+        torch.manual_seed(seed)
+        tracer, _ = record(lambda _: sample.call(step), labels, sample.rows)
+        return [r.outs[0] for r in tracer.records if r.func._schema.name.split("::")[1].rstrip("_") in _RANDOM]
+
+    first = draws(0)
+    if first and any(all(torch.equal(a, draws(seed)[i]) for seed in (1, 2, 3)) for i, a in enumerate(first)):
+        raise NotSupported("the step seeds the random numbers itself", op="manual_seed", hint="seed before the call")
 
 
 def _check_ancestry(externals: list[Tensor]) -> None:
@@ -109,7 +125,7 @@ def _run(
 ) -> Run:
     roles: dict[str, list[Any]] = {"x": sample.x, "s": sample.s, "c": sample.c, "p": externals}
 
-    def call() -> TreeSpec:
+    def call(_: Tracer) -> TreeSpec:
         y, ns, spec = sample.call(step)
         if not all(isinstance(v, Tensor) for v in (*y, *ns)):
             raise NotSupported("the step returns something that is no tensor in y or in its state")
@@ -150,32 +166,23 @@ def _functional(tracer: Tracer, roles: dict[str, list[Any]], rows: int) -> Trace
     inputs = [t for role in ("x", "s", "c", "p", "gy", "gs") for t in roles.get(role, ()) if t is not None]
     outputs = [t for role in ("y", "ns", "dx", "ds", "dc", "dp") for t in roles.get(role, ()) if t is not None]
 
-    def replay(*given: Tensor) -> list[Tensor]:
+    def replay(again: Tracer, *given: Tensor) -> list[Tensor]:
         env = {id(t): g for t, g in zip(inputs, given, strict=True)}
         for entry in tracer.records:
-            out = entry.func(*_swap(entry.args, env), **_swap(entry.kwargs, env))
+            again.told = (entry.source, entry.word)
+            out = entry.func(*swap(entry.args, env), **swap(entry.kwargs, env))
             outs = list(out) if isinstance(out, tuple | list) else [out]
             env.update({id(a): b for a, b in zip(entry.outs, outs, strict=True) if isinstance(a, Tensor)})
         return [env[id(t)] for t in outputs]
 
     with torch.no_grad():
         detached = [t.detach() for t in inputs]
-        again, results = record(lambda: torch.func.functionalize(replay)(*detached), {}, rows)
+        again, results = record(lambda t: torch.func.functionalize(partial(replay, t))(*detached), {}, rows)
     for t, d in zip(inputs, detached, strict=True):
         _replace(roles, t, d)
     for t, r in zip(outputs, results, strict=True):
         _replace(roles, t, r)
     return again
-
-
-def _swap(tree: Any, env: dict[int, Tensor]) -> Any:
-    if isinstance(tree, Tensor):
-        return env.get(id(tree), tree)
-    if isinstance(tree, list | tuple):
-        return type(tree)(_swap(item, env) for item in tree)
-    if isinstance(tree, dict):
-        return {k: _swap(v, env) for k, v in tree.items()}
-    return tree
 
 
 def _replace(roles: dict[str, list[Any]], old: Tensor, new: Tensor) -> None:

@@ -107,7 +107,7 @@ def verify(
         with torch.set_grad_enabled(grad):
             assert_row_wise(step, sample(given, 4, dtypes, grad=False))
             for rows in (2, 3):
-                few = small(given, 3, rows, grad)
+                few = small(given, 3, rows, dtypes, grad)
                 with FixedDraws():
                     expected = _evaluate(lambda few=few: few.loop(step), few, p, grad)
                     got = _evaluate(lambda few=few: run_plan(step, plan, p, few), few, p, grad)

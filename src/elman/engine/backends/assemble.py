@@ -144,7 +144,7 @@ class Assembler:
         maker = self.made_by.get(part)
         if maker is None or part in self.stores or part in self.placed or part.dtype != out.dtype:
             return False
-        native = OPS[maker.op].native
+        native = OPS[maker.op].native if maker.op in OPS else None
         return native is not None and native[0] in ("elementwise", "clamp", "threshold_backward", "masked_fill", "mm")
 
     def _plan_sums(self) -> None:
@@ -287,7 +287,7 @@ class Assembler:
             return
         if id(node) in self.fused:
             return self._product_from(node, self.fused[id(node)])
-        native = OPS[node.op].native
+        native = OPS[node.op].native if node.op in OPS else None
         if native is None:
             raise NotSupported(f"{node.op} has no native instruction")
         if native[0] == "elementwise":
@@ -377,6 +377,18 @@ class Assembler:
     def _slice_backward(self, node: Node, _: str) -> None:
         target = self._zeroed(node)
         self._copy(self._view(node.args[0]), sliced(target, node.args[2:]))
+
+    def _pad(self, node: Node, _: str) -> None:
+        pads, number = node.args[1], node.args[2] if len(node.args) > 2 else 0.0
+        if any(n < 0 for n in pads):
+            raise NotSupported("padding that takes away")
+        target = self._target(node.outs[0])
+        self._copy(self._const(number), target)
+        inside, source = target, self._view(node.args[0])
+        for i in range(len(pads) // 2):
+            d = len(source.sizes) - 1 - i
+            inside = sliced(inside, (d, pads[2 * i], pads[2 * i] + source.sizes[d]))
+        self._copy(source, inside)
 
     def _select_backward(self, node: Node, _: str) -> None:
         target = self._zeroed(node)
@@ -477,8 +489,6 @@ class Assembler:
 
     def _bmm(self, node: Node, _: str) -> None:
         a, b = node.args
-        if not (a.axis == 0 and b.axis == 0):
-            raise NotSupported("a batched product whose batch is not the first axis")
         left, right = self._view(a), self._view(b)
         batch, m, k = left.sizes
         n = right.sizes[2]

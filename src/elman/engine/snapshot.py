@@ -1,0 +1,103 @@
+"""The modules under a step as they are before it is traced, to be put back exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from elman.engine.errors import NotSupported
+from elman.engine.guards import INTERNAL, MISSING, freeze, modules_of
+
+__all__ = ["Snapshot"]
+
+
+class Snapshot:
+    """Attributes of the modules under a step, and the random state; says what has changed and puts it back."""
+
+    def __init__(self, step: Callable[..., Any], owner: nn.Module | None) -> None:
+        self._modules = modules_of(step, owner, None)
+        self._dicts = [
+            [dict(d) for d in (m.__dict__, m._parameters, m._buffers, m._modules)] for _, m in self._modules
+        ]
+        self._frozen = [{k: freeze(v) for k, v in m.__dict__.items()} for _, m in self._modules]
+        self._contents = [
+            {k: type(v)(v) for k, v in m.__dict__.items() if type(v) in (list, dict, set) and k not in INTERNAL}
+            for _, m in self._modules
+        ]
+        self._rng = torch.get_rng_state()
+
+    def changed(self) -> str | None:
+        """The name of an attribute that the step changed, or None."""
+        for (path, module), dicts, frozen in zip(self._modules, self._dicts, self._frozen, strict=True):
+            prefix = f"{path}." if path else ""
+            for now, before in zip((module._parameters, module._buffers, module._modules), dicts[1:], strict=True):
+                for key in (*now, *before):
+                    if now.get(key) is not before.get(key, MISSING):
+                        return prefix + str(key)
+            for key in {**module.__dict__, **dicts[0]}:
+                same = module.__dict__.get(key, MISSING) is dicts[0].get(key, MISSING)
+                if key not in INTERNAL and not (same and freeze(module.__dict__.get(key)) == frozen.get(key)):
+                    return prefix + key
+        return None
+
+    def check(self) -> None:
+        """Raise NotSupported where the step has changed an attribute."""
+        if (name := self.changed()) is not None:
+            raise self._told(name, "")
+
+    def better_reason(self, reason: NotSupported) -> NotSupported:
+        """A step that fails because of what it changed itself is told by the attribute."""
+        name = self.changed()
+        return reason if name is None else self._told(name, f" ({reason.reason})")
+
+    def _told(self, name: str, rest: str) -> NotSupported:
+        return NotSupported(
+            f"the step changes the attribute {name!r}{rest}", op=name,
+            hint="hand it on as part of the state instead, or make it before the first call",
+        )  # fmt: skip
+
+    def tensors(self) -> list[Tensor]:
+        """Parameters, buffers and tensor attributes of the modules."""
+        return [t for dicts in self._dicts for d in dicts[:3] for t in d.values() if isinstance(t, Tensor)]
+
+    def labels(self) -> dict[int, str]:
+        """Names of these by their memory."""
+        names = {}
+        for (path, module), dicts in zip(self._modules, self._dicts, strict=True):
+            prefix = f"{path}." if path else ""
+            for what, entries in zip(("the attribute", "the parameter", "the buffer"), dicts, strict=False):
+                for key, t in entries.items():
+                    if isinstance(t, Tensor):
+                        names[t.untyped_storage()._cdata] = f"{what} '{prefix}{key}' of {type(module).__name__}"
+        return names
+
+    def restore(self) -> None:
+        """Put every attribute and the random state back."""
+        torch.set_rng_state(self._rng)
+        for (_, module), dicts, contents in zip(self._modules, self._dicts, self._contents, strict=True):
+            for now, before in zip(
+                (module.__dict__, module._parameters, module._buffers, module._modules), dicts, strict=True
+            ):
+                if _differs(now, before):
+                    now.clear()
+                    now.update(before)
+            for key, items in contents.items():
+                _restore_container(module.__dict__[key], items)
+
+
+def _differs(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    return now.keys() != before.keys() or any(now[k] is not before[k] for k in now)
+
+
+def _restore_container(value: Any, items: Any) -> None:
+    if isinstance(value, list):
+        value[:] = items
+    elif isinstance(value, set):
+        value.clear()
+        value.update(items)
+    elif _differs(value, items):
+        value.clear()
+        value.update(items)
