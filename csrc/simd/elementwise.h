@@ -8,16 +8,6 @@ namespace elman::ELMAN_ISA_NAMESPACE {
 // How an operand moves along the innermost loop.
 enum class Step { contiguous, scalar, strided };
 
-template <class V> ELMAN_INLINE V gather(const typename V::Scalar* p, Int stride, Int n) {
-  V x{};
-  for (Int i = 0; i < n; ++i) x.v[i] = p[i * stride];
-  return x;
-}
-
-template <class V> ELMAN_INLINE void scatter(V x, typename V::Scalar* p, Int stride, Int n) {
-  for (Int i = 0; i < n; ++i) p[i * stride] = x.v[i];
-}
-
 // One source along one line.
 template <class V, Step step> struct Source {
   const typename V::Scalar* p;

@@ -26,18 +26,37 @@ template <class V> ELMAN_INLINE Int panel_width(Int N, Int p) {
 
 template <class V> Int packed_size(Int K, Int N) { return K * ((N + V::N - 1) / V::N * V::N); }
 
+// One vector of columns for all K, from columns that are contiguous in k: squares of N x N, turned in registers. (Column
+// by column the reads would be a power of two apart, all in the same few lines of the cache.)
+template <class V>
+ELMAN_INLINE void pack_turned(typename V::Scalar* out, Int width, const typename V::Scalar* w, Int K, Int stride_n) {
+  Int k = 0;
+  for (; k + V::N <= K; k += V::N) {
+    V square[V::N];
+    for (int i = 0; i < V::N; ++i) square[i] = V::load(w + i * stride_n + k);
+    transpose(square);
+    for (int i = 0; i < V::N; ++i) square[i].store(out + (k + i) * width);
+  }
+  for (; k < K; ++k) gather<V>(w + k, stride_n, V::N).store(out + k * width);
+}
+
+// One vector of `columns` <= N columns for all K; the rest of it is zero.
+template <class V>
+ELMAN_INLINE void pack_columns(typename V::Scalar* out, Int width, const typename V::Scalar* w, Int K, Int stride_k,
+                               Int stride_n, Int columns) {
+  if (stride_k == 1 && columns == V::N) return pack_turned<V>(out, width, w, K, stride_n);
+  for (Int k = 0; k < K; ++k, out += width, w += stride_k)
+    (stride_n == 1 ? load_up_to<V>(w, columns) : gather<V>(w, stride_n, columns)).store(out);
+}
+
 template <class V>
 void pack(typename V::Scalar* panels, const typename V::Scalar* w, Int K, Int N, Int stride_k, Int stride_n, Int first,
           Int last) {
   for (Int p = first; p < last; ++p) {
     const Int width = panel_width<V>(N, p), begin = p * panel_columns<V>;
-    const Int columns = N - begin < width ? N - begin : width;
-    typename V::Scalar* out = panels + begin * K;
-    for (Int k = 0; k < K; ++k, out += width) {
-      const typename V::Scalar* row = w + k * stride_k + begin * stride_n;
-      for (Int n = 0; n < columns; ++n) out[n] = row[n * stride_n];
-      for (Int n = columns; n < width; ++n) out[n] = 0;
-    }
+    for (Int n = begin; n < begin + width; n += V::N)
+      pack_columns<V>(panels + begin * K + (n - begin), width, w + n * stride_n, K, stride_k, stride_n,
+                      N - n < V::N ? N - n : V::N);
   }
 }
 

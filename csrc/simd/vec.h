@@ -217,4 +217,44 @@ template <class V> ELMAN_INLINE void store_up_to(V x, typename V::Scalar* p, Int
   else store_first(x, p, n);
 }
 
+// n <= N elements that are `stride` apart; the other lanes are zero, and left alone.
+template <class V> ELMAN_INLINE V gather(const typename V::Scalar* p, Int stride, Int n) {
+  V x{};
+  for (Int i = 0; i < n; ++i) x.v[i] = p[i * stride];
+  return x;
+}
+
+template <class V> ELMAN_INLINE void scatter(V x, typename V::Scalar* p, Int stride, Int n) {
+  for (Int i = 0; i < n; ++i) p[i * stride] = x.v[i];
+}
+
+// Lanes 0, N, 1, N+1, .. of (a, b) in the first result, the upper halves in the second.
+template <class V> struct Interleaved {
+  V low, high;
+};
+template <class V, class Mask = typename V::Mask> ELMAN_INLINE Interleaved<V> interleave(V a, V b) {
+  Mask low, high;
+  for (int i = 0; i < V::N; ++i) {
+    low[i] = i / 2 + (i % 2) * V::N;
+    high[i] = low[i] + V::N / 2;
+  }
+  return {{__builtin_shuffle(a.v, b.v, low)}, {__builtin_shuffle(a.v, b.v, high)}};
+}
+
+// The square of N vectors, turned: a perfect shuffle of all lanes, log2(N) times.
+template <class V> ELMAN_INLINE void transpose(V (&row)[V::N]) {
+#pragma GCC unroll 16
+  for (int done = 1; done < V::N; done *= 2) {
+    V next[V::N];
+#pragma GCC unroll 16
+    for (int i = 0; i < V::N / 2; ++i) {
+      const Interleaved<V> pair = interleave(row[i], row[i + V::N / 2]);
+      next[2 * i] = pair.low;
+      next[2 * i + 1] = pair.high;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < V::N; ++i) row[i] = next[i];
+  }
+}
+
 }  // namespace elman::ELMAN_ISA_NAMESPACE
