@@ -31,7 +31,7 @@ _GLOBAL_HOOKS = ("_global_forward_pre_hooks", "_global_forward_hooks", "_global_
                  "_global_backward_pre_hooks")  # fmt: skip
 MISSING = object()
 _DEPTH = 8
-_TensorsByPlace = dict[int, tuple[Any, Any, str]]
+_TensorsByPlace = dict[int, list[tuple[Any, Any]]]
 
 
 class _Same:
@@ -141,7 +141,7 @@ class Guard:
 
     watched: list[tuple[Any, Any, Any, Any]] = field(default_factory=list)
     sizes: list[tuple[Any, int]] = field(default_factory=list)
-    places: list[tuple[Any, Any, Any]] = field(default_factory=list)
+    places: list[tuple[list[tuple[Any, Any]], Any]] = field(default_factory=list)
 
     def watch(self, mapping: Any, key: Any, value: Any) -> None:
         self.watched.append((mapping, key, value if isinstance(value, _PLAIN) else MISSING, freeze(value)))
@@ -155,15 +155,20 @@ class Guard:
             now = mapping.get(key, MISSING)
             if now is not plain and freeze(now) != frozen:
                 return False
-        for mapping, key, frozen in self.places:
+        for places, frozen in self.places:
+            mapping, key = places[0]
             now = mapping.get(key) if key is not None else mapping
             if not isinstance(now, Tensor) or freeze(now) != frozen:
                 return False
+            for mapping, key in places[1:]:  # tied under several names, and still so
+                if mapping.get(key) is not now:
+                    return False
         return True
 
     def tensors(self) -> list[Tensor]:
         """The tensors that the step reads, as they are now."""
-        return [mapping.get(key) if key is not None else mapping for mapping, key, _ in self.places]
+        firsts = [places[0] for places, _ in self.places]
+        return [mapping.get(key) if key is not None else mapping for mapping, key in firsts]
 
 
 def make_guard(
@@ -173,8 +178,8 @@ def make_guard(
     guard = Guard()
     found: _TensorsByPlace = {}
     modules = modules_of(step, owner, reached)
-    for path, module in modules:
-        _watch_module(guard, path, module, found)
+    for _, module in modules:
+        _watch_module(guard, module, found)
     for thing in (*reached.objects.values(), *_carried(step)):
         if not isinstance(thing, nn.Module) and isinstance(getattr(thing, "__dict__", None), dict):
             _watch_object(guard, thing, found)
@@ -185,8 +190,7 @@ def make_guard(
     for name in _GLOBAL_HOOKS:
         guard.watch(torch_module.__dict__, name, getattr(torch_module, name))
     for t in tensors:
-        mapping, key, _ = found.get(id(t), (t, None, ""))
-        guard.places.append((mapping, key, freeze(t)))
+        guard.places.append((found.get(id(t), [(t, None)]), freeze(t)))
     return guard
 
 
@@ -214,8 +218,7 @@ def _carried(step: Any) -> Iterator[Any]:
             yield _Cell(cell).get("")
 
 
-def _watch_module(guard: Guard, path: str, module: nn.Module, found: _TensorsByPlace) -> None:
-    prefix = f"{path}." if path else ""
+def _watch_module(guard: Guard, module: nn.Module, found: _TensorsByPlace) -> None:
     for mapping in (module._parameters, module._buffers, module._modules, module.__dict__):
         guard.sizes.append((mapping, len(mapping)))
     for mapping in (module._parameters, module._buffers):
@@ -223,32 +226,32 @@ def _watch_module(guard: Guard, path: str, module: nn.Module, found: _TensorsByP
             if t is None:
                 guard.watch(mapping, key, None)
             else:
-                found.setdefault(id(t), (mapping, key, prefix + key))
+                found.setdefault(id(t), []).append((mapping, key))
     for key, child in module._modules.items():
         guard.watch(module._modules, key, child)
     for key, value in module.__dict__.items():
         if key not in INTERNAL and not key.startswith("__"):
-            _watch_value(guard, module.__dict__, key, value, prefix + key, found)
+            _watch_value(guard, module.__dict__, key, value, found)
 
 
 def _watch_object(guard: Guard, thing: Any, found: _TensorsByPlace) -> None:
     guard.sizes.append((thing.__dict__, len(thing.__dict__)))
     for key, value in list(thing.__dict__.items()):
-        _watch_value(guard, thing.__dict__, key, value, key, found)
+        _watch_value(guard, thing.__dict__, key, value, found)
 
 
-def _watch_value(guard: Guard, mapping: Any, key: Any, value: Any, name: str, found: _TensorsByPlace) -> None:
+def _watch_value(guard: Guard, mapping: Any, key: Any, value: Any, found: _TensorsByPlace) -> None:
     guard.watch(mapping, key, value)
     if isinstance(value, Tensor):
-        found.setdefault(id(value), (mapping, key, name))
+        found.setdefault(id(value), []).append((mapping, key))
     elif isinstance(value, list | tuple):
         for i, t in enumerate(value):
             if isinstance(t, Tensor):
-                found.setdefault(id(t), (_Item(mapping, key, i), key, f"{name}[{i}]"))
+                found.setdefault(id(t), []).append((_Item(mapping, key, i), key))
     elif isinstance(value, dict):
         for k, t in value.items():
             if isinstance(t, Tensor):
-                found.setdefault(id(t), (value, k, f"{name}[{k!r}]"))
+                found.setdefault(id(t), []).append((value, k))
 
 
 def _watch_code(
@@ -258,7 +261,7 @@ def _watch_code(
     for name in code.co_names:
         value = names.get(name, MISSING)
         if value is not MISSING and not isinstance(value, types.ModuleType):
-            _watch_value(guard, names, name, value, name, found)
+            _watch_value(guard, names, name, value, found)
         for kind in classes:
             place = _Class(kind)
             value = place.get(name, MISSING)
@@ -272,4 +275,4 @@ def _watch_code(
                 place = _Cell(cell)
                 value = place.get(name, MISSING)
                 if value is not MISSING:
-                    _watch_value(guard, place, name, value, name, found)
+                    _watch_value(guard, place, name, value, found)

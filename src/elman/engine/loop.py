@@ -61,6 +61,7 @@ def plain_loop(
         if return_states:
             history[t] = [_spread(n, index, B) for n in new]
     y_out = unflatten(_stack(ys), y_spec) if y_spec is not None else None
+    states = [s.clone() for s in states]  # a step may hand on what it was given: results alias nothing
     return ScanResult(
         y_out, unflatten(states, spec), unflatten(_stack(history), spec) if return_states else None
     )

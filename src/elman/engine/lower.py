@@ -126,7 +126,8 @@ class _Lowering:
         self._want(wanted, BACKWARD, self._gradients())
         for name in reversed(SECTIONS):
             if name == "trailing":
-                self._want(wanted, FORWARD, [*self.program.y, *self.program.ns])
+                self._want(wanted, FORWARD, self.program.y)
+                self._want(wanted, FORWARD, [v for v in self.program.ns if not self._floating(v)])
             section = self._fill(name, wanted[name])
             self.program.sections[name] = section
             self._want(wanted, SECTIONS[: SECTIONS.index(name)], section.ins)
@@ -156,7 +157,7 @@ class _Lowering:
     def _place_backward(self) -> None:
         needed = ancestors(self._gradients(), self.made_by)
         chain = {v for v in ancestors(self.program.ds, self.made_by) if "G" in self.deps.get(v, "")}
-        feeds_chain = ancestors(chain, self.made_by)
+        feeds_chain = ancestors([*chain, *self.program.ds], self.made_by)
         for v in needed:
             if v in self.made_by and v not in self.home and not self._floating(v):
                 self.home[v] = self._backward_home(v, v in chain, v in feeds_chain)

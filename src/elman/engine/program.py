@@ -166,6 +166,8 @@ class Program:
             if missing := {v.name for v in section.outs} - known:
                 raise ValueError(f"section {name} gives {sorted(missing)} but does not make it")
             made |= {v.name for v in section.outs}
+            if name in ("loop", "loop_back"):  # what a loop hands to its next step need not leave it
+                made |= {v.name for node in section.nodes for v in node.outs}
         for role in _OUTPUTS:
             if missing := {v.name for v in getattr(self, role) if v is not None} - made:
                 raise ValueError(f"{role} needs {sorted(missing)}, which no section gives")
