@@ -20,8 +20,8 @@ class LayerNormLSTMCell(nn.Module):
         self.input_norm = nn.LayerNorm(4 * hidden_size)
         self.recurrent_norm = nn.LayerNorm(4 * hidden_size)
         self.cell_norm = nn.LayerNorm(hidden_size)
-        # Gains of 1 make the fresh cell chaotic: rounding errors grow a thousandfold in 100 steps, in any arithmetic, and
-        # no two computations could be held to each other. Cooijmans et al. 2017 start at 0.1 for the gradient's sake.
+        # Gains of 1 make the fresh cell chaotic: rounding errors grow a thousandfold in 100 steps, in any arithmetic,
+        # and no two computations could be held to each other. Cooijmans et al. 2017 start at 0.1 as well.
         nn.init.constant_(self.recurrent_norm.weight, 0.1)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
