@@ -33,11 +33,17 @@ build asan address,undefined
 ELMAN_CORE=$(echo "$PWD"/build/asan/_core*.so)
 export ELMAN_CORE PYTEST_PLUGINS=tests.core.sanitized PYTHONMALLOC=malloc OMP_NUM_THREADS=1
 # Python keeps memory at exit on purpose; torch's own libraries are not looked at.
-export ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 UBSAN_OPTIONS=print_stacktrace=1
+# Reports go to files, because pytest keeps what a test prints and a sanitizer ends the process.
+REPORT=$PWD/build/sanitizer
+rm -f "$REPORT".*
+export ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0:log_path=$REPORT UBSAN_OPTIONS=print_stacktrace=1:log_path=$REPORT
 # The sanitizers must be loaded before anything else, and know the exceptions of libstdc++.
 PRELOAD="$("$CXX" -print-file-name=libasan.so) $("$CXX" -print-file-name=libstdc++.so)"
 if [ $# -eq 0 ]; then
   set -- tests/core
   for folder in tests/engine tests/engine_rules; do [ -d "$folder" ] && set -- "$@" "$folder"; done
 fi
-LD_PRELOAD=$PRELOAD "$PYTHON" -m pytest -q -n 2 "$@"
+if ! LD_PRELOAD=$PRELOAD "$PYTHON" -m pytest -q -n 2 "$@"; then
+  head -n 40 "$REPORT".* 2>/dev/null || true
+  exit 1
+fi

@@ -30,18 +30,16 @@ template <class V, int n> ELMAN_INLINE V polynomial(V x, const typename V::Scala
   return sum;
 }
 
-template <class V> ELMAN_INLINE typename V::Mask splat_bits(typename V::Bit x) { return x - typename V::Mask{}; }
-
 // 2^k for exponents in the normal range.
 template <class V> ELMAN_INLINE V power_of_two(typename V::Mask k) {
   using F = Format<typename V::Scalar>;
-  return V::from_bits((k + F::bias) << F::mantissa);
+  return V::from_bits(shifted_up<V>(plus<V>(k, all<V>(F::bias)), F::mantissa));
 }
 
 // x * 2^k, rounded once; k is given both as floating point and as an integer.
 template <class V> ELMAN_INLINE V scaled(V x, V, typename V::Mask k) {
   const typename V::Mask half = k >> 1;
-  return x * power_of_two<V>(half) * power_of_two<V>(k - half);
+  return x * power_of_two<V>(half) * power_of_two<V>(minus<V>(k, half));
 }
 #if defined(__AVX512F__)
 ELMAN_INLINE Float scaled(Float x, Float k, Float::Mask) { return {_mm512_scalef_ps(x.v, k.v)}; }
@@ -64,7 +62,7 @@ template <class V> ELMAN_INLINE ExpParts<V> exp_parts(V x) {
   V r = fma(whole, V::splat(-C::ln2_high), x);
   r = fma(whole, V::splat(-C::ln2_low), r);
   const V remainder = fma(r * r, polynomial(r, C::exp), r);
-  return {whole, shifted.bits() - shift.bits(), remainder};
+  return {whole, minus<V>(shifted.bits(), shift.bits()), remainder};
 }
 
 // e^x for x that is not above exp_high
@@ -83,7 +81,7 @@ template <class V> ELMAN_INLINE V expm1(V x) {
   using F = Format<typename V::Scalar>;
   const ExpParts<V> parts = exp_parts(at_least(at_most(x, V::splat(F::exp_high)), V::splat(F::expm1_low)));
   // Half of everything, so that 2^k does not overflow before the result does.
-  const V half_scale = power_of_two<V>(parts.k - 1);
+  const V half_scale = power_of_two<V>(minus<V>(parts.k, all<V>(1)));
   const V half = fma(parts.remainder, half_scale, half_scale - V::splat(typename V::Scalar(0.5)));
   return select(magnitude(x) < V::splat(F::tiny), x, half + half);
 }
@@ -141,10 +139,10 @@ template <class V> ELMAN_INLINE LogParts<V> log_parts(V x) {
   const Mask subnormal = x < V::splat(F::smallest_normal);
   x = select(subnormal, x * V::splat(F::subnormal_scale), x);
   const Mask half_root = V::splat(T(0.70710678118654752440)).bits();
-  const Mask offset = (x.bits() - half_root) >> F::mantissa;
-  const V m = V::from_bits(x.bits() - (offset << F::mantissa));
+  const Mask offset = minus<V>(x.bits(), half_root) >> F::mantissa;
+  const V m = V::from_bits(minus<V>(x.bits(), shifted_up<V>(offset, F::mantissa)));
   const V magic = V::splat(F::to_integer);
-  const V k = V::from_bits(magic.bits() + offset) - magic;  // whole number -> floating point
+  const V k = V::from_bits(plus<V>(magic.bits(), offset)) - magic;  // whole number -> floating point
   return {k - select(subnormal, V::splat(F::subnormal_exponent), V::splat(0)), m};
 }
 

@@ -28,11 +28,11 @@ inline constexpr int vector_bytes = 16;
 template <class T> struct BitsOf;
 template <> struct BitsOf<float> {
   using type = int32_t;
-  using wide = uint32_t;
+  using whole = uint32_t;
 };
 template <> struct BitsOf<double> {
   using type = int64_t;
-  using wide = uint64_t;
+  using whole = uint64_t;
 };
 
 template <class T, int lanes = vector_bytes / int(sizeof(T))> struct Vec {
@@ -41,6 +41,7 @@ template <class T, int lanes = vector_bytes / int(sizeof(T))> struct Vec {
   using Bit = typename BitsOf<T>::type;
   typedef T Raw __attribute__((vector_size(sizeof(T) * lanes)));
   typedef Bit Mask __attribute__((vector_size(sizeof(T) * lanes)));
+  typedef typename BitsOf<T>::whole Whole __attribute__((vector_size(sizeof(T) * lanes)));
   typedef T Loose __attribute__((vector_size(sizeof(T) * lanes), aligned(sizeof(T)), may_alias));
 
   Raw v;
@@ -64,6 +65,18 @@ template <class T, int lanes = vector_bytes / int(sizeof(T))> struct Vec {
   ELMAN_INLINE Mask bits() const { return (Mask)v; }
   static ELMAN_INLINE Vec from_bits(Mask m) { return {(Raw)m}; }
 };
+
+// Arithmetic on the bits of numbers wraps round: those of NaN and infinity lead anywhere.
+template <class V> ELMAN_INLINE typename V::Mask plus(typename V::Mask a, typename V::Mask b) {
+  return (typename V::Mask)((typename V::Whole)a + (typename V::Whole)b);
+}
+template <class V> ELMAN_INLINE typename V::Mask minus(typename V::Mask a, typename V::Mask b) {
+  return (typename V::Mask)((typename V::Whole)a - (typename V::Whole)b);
+}
+template <class V> ELMAN_INLINE typename V::Mask shifted_up(typename V::Mask a, int places) {
+  return (typename V::Mask)((typename V::Whole)a << places);
+}
+template <class V> ELMAN_INLINE typename V::Mask all(typename V::Bit x) { return x - typename V::Mask{}; }
 
 template <class V> ELMAN_INLINE V select(typename V::Mask mask, V a, V b) { return {mask ? a.v : b.v}; }
 
