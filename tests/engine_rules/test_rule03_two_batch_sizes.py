@@ -189,13 +189,13 @@ SIXTEEN: dict[str, Callable[[Tensor, Tensor], bool]] = {
     "size": lambda x, h: h.size(0) == 16,
     "size_by_name": lambda x, h: h.size(dim=0) == 16,
     "len": lambda x, h: len(x) == 16,
-    "unpacked": lambda x, h: (lambda B, width: B == 16)(*x.shape),
+    "unpacked": lambda x, h: _first(*x.shape) == 16,
     "whole_shape": lambda x, h: x.shape == (16, I),
     "whole_size": lambda x, h: h.size() == torch.Size([16, H]),
     "leading_part": lambda x, h: h.shape[:1] == (16,),
     "last_but_one": lambda x, h: h.shape[-2] == 16,
     "as_tuple": lambda x, h: tuple(h.shape) == (16, H),
-    "as_list": lambda x, h: list(x.shape)[0] == 16,
+    "as_list": lambda x, h: list(x.shape) == [16, I],
     "in_a_set": lambda x, h: x.shape[0] in {16, 48},
     "between": lambda x, h: 15 < x.size(0) < 17,
     "number_of_elements": lambda x, h: h.numel() == 16 * H,
@@ -220,6 +220,10 @@ SIXTEEN: dict[str, Callable[[Tensor, Tensor], bool]] = {
     "bytes": lambda x, h: h.nbytes == 16 * H * 8,
     "pattern": lambda x, h: _matches_sixteen(h.shape),
 }
+
+
+def _first(B: int, width: int) -> int:
+    return B
 
 
 def _matches_sixteen(shape: torch.Size) -> bool:
