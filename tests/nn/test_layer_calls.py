@@ -12,6 +12,7 @@ from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import elman.nn as en
+from elman.engine import EngineError, Scan
 from elman.nn.layout import lay_out
 from elman.nn.vendor import run_vendor
 from nn import by_hand
@@ -400,6 +401,23 @@ def test_the_fast_path_is_taken(kind: str, dtype: torch.dtype) -> None:
     assert FAST in str(layer.check(x, layer(x).state))
 
 
+@pytest.mark.parametrize("make_layer", [lambda: en.LSTM(I, H, 2), lambda: en.Recurrent(en.GRUCell, I, H, 2)])
+def test_only_the_first_call_traces(make_layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    traces = []
+    trace = Scan._trace
+    monkeypatch.setattr(Scan, "_trace", lambda self, *call: traces.append(self) or trace(self, *call))
+    layer = make_layer()
+    for B in (2, 3, 1):
+        layer(torch.randn(5, B, I), lengths=torch.full((B,), 4))
+        layer.path, layer.explain()
+    assert len(traces) == 2
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    for _ in range(2):
+        layer(torch.randn(5, 2, I)).y.sum().backward()
+        optimizer.step()
+    assert len(traces) == 2
+
+
 def test_path_and_explanation() -> None:
     layer = en.LSTM(I, H, 2, bidirectional=True, backend="loop")
     assert layer.path is None
@@ -436,7 +454,7 @@ def test_vendor_kernels_compute_the_same(
 ) -> None:
     layer = make(kind, num_layers=2, bidirectional=True).train(training)
     x = torch.randn(5, 3, I, dtype=DOUBLE, requires_grad=True)
-    ends = torch.tensor([2, 0, 5]) if form == "lengths" else torch.tensor([2, 1, 5])
+    ends = torch.tensor([1, 0, 5]) if form == "lengths" else torch.tensor([2, 1, 5])
     hx = random_state(layer, 3)
     arguments: dict[str, Any] = {"lengths": ends} if form == "lengths" else {}
     given_x = pack_padded_sequence(x, ends, enforce_sorted=False) if form == "packed" else x
@@ -491,6 +509,16 @@ def test_only_torchs_own_layers_go_to_the_vendor(
     layer = en.LSTM(I, H, **options)
     layer(torch.randn(3, 2, I))
     assert layer.path != "vendor"
+
+
+def test_lengths_outside_of_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = en.GRU(I, H), torch.randn(4, 2, I)
+    for devices in ((), ("cpu",)):
+        monkeypatch.setattr("elman.nn.stock.VENDOR_DEVICES", devices)
+        for bad in ([4, 5], [-1, 2]):
+            with pytest.raises(EngineError, match="expected 0 to 4"):
+                layer(x, lengths=torch.tensor(bad))
+    assert_same(layer(x, lengths=[4, 2]), layer(x, lengths=torch.tensor([4, 2])), {})
 
 
 def test_resets_and_all_states_do_not_go_to_the_vendor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -266,33 +266,34 @@ def test_unknown_activation() -> None:
 # ---- dropout
 
 
-def masks_of(layer: Any, seed: int, rate: float) -> list[Tensor]:
-    """The masks that the layer draws first: one for each layer and direction."""
-    torch.manual_seed(seed)
-    return [
-        F.dropout(torch.ones(B, H, dtype=DOUBLE), rate)
-        for _ in range(layer.num_layers * layer.num_directions)
-    ]
-
-
 @pytest.mark.parametrize(
-    ("kind", "place"),
-    [("RNN", "state"), ("LSTM", "state"), ("LSTM", "candidate"), ("GRU", "state"), ("GRU", "candidate")],
+    ("kind", "place", "options"),
+    [
+        ("RNN", "state", {}),
+        ("LSTM", "state", {}),
+        ("LSTM", "candidate", {}),
+        ("LSTM", "state", {"proj_size": 2}),
+        ("LSTM", "candidate", {"proj_size": 2}),
+        ("GRU", "state", {}),
+        ("GRU", "candidate", {}),
+        ("GRU", "state", {"reset_after": False}),
+        ("GRU", "candidate", {"reset_after": False}),
+    ],
 )
-def test_recurrent_dropout_has_one_mask_a_sequence(kind: str, place: str) -> None:
-    options = {} if kind == "RNN" else {"recurrent_dropout_on": place}
-    layer = make(kind, recurrent_dropout=0.5, **options)
-    x, start = sequences(), starts(layer)
-    mask = masks_of(layer, 5, 0.5)[0]
+def test_recurrent_dropout_has_one_mask_a_sequence(kind: str, place: str, options: dict[str, Any]) -> None:
+    where = {} if kind == "RNN" else {"recurrent_dropout_on": place}
+    layer = make(kind, recurrent_dropout=0.5, **where, **options)
+    P = options.get("proj_size", H)
+    x, start = sequences(), starts(layer, (P, H)[: len(layer.state_names)])
+    torch.manual_seed(5)
+    mask = F.dropout(torch.ones(B, P if place == "state" else H, dtype=DOUBLE), 0.5)
     torch.manual_seed(5)
     actual = layer(x, as_hx(start))
     assert layer.path == FAST, layer.explain()
-    w = weights_of(layer, "_l0")
-    make_step = {"RNN": by_hand.rnn_step, "LSTM": by_hand.lstm_step, "GRU": by_hand.gru_step}[kind]
     name = "mask_h" if place == "state" else "mask_g"
     rows = []
     for b in range(B):
-        step = make_step(w, **{name: mask[b : b + 1]})
+        step = step_of(layer, **{name: mask[b : b + 1]})
         rows.append(unroll(step, x[:, b : b + 1], [s[b : b + 1] for s in start])[:2])
     expected = (
         torch.cat([r[0] for r in rows], 1),
@@ -301,7 +302,7 @@ def test_recurrent_dropout_has_one_mask_a_sequence(kind: str, place: str) -> Non
     assert_same(actual, expected, {"x": x, **dict(layer.named_parameters())})
     assert not torch.equal(layer(x).y, layer(x).y), "another mask at every call"
     layer.eval()
-    assert_by_hand(layer)
+    assert_by_hand(layer, sizes=(P, H)[: len(layer.state_names)])
 
 
 def test_recurrent_dropout_on_the_candidate_is_not_defined_for_rnn() -> None:

@@ -78,6 +78,8 @@ def lay_out(
     `batch_first` says where the batch axis of x and reset is; `batched=False` that there is none. Lengths are given
     with padded input only: ValueError beside a PackedSequence (it has its own) or one sequence (cut it instead).
     """
+    lengths = None if lengths is None else torch.as_tensor(lengths)
+    reset = None if reset is None else torch.as_tensor(reset)
     if isinstance(x, PackedSequence):
         return _unpack(x, lengths, reset, batch_first)
     if not batched:

@@ -58,6 +58,15 @@ class Explanations(dict[str, Any]):
         return "\n".join(f"{name}: {explanation}" for name, explanation in self.items())
 
 
+class ScanBox:
+    """The scans of a stack. It has slots: a scan watches what a module's attributes hold, and must not watch itself."""
+
+    __slots__ = ("scans",)
+
+    def __init__(self, scans: Sequence[Scan]) -> None:
+        self.scans = tuple(scans)
+
+
 class Stack(nn.Module):
     """`num_layers` layers of one or two directions, each layer and direction a `Scan` of its own.
 
@@ -133,9 +142,11 @@ class Stack(nn.Module):
         self._make_scans()
 
     def _make_scans(self) -> None:
-        self._scans = tuple(
-            self._scan(layer, direction, suffix) for layer, direction, suffix in self._tracks()
-        )
+        self._box = ScanBox([self._scan(*track) for track in self._tracks()])
+
+    @property
+    def _scans(self) -> tuple[Scan, ...]:
+        return self._box.scans
 
     def _scan(self, layer: int, direction: int, suffix: str) -> Scan:
         raise NotImplementedError
@@ -163,7 +174,7 @@ class Stack(nn.Module):
     # A copy gets scans of its own: those of the original read the original's parameters.
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_scans"}
+        return {name: value for name, value in self.__dict__.items() if name != "_box"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -172,7 +183,7 @@ class Stack(nn.Module):
     def _replicate_for_data_parallel(self) -> Stack:
         # The replica's submodules are put in place only afterwards: it makes its scans at its first call.
         replica: Stack = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
-        replica._scans = ()
+        replica._box = ScanBox(())
         return replica
 
     # ---- running

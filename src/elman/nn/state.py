@@ -12,7 +12,7 @@ from torch import Tensor
 __all__ = ["StateLayout"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StateLayout:
     """How the states of L layers in D directions lie: `(L·D, B, H)` for each name, a tuple of these for two names.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from elman.engine import EngineError
 from elman.nn.layout import Sequences, without_padding
 
 __all__ = ["VENDOR_DEVICES", "VendorCall", "run_vendor"]
@@ -20,9 +21,12 @@ Kernel = Callable[..., tuple[Tensor, ...]]
 
 
 class VendorCall:
-    """Whether the last call of a layer went to torch's kernels: kept outside the attributes that a scan watches."""
+    """Whether the last call of a layer went to torch's kernels. With slots, so that no scan watches what is in it."""
 
-    ran = False
+    __slots__ = ("ran",)
+
+    def __init__(self) -> None:
+        self.ran = False
 
 
 def run_vendor(
@@ -55,14 +59,16 @@ def run_vendor(
             data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices
         ), tuple(final)
 
-    lengths = sequences.lengths.cpu()
+    lengths, T = sequences.lengths.cpu(), sequences.x.shape[0]
+    if ((lengths < 0) | (lengths > T)).any():
+        raise EngineError(f"lengths is {lengths.tolist()}; expected 0 to {T}, the steps of the input")
     x = without_padding(sequences.x, sequences.lengths) if bool((lengths == 0).any()) else sequences.x
     packed = pack_padded_sequence(x, lengths.clamp(min=1), enforce_sorted=False)
     assert packed.sorted_indices is not None
     assert packed.unsorted_indices is not None
     by_length = tuple(s.index_select(1, packed.sorted_indices) for s in state)
     data, *final = kernel(packed.data, packed.batch_sizes, by_length[0] if one else by_length, *options)
-    y, _ = pad_packed_sequence(packed._replace(data=data), total_length=x.shape[0])
+    y, _ = pad_packed_sequence(packed._replace(data=data), total_length=T)
     going = (sequences.lengths.to(y.device) > 0).unsqueeze(-1)
     final = [new.index_select(1, packed.unsorted_indices) for new in final]
     ended = (torch.where(going, new, old) for new, old in zip(final, state, strict=True))
