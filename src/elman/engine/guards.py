@@ -11,9 +11,10 @@ from __future__ import annotations
 import functools
 import gc
 import inspect
+import os
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +31,9 @@ _BY_IDENTITY = (nn.Module, type, types.FunctionType, types.MethodType, types.Mod
 _GLOBAL_HOOKS = ("_global_forward_pre_hooks", "_global_forward_hooks", "_global_backward_hooks",
                  "_global_backward_pre_hooks")  # fmt: skip
 MISSING = object()
-_DEPTH = 8
+_STDLIB = os.path.dirname(os.__file__)
+_MOST = 200
+_LARGE = 65536
 _TensorsByPlace = dict[int, list[tuple[Any, Any]]]
 
 
@@ -48,24 +51,63 @@ class _Same:
     __hash__ = None  # type: ignore[assignment]
 
 
-def freeze(value: Any, depth: int = 0) -> Any:
-    """A picture of a value that compares equal while the value is unchanged."""
-    if isinstance(value, _PLAIN):
-        return (type(value), repr(value) if isinstance(value, float | complex) else value)
-    if isinstance(value, Tensor):
-        return ("tensor", tuple(value.shape), value.dtype, value.device, value.requires_grad)
-    if isinstance(value, np.ndarray):
-        return ("array", value.dtype.str, value.shape, hash(value.tobytes()))
-    if depth < _DEPTH and isinstance(value, list | tuple):
-        return (type(value), [freeze(v, depth + 1) for v in value])
-    if depth < _DEPTH and isinstance(value, dict):
-        return (type(value), [(k, freeze(v, depth + 1)) for k, v in value.items()])
-    if depth < _DEPTH and isinstance(value, set | frozenset):
-        return (type(value), sorted(map(repr, value)))
-    own = getattr(value, "__dict__", None)
-    if depth < _DEPTH and isinstance(own, dict) and not isinstance(value, _BY_IDENTITY):
-        return (_Same(value), [(k, freeze(v, depth + 1)) for k, v in own.items()])
-    return _Same(value)
+def freeze(value: Any) -> Any:
+    """A picture of a value that compares equal while the value is unchanged.
+
+    Containers and the user's own objects are looked into, up to `_MOST` entries in all; what is beyond, and all else, is
+    compared by identity.
+    """
+    return _Picture().of(value)
+
+
+class _Picture:
+    """One walk over a value: each object once, and a bounded number of them."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, int] = {}
+        self.left = _MOST
+
+    def of(self, value: Any) -> Any:
+        if isinstance(value, _PLAIN):
+            return (type(value), repr(value) if isinstance(value, float | complex) else value)
+        if isinstance(value, Tensor):
+            return ("tensor", tuple(value.shape), value.dtype, value.device, value.requires_grad)
+        if isinstance(value, np.ndarray) and value.nbytes <= _LARGE:
+            return ("array", value.dtype.str, value.shape, value.tobytes())
+        inside = self._inside(value)
+        if inside is None or len(inside) > self.left:
+            return (_Same(value), len(value)) if isinstance(value, Sized) else _Same(value)
+        if id(value) in self.seen:
+            return ("again", self.seen[id(value)])
+        self.seen[id(value)] = len(self.seen)
+        self.left -= len(inside)
+        kind = type(value) if isinstance(value, list | tuple | dict | set | frozenset) else _Same(value)
+        return (kind, [(k, self.of(v)) for k, v in inside])
+
+    def _inside(self, value: Any) -> list[tuple[Any, Any]] | None:
+        """(key, value) of what a container or an object of the user's own holds; None for anything else."""
+        if isinstance(value, list | tuple):
+            return list(enumerate(value)) if len(value) <= _MOST else None
+        if isinstance(value, dict):
+            return list(value.items()) if len(value) <= _MOST else None
+        if isinstance(value, set | frozenset):
+            return [(i, k) for i, k in enumerate(sorted(map(repr, value)))] if len(value) <= _MOST else None
+        own = getattr(value, "__dict__", None)
+        if isinstance(own, dict) and not isinstance(value, _BY_IDENTITY) and is_users_own(type(value)):
+            return list(own.items()) if len(own) <= _MOST else None
+        return None
+
+
+@functools.cache
+def is_users_own(kind: type) -> bool:
+    """Whether a class is neither of Python's standard library nor of an installed package (but for elman's own)."""
+    root = kind.__module__.partition(".")[0]
+    if root == "elman":
+        return True
+    if root in sys.stdlib_module_names or root == "builtins":
+        return root == "__main__"
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
+    return "site-packages" not in file and "dist-packages" not in file
 
 
 class _Class:
@@ -120,9 +162,10 @@ class Reached:
             return
         if code.co_argcount:
             first = frame.f_locals.get(code.co_varnames[0])
-            if hasattr(first, "__dict__") and not isinstance(first, type | types.ModuleType | Tensor):
+            known = isinstance(first, nn.Module) or (hasattr(first, "__dict__") and is_users_own(type(first)))
+            if known and not isinstance(first, type | types.ModuleType | Tensor):
                 self.objects[id(first)] = first
-        if not torch_code:
+        if not torch_code and not code.co_filename.startswith(_STDLIB):
             self.codes[code] = frame.f_globals
 
     def during(self, call: Callable[[], Any]) -> Any:
@@ -181,7 +224,7 @@ def make_guard(
     for _, module in modules:
         _watch_module(guard, module, found)
     for thing in (*reached.objects.values(), *_carried(step)):
-        if not isinstance(thing, nn.Module) and isinstance(getattr(thing, "__dict__", None), dict):
+        if isinstance(getattr(thing, "__dict__", None), dict) and not isinstance(thing, nn.Module | type):
             _watch_object(guard, thing, found)
     classes = {type(m) for _, m in modules} | {type(o) for o in reached.objects.values()}
     classes = {c for c in classes if not c.__module__.startswith("torch.")}

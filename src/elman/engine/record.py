@@ -98,7 +98,10 @@ class Tracer(TorchDispatchMode):
 
     def _taken_apart(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a larger operation gives, by smaller ones; NotImplemented for one that stays whole."""
-        apart = DECOMPOSITIONS.get(func)
+        if func.namespace == "prims":  # what torch's own decompositions are made of
+            apart = func._overloadpacket.impl_aten
+        else:
+            apart = DECOMPOSITIONS.get(func)
         if apart is None and not _known(func):
             apart = library_decomposition(func)
         if apart is None:
