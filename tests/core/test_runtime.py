@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import elman
 from elman import _core
 from tests.core import lstm
 from tests.core.assembly import ISAS, Memory, run
@@ -30,7 +31,7 @@ def lstm_memory(T=20, B=9, H=32, dtype="float32"):
     )
 
 
-SOURCES = str(Path(_core.__file__).parents[1])
+SOURCES = str(Path(elman.__file__).parents[1])
 
 
 def in_a_process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
