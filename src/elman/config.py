@@ -1,0 +1,230 @@
+"""Settings: frozen dataclasses from which TOML files, command-line flags, help texts and saved runs follow.
+
+A settings class has one dataclass a section, and each field of a section is made by `option`:
+
+    @dataclass(frozen=True)
+    class Model:
+        hidden: Count = option(256, "width of each recurrent layer", unit="UNITS")
+
+    @dataclass(frozen=True)
+    class Settings:
+        model: Model = field(default_factory=Model)
+
+which gives the TOML key `hidden` under `[model]`, the flag `--hidden UNITS`, its line in `--help`, and the check that
+the value is a whole number from 1 up. Names of fields are unique over all sections, so flags need no prefix.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+
+__all__ = [
+    "Amount",
+    "Count",
+    "Flag",
+    "Option",
+    "Positive",
+    "Share",
+    "UserError",
+    "Whole",
+    "build",
+    "nearest",
+    "option",
+    "options",
+    "read_toml",
+    "tables",
+    "values_of",
+]
+
+Settings = TypeVar("Settings")
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Whole = Annotated[int, msgspec.Meta(ge=0)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Flag = bool
+
+
+class UserError(Exception):
+    """Something the user can mend: shown as one line without a traceback, exit code 2."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One field of a settings class, with all that the file, the flag and the help need to know of it."""
+
+    section: str
+    name: str
+    type: Any
+    default: Any
+    help: str
+    unit: str
+    flag: str
+    late: bool
+
+    @property
+    def path(self) -> str:
+        """`section.name`, the key under which values travel."""
+        return f"{self.section}.{self.name}" if self.section else self.name
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that the option allows; empty where any value of its type will do."""
+        return get_args(self.type) if get_origin(self.type) is Literal else ()
+
+    @property
+    def plain_type(self) -> Any:
+        """The type without its bounds."""
+        return get_args(self.type)[0] if get_origin(self.type) is Annotated else self.type
+
+
+def option(default: Any, help: str, *, unit: str = "", flag: str = "", late: bool = False) -> Any:
+    """A field of a section.
+
+    unit: what the value counts, for the help (`UNITS`, `STEPS`). flag: the flag's word where it is not the field's
+    name. late: the value may be changed when a saved run is continued.
+    """
+    return field(default=default, metadata={"help": help, "unit": unit, "flag": flag, "late": late})
+
+
+def options(settings: type) -> list[Option]:
+    """All options of a settings class, section by section; a class that is one section itself has the section ""."""
+    if any("help" in entry.metadata for entry in fields(settings)):
+        return _section_options("", settings)
+    hints = get_type_hints(settings)
+    return [
+        found for section in fields(settings) for found in _section_options(section.name, hints[section.name])
+    ]
+
+
+def _section_options(section: str, part: type) -> list[Option]:
+    hints = get_type_hints(part, include_extras=True)
+    found = []
+    for entry in fields(part):
+        meta = entry.metadata
+        flag = "--" + (meta["flag"] or entry.name).replace("_", "-")
+        known = (entry.default, meta["help"], meta["unit"], flag, meta["late"])
+        found.append(Option(section, entry.name, hints[entry.name], *known))
+    return found
+
+
+def nearest(word: str, words: Iterable[str], *, form: str = "{}") -> str:
+    """`; did you mean X?` where a known word is close to the given one, else nothing."""
+    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.7)
+    return f"; did you mean {form.replace('{}', close[0])}?" if close else ""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file."""
+    if not path.exists():
+        beside = [entry.name for entry in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        raise UserError(f"no such config file: {path}{nearest(path.name, beside)}")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def values_of(settings: type, nested: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+    """`{section.name: raw value}` of nested tables; an unknown table or key is an error that names the nearest one.
+
+    source: where the tables come from, for the message.
+    """
+    known = options(settings)
+    sections = {entry.section for entry in known}
+    values: dict[str, Any] = {}
+    for section, table in nested.items():
+        if section not in sections or not isinstance(table, Mapping):
+            raise UserError(f"{source}: {_unknown_section(section, known)}")
+        for name, value in table.items():
+            if f"{section}.{name}" not in {entry.path for entry in known}:
+                raise UserError(f"{source}: {_unknown_key(section, name, known)}")
+            values[f"{section}.{name}"] = value
+    return values
+
+
+def _unknown_section(section: str, known: list[Option]) -> str:
+    home = [entry.section for entry in known if entry.name == section]
+    if home:
+        return f"{section!r} belongs under [{home[0]}]"
+    names = dict.fromkeys(entry.section for entry in known)
+    hint = nearest(section, names, form="[{}]") or f"; the tables are {', '.join(f'[{n}]' for n in names)}"
+    return f"unknown table [{section}]{hint}"
+
+
+def _unknown_key(section: str, name: str, known: list[Option]) -> str:
+    home = [entry.section for entry in known if entry.name == name]
+    if home:
+        return f"{name!r} stands under [{section}]; it belongs under [{home[0]}]"
+    same = [entry.name for entry in known if entry.section == section]
+    hint = nearest(name, same, form="'{}'") or f"; the keys are {', '.join(same)}"
+    return f"unknown key {name!r} in [{section}]{hint}"
+
+
+def build(settings: type[Settings], values: Mapping[str, Any], *, text: Iterable[str] = ()) -> Settings:
+    """The settings object: defaults, overridden by `values` (`{section.name: value}`).
+
+    text: the paths whose values are words from the command line, still to be read as their type.
+    Raises UserError for a value of the wrong type or outside its bounds, and what the sections themselves check.
+    """
+    spoken = set(text)
+    parts: dict[str, dict[str, Any]] = {}
+    for entry in options(settings):
+        section = parts.setdefault(entry.section, {})
+        if entry.path in values:
+            section[entry.name] = _convert(entry, values[entry.path], spoken=entry.path in spoken)
+    if "" in parts:
+        return settings(**parts[""])
+    hints = get_type_hints(settings)
+    return settings(**{section: hints[section](**given) for section, given in parts.items()})
+
+
+def _convert(entry: Option, value: Any, *, spoken: bool) -> Any:
+    name = entry.flag if spoken else f"{entry.name!r} in [{entry.section}]"
+    if entry.choices and value not in entry.choices:
+        hint = nearest(str(value), entry.choices, form="'{}'")
+        raise UserError(f"{name}: {value!r} is not one of {', '.join(entry.choices)}{hint}")
+    try:
+        return msgspec.convert(value, entry.type, strict=not spoken)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{name}: {value!r} is not {_in_words(str(error))}") from None
+
+
+def _in_words(error: str) -> str:
+    """`a whole number >= 1` of msgspec's "Expected `int` >= 1 - at `$`"."""
+    wanted = error.removeprefix("Expected ").split(" - at ")[0].split(", got")[0].replace("`", "")
+    kind, _, bound = wanted.partition(" ")
+    words = {
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "str": "a text",
+        "array": "a list",
+    }
+    return f"{words.get(kind, kind)} {bound}".strip()
+
+
+def tables(settings: Any) -> dict[str, dict[str, Any]]:
+    """The nested tables of a settings object, as JSON and TOML write them; `values_of` and `build` read them back."""
+    return {
+        section.name: {
+            entry.name: _plain(getattr(getattr(settings, section.name), entry.name))
+            for entry in fields(getattr(settings, section.name))
+        }
+        for section in fields(settings)
+        if is_dataclass(getattr(settings, section.name))
+    }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
