@@ -1,0 +1,149 @@
+"""A corpus: the user's text, divided and cut into tokens."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from elman.config import Count, Share, UserError, Whole, option
+from elman.data import text, vocabulary
+from elman.data.vocabulary import Ids, Tokenizer
+
+__all__ = ["Corpus", "CorpusSettings", "Part", "read_corpus", "read_part"]
+
+
+@dataclass(frozen=True)
+class CorpusSettings:
+    """Which text, cut into which tokens."""
+
+    train: tuple[str, ...] = option(
+        (),
+        "text to learn from: UTF-8 files, folders, .jsonl (none: the source text of Python's standard library)",
+        unit="PATH",
+        flag="data",
+    )
+    valid: tuple[str, ...] = option((), "text to validate on (none: a share of the data)", unit="PATH")
+    test: tuple[str, ...] = option(
+        (), "text for the final test (none: a share of the data, unless --valid is given)", unit="PATH"
+    )
+    valid_share: Share = option(
+        0.05, "part of the data kept for validation where --valid is not given", unit="SHARE"
+    )
+    test_share: Share = option(
+        0.05, "part of the data kept for the test where --test is not given", unit="SHARE"
+    )
+    glob: str = option("**/*", "which files of a folder to read, such as '**/*.py'", unit="PATTERN")
+    field: str = option("text", "name of the text in each object of a .jsonl file", unit="NAME")
+    tokens: Literal["characters", "bytes", "words", "bpe"] = option(
+        "characters", "what a token is; words are split at spaces, and each line ends with a token of its own"
+    )
+    vocabulary: Whole = option(
+        0, "most tokens to tell apart (0: all that occur; 4096 for bpe)", unit="TOKENS"
+    )
+    min_count: Count = option(
+        1, "how often a token must occur to be kept; rarer ones become <unk>", unit="TIMES"
+    )
+    batch: Count = option(32, "streams of text read side by side", unit="STREAMS")
+    steps: Count = option(
+        64, "steps the gradient goes back (truncated backpropagation through time)", unit="STEPS"
+    )
+    valid_batch: Count = option(16, "streams of text in a validation during training", unit="STREAMS")
+
+    def __post_init__(self) -> None:
+        """Check what concerns two fields."""
+        if self.valid_share + self.test_share >= 1:
+            raise UserError(
+                f"--valid-share {self.valid_share:g} and --test-share {self.test_share:g} leave nothing to train on"
+            )
+
+
+class Part(NamedTuple):
+    """A part of the data: its tokens, and how many characters they are."""
+
+    tokens: Ids
+    characters: int
+
+    def unknown(self, tokenizer: Tokenizer) -> float:
+        """The share of tokens that the tokenizer does not know."""
+        if tokenizer.unknown is None or not len(self.tokens):
+            return 0.0
+        return float(np.mean(self.tokens == tokenizer.unknown))
+
+
+class Corpus(NamedTuple):
+    """The data of a language model."""
+
+    tokenizer: Tokenizer
+    train: Part
+    valid: Part
+    test: Part
+
+    def facts(self) -> dict[str, Any]:
+        """Sizes, and a fingerprint of all tokens: the same text gives the same facts."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.valid, self.test):
+            digest.update(len(part.tokens).to_bytes(8, "little") + part.tokens.astype("<i4").tobytes())
+        sizes = {name: len(getattr(self, name).tokens) for name in ("train", "valid", "test")}
+        return {"vocabulary": self.tokenizer.size, "tokens": sizes, "sha256": digest.hexdigest()}
+
+
+def read_corpus(settings: CorpusSettings, tokenizer: Tokenizer | None = None) -> Corpus:
+    """Read, divide and tokenize; without a tokenizer one is learnt from the training part.
+
+    Raises UserError where a text is missing, not UTF-8, or too short for its streams.
+    """
+    parts = _divide(settings)
+    if tokenizer is None:
+        tokenizer = vocabulary.learn(
+            settings.tokens,
+            parts.train,
+            size=settings.vocabulary,
+            min_count=settings.min_count,
+            marked=len(parts.train) > 1,
+        )
+    corpus = Corpus(tokenizer, *(_tokenize(tokenizer, documents) for documents in parts))
+    _check_size(corpus, settings)
+    return corpus
+
+
+def read_part(paths: Sequence[str], settings: CorpusSettings, tokenizer: Tokenizer) -> Part:
+    """Read and tokenize a text of its own."""
+    return _tokenize(tokenizer, _read(paths, settings))
+
+
+def _divide(settings: CorpusSettings) -> text.Division:
+    given = {name: _read(paths, settings) for name in ("valid", "test") if (paths := getattr(settings, name))}
+    train = _read(settings.train, settings) if settings.train else text.standard_library()
+    division = text.divide(
+        train,
+        valid=0.0 if "valid" in given else settings.valid_share,
+        test=0.0 if given else settings.test_share,
+        seed=0,
+    )
+    return division._replace(**given)
+
+
+def _read(paths: Sequence[str], settings: CorpusSettings) -> list[str]:
+    return text.read_texts(paths, glob=settings.glob, field=settings.field)
+
+
+def _tokenize(tokenizer: Tokenizer, documents: Sequence[str]) -> Part:
+    return Part(tokenizer.encode_documents(documents), sum(map(len, documents)))
+
+
+def _check_size(corpus: Corpus, settings: CorpusSettings) -> None:
+    have, need = len(corpus.train.tokens), settings.batch * (settings.steps + 1)
+    unit = corpus.tokenizer.unit
+    if have < need:
+        raise UserError(
+            f"the training text is too short: {have:,} {unit}s, but {settings.batch} streams of {settings.steps} steps "
+            f"need {need:,}; give more text, or lower --batch or --steps"
+        )
+    if settings.valid and len(corpus.valid.tokens) < 2:
+        raise UserError(f"the validation text is too short: it has fewer than 2 {unit}s")
+    if settings.test and len(corpus.test.tokens) < 2:
+        raise UserError(f"the test text is too short: it has fewer than 2 {unit}s")

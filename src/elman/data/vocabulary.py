@@ -1,0 +1,350 @@
+"""Tokens: text <-> numbers, by characters, bytes, words or byte pairs.
+
+Each tokenizer is learnt from the training text (`learn`), kept as JSON (`to_json`, `from_json`), and turns text into
+numbers (`encode`) and numbers back into text, at once (`decode`) or one by one (`stream`). Characters, bytes and byte
+pairs give back exactly the text they were given; words give back the words and the line ends.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from elman.config import UserError
+
+__all__ = ["KINDS", "BytePairs", "Bytes", "Characters", "Stream", "Tokenizer", "Words", "from_json", "learn"]
+
+Ids = npt.NDArray[np.int32]
+
+UNKNOWN = "<unk>"
+END_OF_LINE = "<eos>"
+BYTE_PAIRS = 4096
+
+
+class Stream(ABC):
+    """Numbers to text one by one, as a generator prints them."""
+
+    @abstractmethod
+    def push(self, token: int) -> str:
+        """The text that this token completes; empty while a character is not whole yet."""
+
+    def close(self) -> str:
+        """What is left at the end."""
+        return ""
+
+
+class Tokenizer(ABC):
+    """What all tokenizers have in common.
+
+    kind: the word in the settings. unit: what one token is, for texts. size: V, how many numbers there are. mark: the
+    number that stands between documents, or None. unknown: the number for what was never seen, or None.
+    """
+
+    kind: ClassVar[str]
+    unit: ClassVar[str]
+    size: int
+    mark: int | None = None
+    unknown: int | None = None
+
+    @abstractmethod
+    def encode(self, text: str) -> Ids:
+        """The numbers of a text."""
+
+    @abstractmethod
+    def stream(self, before: str = "") -> Stream:
+        """A fresh decoder; `before`: the text that its text will follow."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """All of it, for a file."""
+
+    def encode_documents(self, texts: Sequence[str]) -> Ids:
+        """The numbers of several documents in one row, a mark behind each where the tokenizer has one."""
+        rows = [self.encode(text) for text in texts]
+        if self.mark is not None:
+            mark = np.array([self.mark], dtype=np.int32)
+            rows = [part for row in rows for part in (row, mark)]
+        return np.concatenate(rows) if rows else np.zeros(0, dtype=np.int32)
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of the numbers."""
+        stream = self.stream()
+        return "".join([stream.push(int(token)) for token in tokens]) + stream.close()
+
+    @property
+    def start(self) -> int:
+        """The number a text begins after: the mark, else a line end where there is one, else 0."""
+        if self.mark is not None:
+            return self.mark
+        line_end = self.encode("\n")
+        return int(line_end[0]) if len(line_end) and line_end[0] != self.unknown else 0
+
+
+class _Pieces(Stream):
+    """Each token has its own text."""
+
+    def __init__(self, pieces: Sequence[str]) -> None:
+        self.pieces = pieces
+
+    def push(self, token: int) -> str:
+        return self.pieces[token]
+
+
+class Characters(Tokenizer):
+    """One token a character: 0 is `<unk>`, 1 the mark where there is one, then the characters by code point."""
+
+    kind = "characters"
+    unit = "character"
+
+    def __init__(self, characters: str, *, marked: bool) -> None:
+        """Take the known characters; `marked`: whether documents are marked off."""
+        self.characters = characters
+        self.unknown = 0
+        self.mark = 1 if marked else None
+        first = 2 if marked else 1
+        self.size = first + len(characters)
+        points = _code_points(characters)
+        self._table = np.zeros(int(points.max(initial=0)) + 1, dtype=np.int32)
+        self._table[points] = np.arange(first, self.size, dtype=np.int32)
+
+    @classmethod
+    def learn(cls, texts: Sequence[str], *, size: int, min_count: int, marked: bool) -> Characters:
+        """The characters seen at least `min_count` times, at most `size` numbers in all (0: no limit)."""
+        seen = np.zeros(0x110000, dtype=np.int64)
+        for text in texts:
+            found, counts = np.unique(_code_points(text), return_counts=True)
+            seen[found] += counts
+        kept = np.flatnonzero(seen >= min_count)
+        if size:
+            room = max(size - 1 - marked, 0)
+            kept = np.sort(kept[np.argsort(-seen[kept], kind="stable")[:room]])
+        return cls("".join(map(chr, kept.tolist())), marked=marked)
+
+    def encode(self, text: str) -> Ids:
+        """One number a character."""
+        points = _code_points(text)
+        known = points < len(self._table)
+        return np.where(known, self._table[np.where(known, points, 0)], 0).astype(np.int32)
+
+    def stream(self, before: str = "") -> Stream:
+        """Each number is a character at once."""
+        return _Pieces(["\N{REPLACEMENT CHARACTER}", *(["\n\n"] if self.mark else []), *self.characters])
+
+    def to_json(self) -> dict[str, Any]:
+        """The characters in order."""
+        return {"characters": self.characters, "marked": self.mark is not None}
+
+
+class _Utf8(Stream):
+    """Each token has its bytes; a character appears when its last byte does."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self.pieces = pieces
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        return self.decoder.decode(self.pieces[token])
+
+    def close(self) -> str:
+        return self.decoder.decode(b"", final=True)
+
+
+class Bytes(Tokenizer):
+    """One token a byte of UTF-8: 0 to 255, and the mark is 256."""
+
+    kind = "bytes"
+    unit = "byte"
+
+    def __init__(self, *, marked: bool) -> None:
+        """`marked`: whether documents are marked off."""
+        self.mark = 256 if marked else None
+        self.size = 256 + marked
+
+    def encode(self, text: str) -> Ids:
+        """One number a byte."""
+        return np.frombuffer(_utf8(text), dtype=np.uint8).astype(np.int32)
+
+    def stream(self, before: str = "") -> Stream:
+        """A character appears with its last byte."""
+        return _Utf8([*(bytes([i]) for i in range(256)), b"\n\n"])
+
+    def to_json(self) -> dict[str, Any]:
+        """There is nothing to learn but the mark."""
+        return {"marked": self.mark is not None}
+
+
+class _Lines(Stream):
+    """Words with a space between them, line ends as such."""
+
+    def __init__(self, words: Sequence[str], *, at_start: bool) -> None:
+        self.words = words
+        self.at_start = at_start
+
+    def push(self, token: int) -> str:
+        word = self.words[token]
+        before = "" if self.at_start or word == END_OF_LINE else " "
+        self.at_start = word == END_OF_LINE
+        return "\n" if word == END_OF_LINE else before + word
+
+
+class Words(Tokenizer):
+    """One token a word between spaces, and `<eos>` at the end of each line, as Penn Treebank is read.
+
+    Numbers go by frequency, then by spelling. A word that is not known becomes `<unk>`.
+    """
+
+    kind = "words"
+    unit = "word"
+
+    def __init__(self, words: Sequence[str]) -> None:
+        """Take the words in the order of their numbers."""
+        self.words = list(words)
+        self.size = len(self.words)
+        self._numbers = {word: number for number, word in enumerate(self.words)}
+        self.unknown = self._numbers[UNKNOWN]
+
+    @classmethod
+    def learn(cls, texts: Sequence[str], *, size: int, min_count: int) -> Words:
+        """The words seen at least `min_count` times, at most `size` numbers in all (0: no limit)."""
+        counts = Counter(word for text in texts for word in text.split())
+        counts[END_OF_LINE] += sum(text.count("\n") + (not text.endswith("\n")) for text in texts)
+        words = [word for word, count in counts.items() if count >= min_count or word == END_OF_LINE]
+        words.sort(key=lambda word: (-counts[word], word))
+        if size:
+            words = words[: size if UNKNOWN in words[:size] else size - 1]
+        return cls(words if UNKNOWN in words else [*words, UNKNOWN])
+
+    def encode(self, text: str) -> Ids:
+        """One number a word, and one at the end of each line; the last line counts as open."""
+        *lines, rest = text.split("\n")
+        words = [word for line in lines for word in (*line.split(), END_OF_LINE)] + rest.split()
+        return np.array([self._numbers.get(word, self.unknown) for word in words], dtype=np.int32)
+
+    def encode_documents(self, texts: Sequence[str]) -> Ids:
+        """As the base, but a document always ends with a line end."""
+        return super().encode_documents([text if text.endswith("\n") else text + "\n" for text in texts])
+
+    def stream(self, before: str = "") -> Stream:
+        """Words with a space between them."""
+        return _Lines(self.words, at_start=not before or before[-1].isspace())
+
+    def to_json(self) -> dict[str, Any]:
+        """The words in order."""
+        return {"words": self.words}
+
+
+class BytePairs(Tokenizer):
+    """Byte pair encoding over bytes (Sennrich et al., arXiv 1508.07909), so that any text comes back as it was.
+
+    The merges are learnt and carried out by the `tokenizers` package. The mark, where there is one, is the last number.
+    """
+
+    kind = "bpe"
+    unit = "token"
+
+    def __init__(self, model: str, *, marked: bool) -> None:
+        """Take the text form of a `tokenizers.Tokenizer`; `marked`: whether documents are marked off."""
+        import tokenizers
+
+        self._model = tokenizers.Tokenizer.from_str(model)
+        pairs = self._model.get_vocab_size()
+        self.mark = pairs if marked else None
+        self.size = pairs + marked
+
+    @classmethod
+    def learn(cls, texts: Sequence[str], *, size: int, min_count: int, marked: bool) -> BytePairs:
+        """Merge pairs until there are `size` numbers (0: 4,096), or no pair is seen max(2, `min_count`) times."""
+        import tokenizers
+        from tokenizers import models, pre_tokenizers, trainers
+
+        room = (size or BYTE_PAIRS) - marked
+        if room < 256:
+            raise UserError(
+                f"--vocabulary {size} is too small for byte pairs: the 256 bytes are in it; take 512 or more"
+            )
+        model = tokenizers.Tokenizer(models.BPE())
+        model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        trainer = trainers.BpeTrainer(
+            vocab_size=room,
+            min_frequency=max(min_count, 2),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        model.train_from_iterator(texts, trainer)
+        return cls(model.to_str(), marked=marked)
+
+    def encode(self, text: str) -> Ids:
+        """The numbers after all merges."""
+        _utf8(text)
+        return np.array(self._model.encode(text).ids, dtype=np.int32)
+
+    def stream(self, before: str = "") -> Stream:
+        """A character appears with its last byte."""
+        letters = {letter: byte for byte, letter in enumerate(_byte_letters())}
+        spelled = [self._model.id_to_token(i) or "" for i in range(self._model.get_vocab_size())]
+        return _Utf8([*(bytes(letters[letter] for letter in word) for word in spelled), b"\n\n"])
+
+    def to_json(self) -> dict[str, Any]:
+        """The merges, in the format of `tokenizers`."""
+        return {"tokenizers": json.loads(self._model.to_str()), "marked": self.mark is not None}
+
+
+def _byte_letters() -> list[str]:
+    """The visible letter by which byte-level BPE writes each byte: printable ones stay, the rest begin at U+0100."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    spare = iter(range(0x100, 0x200))
+    return [chr(byte if byte in printable else next(spare)) for byte in range(256)]
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"the text holds half a character (a lone surrogate, at position {error.start})"
+        ) from None
+
+
+def _code_points(text: str) -> npt.NDArray[np.uint32]:
+    _utf8(text)
+    return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+
+
+KINDS: dict[str, type[Tokenizer]] = {cls.kind: cls for cls in (Characters, Bytes, Words, BytePairs)}
+
+
+def learn(kind: str, texts: Sequence[str], *, size: int, min_count: int, marked: bool) -> Tokenizer:
+    """The tokenizer of that kind for these texts; see the classes for what the sizes mean."""
+    if kind == "characters":
+        return Characters.learn(texts, size=size, min_count=min_count, marked=marked)
+    if kind == "words":
+        return Words.learn(texts, size=size, min_count=min_count)
+    if kind == "bpe":
+        return BytePairs.learn(texts, size=size, min_count=min_count, marked=marked)
+    return Bytes(marked=marked)
+
+
+def to_json(tokenizer: Tokenizer) -> dict[str, Any]:
+    """The tokenizer with its kind, as `from_json` reads it."""
+    return {"kind": tokenizer.kind, **tokenizer.to_json()}
+
+
+def from_json(saved: dict[str, Any]) -> Tokenizer:
+    """The tokenizer that `to_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+    kind = saved["kind"]
+    if kind == "characters":
+        return Characters(saved["characters"], marked=saved["marked"])
+    if kind == "words":
+        return Words(saved["words"])
+    if kind == "bpe":
+        return BytePairs(json.dumps(saved["tokenizers"]), marked=saved["marked"])
+    if kind == "bytes":
+        return Bytes(marked=saved["marked"])
+    raise ValueError(f"no tokenizer is called {kind!r}")
