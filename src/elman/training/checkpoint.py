@@ -1,0 +1,138 @@
+"""Checkpoints: tensors in safetensors, the rest as JSON in the same file's header, so that one rename makes both new.
+
+A model's tensors go by the names of its parameters and buffers; a tied one is kept once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from elman.config import UserError
+from elman.training.run import FORMAT, Run, write_bytes
+
+__all__ = [
+    "load",
+    "load_model",
+    "load_optimizer",
+    "load_random",
+    "load_weights",
+    "model_tensors",
+    "optimizer_tensors",
+    "random_tensors",
+    "save",
+    "within",
+]
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write tensors and facts (JSON) as one file, whole or not at all."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    header = {"format": str(FORMAT), "facts": json.dumps(facts, allow_nan=False)}
+    write_bytes(path, safetensors.torch.save(plain, metadata=header))
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors, on the CPU, and facts of a checkpoint. Raises UserError if it is missing, damaged or from the future."""
+    if not path.is_file():
+        raise UserError(
+            f"{path.parent} has no {path.name}; train, or continue training by --resume, to make one"
+        )
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+        version, facts = int(header["format"]), json.loads(header["facts"])
+    except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}); bring it back, or train anew by --overwrite") from None
+    if version > FORMAT:
+        raise UserError(
+            f"{path} was written by a newer Elman (format {version}; this one reads {FORMAT}): upgrade"
+        )
+    return tensors, facts
+
+
+def within(tensors: Mapping[str, Tensor], group: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `group.`, without it."""
+    return {
+        name[len(group) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(group + ".")
+    }
+
+
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and saved buffers by name, each tensor once."""
+    kept = model.state_dict(keep_vars=True)
+    once = dict(model.named_parameters()) | dict(model.named_buffers())
+    return {name: tensor for name, tensor in once.items() if name in kept}
+
+
+def load_model(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy tensors into a model. Raises UserError, naming `path`, unless names and shapes are the model's own."""
+    own = model_tensors(model)
+    missing, foreign = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    if missing or foreign:
+        what = f"it lacks {missing[0]}" if missing else f"it has {foreign[0]}, which this model has not"
+        raise UserError(f"{path} does not fit the model of its run.json: {what}")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            if tensor.shape != tensors[name].shape:
+                raise UserError(
+                    f"{path} does not fit the model of its run.json: {name} is {tuple(tensors[name].shape)}, "
+                    f"expected {tuple(tensor.shape)}"
+                )
+            tensor.copy_(tensors[name])
+
+
+def load_weights(model: nn.Module, run: Run, which: str) -> dict[str, Any]:
+    """Fill a model from a run's "best" checkpoint (last where there is none) or "last"; returns its step and epoch."""
+    if which == "best" and run.best.exists():
+        tensors, facts = load(run.best)
+        load_model(model, tensors, run.best)
+        return {"step": facts.get("step"), "epoch": facts.get("epoch")}
+    tensors, facts = load(run.last)
+    load_model(model, within(tensors, "model"), run.last)
+    position = facts.get("position", {})
+    return {"step": position.get("step"), "epoch": position.get("epoch")}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What the optimizer remembers of each parameter, as `number.name`."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{number}.{name}": torch.as_tensor(value)
+        for number, entries in state.items()
+        for name, value in entries.items()
+        if value is not None
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Give the optimizer its memory back; rates and other settings stay its own."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        number, name = key.split(".", 1)
+        # A copy in memory of its own: what lies in the file's memory may start at any address.
+        state.setdefault(int(number), {})[name] = tensor.clone()
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def random_tensors(device: torch.device) -> dict[str, Tensor]:
+    """The states of torch's random generators: the CPU's, and that of a CUDA device where one is used."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def load_random(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Put torch's random generators where they were."""
+    torch.set_rng_state(states["cpu"].clone())
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"].clone(), device)

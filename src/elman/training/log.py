@@ -1,0 +1,63 @@
+"""The log of a run: RUN/log.jsonl, one JSON object a line.
+
+    {"event": "start", "step": 0, "epoch": 1, "seconds": 0.0, "time": ..., "parameters": ..., "measure": ..., ...}
+    {"event": "train", "step": 50, "epoch": 1, "seconds": 1.9, "loss": 2.31, "rate": 0.002, "gradient_norm": 0.8,
+                       "per_second": 41000.0}
+    {"event": "valid", "step": 400, "epoch": 1, "seconds": 15.2, "loss": 1.98, "rate": 0.002, "best": true}
+    {"event": "resume", ...}  {"event": "stop", ..., "reason": ...}
+
+step counts updates, loss is the mean negative log likelihood in nats, seconds the time spent in training up to there.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Self
+
+from elman.training.run import write_bytes
+
+__all__ = ["Log", "read_log"]
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The events of a log; a last line that was cut off is left out."""
+    if not path.exists():
+        return []
+    events = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(event, dict):
+            events.append(event)
+    return events
+
+
+class Log:
+    """Appends events. Opened at step n, it first drops what lies behind n: that work is done once more."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        """Open the log of a training that stands at `step`."""
+        if path.exists():
+            kept = [event for event in read_log(path) if event.get("step", 0) <= step]
+            write_bytes(path, "".join(json.dumps(event) + "\n" for event in kept).encode())
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, event: str, **entries: Any) -> None:
+        """Append a line, at once visible to readers."""
+        self._file.write(json.dumps({"event": event, **entries}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        """Use as a context."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()

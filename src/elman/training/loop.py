@@ -1,0 +1,392 @@
+"""The training loop, the same for every task: batches -> loss -> gradient -> step -> checkpoint."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from elman.config import UserError
+from elman.training import bptt, checkpoint
+from elman.training.log import Log
+from elman.training.optimizer import Schedule, build_optimizer
+from elman.training.progress import Display, Glance, duration
+from elman.training.run import Run
+from elman.training.settings import OptimizerSettings, TrainingSettings
+
+__all__ = ["Learner", "Mean", "Measure", "StepLoss", "Trainer", "environment"]
+
+Ending = Literal["finished", "time", "interrupted"]
+
+
+class StepLoss(NamedTuple):
+    """What a task makes of a batch.
+
+    objective: the scalar to differentiate. total: the summed loss in nats, over so many `predictions`. state: to carry
+    over to the next batch, in any structure of tensors; `()` where nothing is carried.
+    """
+
+    objective: Tensor
+    total: float
+    predictions: int
+    state: Any
+
+
+@dataclass
+class Mean:
+    """A mean that grows."""
+
+    total: float = 0.0
+    count: int = 0
+
+    def add(self, total: float, count: int) -> None:
+        """Count a batch in."""
+        self.total += total
+        self.count += count
+
+    @property
+    def value(self) -> float:
+        """The mean so far; NaN before the first batch."""
+        return self.total / self.count if self.count else math.nan
+
+
+class Measure(NamedTuple):
+    """How a task speaks of its loss: `perplexity 114.5`; and what it counts: `words`."""
+
+    name: str
+    of: Callable[[float], float]
+    items: str
+
+    def text(self, loss: float) -> str:
+        """The loss with its measure."""
+        return f"loss {loss:.3f}  {self.name.replace(' per ', '/')} {self.number(loss)}"
+
+    def number(self, loss: float) -> str:
+        """The measure alone."""
+        value = self.of(loss)
+        return f"{value:.3f}" if value < 10 else f"{value:.2f}" if value < 1e4 else f"{value:.3g}"
+
+
+class Learner(Protocol):
+    """What a task gives to the loop. Batches depend on the epoch (from 1) and the index in it alone."""
+
+    measure: Measure
+    epoch_steps: int
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+
+    def initial_state(self) -> Any:
+        """The carried state at the start of an epoch."""
+
+    def loss(self, epoch: int, index: int, state: Any) -> StepLoss:
+        """The loss of a batch."""
+
+    def validate(self) -> float | None:
+        """The mean loss over the validation data; None where there are none."""
+
+
+@dataclass
+class Position:
+    """Where a training stands: epoch from 1, index of the next batch in it, steps done in all, seconds spent."""
+
+    epoch: int = 1
+    index: int = 0
+    step: int = 0
+    seconds: float = 0.0
+
+
+class Interruption:
+    """Set by Ctrl-C or SIGTERM; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        """Nothing has come yet."""
+        self.asked = False
+
+    def _take(self, number: int, _: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the signals inside the block; only the main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        old = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
+def environment() -> dict[str, Any]:
+    """What must be the same for a training to go on bit for bit."""
+    return {"torch": torch.__version__, "threads": torch.get_num_threads()}
+
+
+@dataclass
+class _Session:
+    """What is measured from the start of this process on."""
+
+    begun: float = field(default_factory=time.monotonic)
+    items: int = 0
+    stepping: float = 0.0
+    last_checkpoint: float = field(default_factory=time.monotonic)
+    start_seconds: float = 0.0
+    start_step: int = 0
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.begun
+
+    @property
+    def speed(self) -> float:
+        """Items a second, over the time spent in steps."""
+        return self.items / self.stepping if self.stepping else 0.0
+
+
+class Trainer:
+    """Trains a learner into a run folder, from its start or from where the folder's checkpoint stands."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        optimizer: OptimizerSettings,
+        training: TrainingSettings,
+        run: Run,
+        display: Display,
+    ) -> None:
+        """Stand at the start; `restore` goes to the checkpoint."""
+        self.learner, self.model = learner, learner.model
+        self.settings, self.training = optimizer, training
+        self.run, self.display = run, display
+        self.optimizer = build_optimizer(self.model, optimizer)
+        by_epochs = training.epochs * learner.epoch_steps
+        self.total_steps = min(by_epochs, training.max_steps or by_epochs)
+        self.schedule = Schedule(optimizer, self.total_steps)
+        self.device = next(self.model.parameters()).device
+        self.position = Position()
+        self.state = learner.initial_state()
+        self.recent, self.epoch_mean = Mean(), Mean()
+        self.best = math.inf
+        self.session = _Session()
+        # What the progress shows: it follows the loss of the last few dozen steps.
+        self._shown = math.nan
+
+    def save(self) -> None:
+        """Write `last`: all that continuing needs."""
+        tensors = {
+            **{f"model.{name}": tensor for name, tensor in checkpoint.model_tensors(self.model).items()},
+            **{
+                f"optimizer.{name}": tensor
+                for name, tensor in checkpoint.optimizer_tensors(self.optimizer).items()
+            },
+            **{f"carry.{i}": tensor for i, tensor in enumerate(bptt.pack(self.state))},
+            **{f"random.{name}": tensor for name, tensor in checkpoint.random_tensors(self.device).items()},
+        }
+        facts = {
+            "position": vars(self.position) | {"seconds": self.seconds},
+            "schedule": self.schedule.to_json(),
+            "recent": vars(self.recent),
+            "epoch_mean": vars(self.epoch_mean),
+            "environment": environment(),
+        }
+        checkpoint.save(self.run.last, tensors, facts)
+        self.session.last_checkpoint = time.monotonic()
+
+    def restore(self) -> dict[str, Any]:
+        """Go to where `last` stands; returns the environment that it was written in."""
+        path = self.run.last
+        tensors, facts = checkpoint.load(path)
+        checkpoint.load_model(self.model, checkpoint.within(tensors, "model"), path)
+        try:
+            checkpoint.load_optimizer(self.optimizer, checkpoint.within(tensors, "optimizer"))
+            carried = checkpoint.within(tensors, "carry")
+            self.state = bptt.unpack([carried[str(i)] for i in range(len(carried))], like=self.state)
+            self.position = Position(**facts["position"])
+            self.schedule.restore(facts["schedule"])
+            self.recent, self.epoch_mean = Mean(**facts["recent"]), Mean(**facts["epoch_mean"])
+            checkpoint.load_random(checkpoint.within(tensors, "random"), self.device)
+            written_in: dict[str, Any] = facts["environment"]
+            if self.run.best.exists():
+                self.best = checkpoint.load(self.run.best)[1]["loss"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"{path} is damaged ({error!r}); train anew by --overwrite") from None
+        return written_in
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in training, over all sessions."""
+        return self.session.start_seconds + self.session.seconds
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done."""
+        return self.position.step >= self.total_steps
+
+    def fit(self) -> Ending:
+        """Train until the last epoch, the time limit, or Ctrl-C; the checkpoint `last` is written in any case."""
+        self.session = _Session(start_seconds=self.position.seconds, start_step=self.position.step)
+        interruption = Interruption()
+        with Log(self.run.log, self.position.step) as log, interruption.listening():
+            log.write("resume" if self.position.step else "start", **self._where(), **self._facts())
+            self.display.open()
+            try:
+                ending = self._steps(log, interruption)
+                log.write("stop", **self._where(), reason=ending)
+            finally:
+                self.display.close()
+        return ending
+
+    def _steps(self, log: Log, interruption: Interruption) -> Ending:
+        validated = False
+        while not self.finished:
+            validated = False
+            self._step(log)
+            if self._validation_due():
+                self._validate(log, scheduled=True)
+                validated = True
+            if self.position.index == self.learner.epoch_steps:
+                self._end_epoch()
+            self._glance()
+            if interruption.asked or self._time_is_up():
+                break
+            if self._checkpoint_due():
+                self.save()
+        self.save()
+        if not interruption.asked and not validated:
+            self._validate(log, scheduled=False)
+        if self.finished:
+            return "finished"
+        return "interrupted" if interruption.asked else "time"
+
+    def _step(self, log: Log) -> None:
+        begun = time.monotonic()
+        where = self.position
+        rate = self.schedule.rate(where.step, where.epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        out = self.learner.loss(where.epoch, where.index, self.state)
+        out.objective.backward()
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip or math.inf))
+        if not (math.isfinite(out.total) and math.isfinite(norm)):
+            raise UserError(self._diverged(out.total, norm))
+        self.optimizer.step()
+        self.state = bptt.cut(out.state)
+        where.index += 1
+        where.step += 1
+        self.session.items += out.predictions
+        self.session.stepping += time.monotonic() - begun
+        loss = out.total / out.predictions
+        self._shown = loss if math.isnan(self._shown) else 0.95 * self._shown + 0.05 * loss
+        for mean in (self.recent, self.epoch_mean):
+            mean.add(out.total, out.predictions)
+        if where.step % self.training.log_every == 0:
+            speed = round(self.session.speed, 1)
+            figures = {"loss": self.recent.value, "rate": rate, "gradient_norm": norm, "per_second": speed}
+            log.write("train", **self._where(), **figures)
+            self.recent = Mean()
+
+    def _diverged(self, loss: float, norm: float) -> str:
+        what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
+        return (
+            f"training went astray at step {self.position.step + 1}: {what}; lower --rate or set --clip "
+            f"({self.run.last} holds the last sound state)"
+        )
+
+    def _validation_due(self) -> bool:
+        every = self.training.validate_every
+        at_end = self.position.index == self.learner.epoch_steps
+        return at_end or bool(every and self.position.index % every == 0)
+
+    def _validate(self, log: Log, *, scheduled: bool) -> None:
+        """Measure, keep the model if it is the best so far, tell the schedule if it is to know."""
+        loss = self.learner.validate()
+        if loss is None:
+            self._say("")
+            return
+        better = loss < self.best
+        if better:
+            self.best = loss
+            self._save_best(loss)
+        rate = self.optimizer.param_groups[0]["lr"]
+        log.write("valid", **self._where(), loss=loss, rate=rate, best=better)
+        self._say(f"  valid {self.learner.measure.number(loss)}{' (best)' if better else ''}")
+        if scheduled:
+            self.schedule.observe(loss)
+
+    def _say(self, valid: str) -> None:
+        measure = self.learner.measure
+        step = "" if self.training.max_steps else f"  step {self.position.step:,}"
+        self.display.note(
+            f"{self._place()}{step}  {measure.name}: "
+            f"train {measure.number(self.epoch_mean.value)}{valid}  {duration(self.seconds)}"
+        )
+
+    def _save_best(self, loss: float) -> None:
+        facts = {"loss": loss, "step": self.position.step, "epoch": self.position.epoch}
+        checkpoint.save(self.run.best, checkpoint.model_tensors(self.model), facts)
+
+    def _end_epoch(self) -> None:
+        self.position.epoch += 1
+        self.position.index = 0
+        self.epoch_mean = Mean()
+        self.state = self.learner.initial_state()
+
+    def _time_is_up(self) -> bool:
+        return bool(self.training.minutes) and self.session.seconds >= 60 * self.training.minutes
+
+    def _checkpoint_due(self) -> bool:
+        steps, seconds = self.training.checkpoint_every, self.training.checkpoint_seconds
+        by_steps = steps and self.position.step % steps == 0
+        return bool(by_steps or (seconds and time.monotonic() - self.session.last_checkpoint >= seconds))
+
+    def _where(self) -> dict[str, Any]:
+        return {"step": self.position.step, "epoch": self.position.epoch, "seconds": round(self.seconds, 3)}
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "epoch_steps": self.learner.epoch_steps,
+            "measure": self.learner.measure.name,
+            "items": self.learner.measure.items,
+            **environment(),
+        }
+
+    def _glance(self) -> None:
+        passed, share = self.session.seconds, self._share()
+        left = passed * (1 - share) / share if share else None
+        done = self.position.step / self.total_steps
+        if self.training.minutes:
+            done = max(done, min(1.0, passed / (60 * self.training.minutes)))
+        speed = f"{self.session.speed:,.0f} {self.learner.measure.items}/s"
+        self.display.show(Glance(done, self._place(), self.learner.measure.text(self._shown), speed, left))
+
+    def _place(self) -> str:
+        if self.training.max_steps:
+            return f"step {self.position.step:,}/{self.total_steps:,}"
+        return f"epoch {min(self.position.epoch, self.training.epochs)}/{self.training.epochs}"
+
+    def _share(self) -> float:
+        """The part of this session's work that is done, by steps or by the time limit, whichever ends first."""
+        by_steps = (self.position.step - self.session.start_step) / max(
+            1, self.total_steps - self.session.start_step
+        )
+        limit = 60 * self.training.minutes
+        return max(by_steps, self.session.seconds / limit) if limit else by_steps
