@@ -1,0 +1,284 @@
+"""The `elman` command.
+
+Flags, their help and their checks are made from the settings classes (`elman.config`), so this file names none of a
+task's settings. Help and errors come before any heavy import. Exit codes: 0 done, 2 something the user can mend (one
+line on stderr), 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, get_origin
+
+import elman
+from elman.config import Option, UserError, build, nearest, options, read_toml, values_of
+
+__all__ = ["run"]
+
+OVERVIEW = """\
+usage: elman COMMAND ...
+
+Recurrent networks for PyTorch.
+
+commands:
+  train TASK       train a model on your data; without data, on this Python's own sources
+  generate RUN     write text with a trained model
+  evaluate RUN     measure a trained model
+  draw RUN         draw a trained model, as it is and unfolded over time
+  COMMAND --help   all flags of a command
+
+tasks:
+{tasks}
+
+examples:
+  elman train language-model --data book.txt --run runs/book
+  elman generate runs/book --prompt "It was" --temperature 0.7
+  elman train language-model --resume runs/book
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out a command; returns the exit code."""
+    try:
+        return _dispatch(list(arguments))
+    except UserError as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; keep Python from complaining when it closes the pipe.
+        sys.stdout = None
+        return 0
+    except OSError as error:
+        # A full disk, a missing permission; without a file's name it is not about the user's files.
+        if error.filename is None and error.errno is None:
+            raise
+        return _fail(f"{error.filename or 'writing'}: {error.strerror}")
+    except SystemExit as ended:
+        # argparse ends so after --help.
+        return int(ended.code or 0)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(message: str) -> int:
+    print(f"elman: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _dispatch(arguments: list[str]) -> int:
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if command in {"-h", "--help", "help"}:
+        from elman.tasks.base import TASKS
+
+        print(OVERVIEW.format(tasks=_listed(TASKS)), end="")
+        return 0
+    if command in {"-V", "--version"}:
+        print(f"elman {elman.__version__}")
+        return 0
+    if command not in COMMANDS:
+        flags = ["--help", "--version"]
+        hint = nearest(command, [*COMMANDS, *flags]) or f"; the commands are {', '.join(COMMANDS)}"
+        raise UserError(f"unknown command {command!r}{hint}")
+    return COMMANDS[command](rest)
+
+
+def _listed(entries: Mapping[str, str]) -> str:
+    return "\n".join(f"  {name:<16} {text}" for name, text in entries.items())
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, with the nearest flag."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+class _Help(argparse.HelpFormatter):
+    """Help that never breaks a flag at its hyphen."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32, width=110)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        return (
+            f"{action.metavar} ..." if action.nargs == "+" else super()._format_args(action, default_metavar)
+        )
+
+
+def _parser(prog: str, summary: str) -> _Parser:
+    usage = f"{prog} [--flag VALUE ...]"
+    return _Parser(prog, usage=usage, description=summary, allow_abbrev=False, formatter_class=_Help)
+
+
+def _add_options(parser: argparse.ArgumentParser, settings: type) -> None:
+    groups: dict[str, Any] = {}
+    for entry in options(settings):
+        if entry.section not in groups:
+            groups[entry.section] = (
+                parser.add_argument_group(f"[{entry.section}]") if entry.section else parser
+            )
+        _add_option(groups[entry.section], entry)
+
+
+def _add_option(group: Any, entry: Option) -> None:
+    known: dict[str, Any] = {"dest": entry.path, "default": argparse.SUPPRESS, "help": _help(entry)}
+    if entry.plain_type is bool:
+        group.add_argument(entry.flag, action=argparse.BooleanOptionalAction, **known)
+    elif get_origin(entry.plain_type) is tuple:
+        group.add_argument(entry.flag, nargs="+", metavar=entry.unit, **known)
+    else:
+        group.add_argument(entry.flag, metavar=entry.unit or "WORD", **known)
+
+
+def _help(entry: Option) -> str:
+    words = f": {', '.join(entry.choices)}" if entry.choices else ""
+    return (entry.help + words + _default(entry.default)).replace("%", "%%")
+
+
+def _default(value: Any) -> str:
+    if value in ((), ""):
+        return ""
+    if isinstance(value, bool):
+        return f" (default: {'on' if value else 'off'})"
+    return f" (default: {value:g})" if isinstance(value, float) else f" (default: {value})"
+
+
+def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> dict[str, Any]:
+    """The flags that were given, by the paths of their options."""
+    known, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        word = unknown[0].split("=")[0]
+        if not word.startswith("-"):
+            raise UserError(f"{word!r} is one word too many; see {parser.prog} --help")
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        hint = nearest(word, flags) or f"; see {parser.prog} --help"
+        raise UserError(f"unknown flag {word}{hint}")
+    return vars(known)
+
+
+def _train(arguments: list[str]) -> int:
+    from elman.tasks.base import TASKS, find
+
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        print(f"usage: elman train TASK [--flag VALUE ...]\n\ntasks:\n{_listed(TASKS)}\n")
+        print("elman train TASK --help: all flags")
+        return 0
+    if arguments[0].startswith("-"):
+        raise UserError(
+            f"elman train needs a task before its flags: elman train {next(iter(TASKS))} {arguments[0]} ..."
+        )
+    task = find(arguments[0])
+    parser = _parser(f"elman train {task.name}", f"{TASKS[task.name][0].upper()}{TASKS[task.name][1:]}.")
+    parser.add_argument("--config", metavar="FILE", help="TOML file with settings; flags come after it")
+    parser.add_argument(
+        "--run", metavar="FOLDER", help=f"where the run is kept (default: {Path('runs') / task.name})"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the run that is there")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="FOLDER",
+        help="continue the run there (default: that of --run)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    _add_options(parser, task.settings)
+    given = _parse(parser, arguments[1:])
+    own = {name: given.pop(name) for name in ("config", "run", "overwrite", "resume", "quiet")}
+    return _begin(task, own, given)
+
+
+def _begin(task: Any, own: dict[str, Any], given: dict[str, Any]) -> int:
+    from elman.tasks.base import resume, train
+
+    path = Path(own["run"] or Path("runs") / task.name)
+    if own["resume"]:
+        run, path = _resumed(task, own, path)
+        resume(task, run, given, display=_display(quiet=own["quiet"]))
+        return 0
+    values = (
+        values_of(task.settings, read_toml(Path(own["config"])), source=own["config"])
+        if own["config"]
+        else {}
+    )
+    config = build(task.settings, {**values, **given}, text=given)
+    train(task, config, path, overwrite=own["overwrite"], display=_display(quiet=own["quiet"]))
+    return 0
+
+
+def _resumed(task: Any, own: dict[str, Any], path: Path) -> Any:
+    from elman.tasks.base import open_run
+
+    if own["config"]:
+        raise UserError("--resume goes on with the run's own settings: leave --config out")
+    if own["overwrite"]:
+        raise UserError("--resume and --overwrite contradict each other: give one of them")
+    if isinstance(own["resume"], str):
+        if own["run"] and Path(own["run"]) != Path(own["resume"]):
+            raise UserError(
+                f"--run {own['run']} and --resume {own['resume']} name two folders: give one of them"
+            )
+        path = Path(own["resume"])
+    run, made_by = open_run(path)
+    if made_by.name != task.name:
+        raise UserError(f"{path} is a run of {made_by.name}: elman train {made_by.name} --resume {path}")
+    return run, path
+
+
+def _display(*, quiet: bool) -> Any:
+    from rich.console import Console
+
+    from elman.training import progress
+
+    return progress.Silent() if quiet else progress.for_console(Console(stderr=True))
+
+
+def _on_run(command: str, summary: str) -> Callable[[list[str]], int]:
+    def act(arguments: list[str]) -> int:
+        from elman.tasks.base import open_run
+
+        if not arguments or arguments[0].startswith("-"):
+            return _without_run(command, summary, arguments)
+        run, task = open_run(arguments[0])
+        entry = task.command(command)
+        if entry is None:
+            raise UserError(f"{run.path} is a run of {task.name}, which cannot {command}")
+        parser = _parser(f"elman {command} RUN", summary)
+        _add_options(parser, entry.settings)
+        given = _parse(parser, arguments[1:])
+        settings: Any = build(entry.settings, given, text=given)
+        trained = task.load(run, checkpoint=settings.checkpoint, device="cpu")
+        for piece in entry.act(trained, settings):
+            print(piece, end="", flush=True)
+        return 0
+
+    return act
+
+
+def _without_run(command: str, summary: str, arguments: list[str]) -> int:
+    """`elman generate --help`, without a run, shows the flags of all tasks that know the command."""
+    from elman.tasks.base import TASKS, find
+
+    if not arguments or arguments[0] not in {"-h", "--help"}:
+        raise UserError(f"elman {command} needs a run folder first: elman {command} RUN ...")
+    for name in TASKS:
+        entry = find(name).command(command)
+        if entry is not None:
+            parser = _parser(f"elman {command} RUN", f"{summary} Runs of {name}:")
+            _add_options(parser, entry.settings)
+            parser.print_help()
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": _train,
+    "generate": _on_run("generate", "Write with a trained model."),
+    "evaluate": _on_run("evaluate", "Measure a trained model."),
+    "draw": _on_run("draw", "Draw a trained model, as it is and unfolded over time."),
+}

@@ -1,0 +1,489 @@
+"""Language model and text generation: from the user's text to text of the model's own.
+
+text -> tokens -> B streams -> embedding -> recurrent layers -> p(next token) -> cross entropy -> text again
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from elman.config import Amount, Count, Flag, Share, UserError, Whole, option
+from elman.data import vocabulary
+from elman.data.batching import IGNORED, Streams, training_streams, whole_text
+from elman.data.corpus import Corpus, CorpusSettings, Part, read_corpus, read_part
+from elman.data.vocabulary import Ids, Tokenizer
+from elman.metrics import Likelihood, bits, perplexity
+from elman.tasks.base import Command, Task, Trained, saved_config
+from elman.training.run import Run
+from elman.training.settings import OptimizerSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from elman.nn.models import LanguageModel
+    from elman.plots import ModelDrawing
+    from elman.training.loop import Learner, Measure, StepLoss
+
+__all__ = ["TASK", "Config", "TrainedLanguageModel"]
+
+# Config
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Embedding -> dropout -> recurrent stack -> norm -> dropout -> dense softmax."""
+
+    cell: Literal["lstm", "gru", "rnn"] = option("lstm", "recurrent cell; rnn is Elman's network")
+    embedding: Whole = option(0, "width of the embedding (0: as --hidden)", unit="UNITS")
+    hidden: Count = option(256, "width of each recurrent layer", unit="UNITS")
+    layers: Count = option(1, "recurrent layers on top of each other", unit="COUNT")
+    dropout: Share = option(
+        0.0, "part dropped after embedding, between layers, before the output", unit="SHARE"
+    )
+    recurrent_dropout: Share = option(
+        0.0, "part of the state not seen by the recurrent product", unit="SHARE"
+    )
+    sequence_dropout: Flag = option(False, "one mask of --dropout between layers for all steps of a piece")
+    zoneout: Share = option(0.0, "part of the state that keeps its old value at a step", unit="SHARE")
+    residual: Flag = option(False, "add the input of each recurrent layer to its output")
+    layer_norm: Literal["none", "separate", "sum"] = option(
+        "none", "layer norm inside the cells: of their two products each, or of the sum"
+    )
+    forget_bias: Amount = option(0.0, "start of an lstm's forget biases (0: as all biases)", unit="BIAS")
+    norm: Flag = option(False, "layer norm between the recurrent layers and the output")
+    tied: Flag = option(False, "one table for embedding and output layer")
+    init: Amount = option(0.0, "draw all from U(-INIT, INIT) (0: each layer's own start)", unit="INIT")
+    engine: Literal["elman", "torch"] = option(
+        "elman", "recurrent layers of elman.nn, or of torch.nn to compare"
+    )
+
+    def __post_init__(self) -> None:
+        """Check what concerns two fields."""
+        if self.tied and self.embedding not in {0, self.hidden}:
+            widths = f"--embedding {self.embedding} is not --hidden {self.hidden}"
+            raise UserError(f"--tied needs one width: {widths}; leave one out")
+        if self.forget_bias and self.cell != "lstm":
+            raise UserError(f"--forget-bias: a {self.cell} has no forget gate; take --cell lstm")
+        if self.engine == "torch" and self.extras():
+            flag = next(iter(self.extras())).replace("_", "-")
+            raise UserError(f"--{flag}: torch.nn has no such thing; leave it out, or take --engine elman")
+
+    def extras(self) -> dict[str, Any]:
+        """What goes beyond torch.nn, where it is asked for: arguments of the recurrent layers."""
+        names = ("recurrent_dropout", "sequence_dropout", "zoneout", "residual", "forget_bias")
+        asked: dict[str, Any] = {name: value for name in names if (value := getattr(self, name))}
+        return asked if self.layer_norm == "none" else {**asked, "layer_norm": self.layer_norm}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of a language model."""
+
+    data: CorpusSettings = field(default_factory=CorpusSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+
+# Data
+
+# What is read, and how it is cut into tokens and streams: `elman.data.corpus`, `vocabulary`, `batching`.
+
+# Model
+
+
+def build_model(settings: ModelSettings, size: int) -> LanguageModel:
+    """The network over a vocabulary of `size` tokens."""
+    from elman.nn.models import LanguageModel
+
+    return LanguageModel(
+        size,
+        settings.embedding or settings.hidden,
+        settings.hidden,
+        settings.layers,
+        cell=settings.cell,
+        dropout=settings.dropout,
+        tied=settings.tied,
+        norm=settings.norm,
+        init=settings.init,
+        engine=settings.engine,
+        extras=settings.extras(),
+    )
+
+
+# Loss
+
+
+def summed_loss(model: LanguageModel, streams: Streams, index: int, state: Any) -> tuple[Tensor, int, Any]:
+    """-sum log p(target) in nats over a piece, over how many targets, and the state behind it."""
+    import torch
+
+    batch = streams[index]
+    device = model.head.weight.device
+    inputs, targets = (torch.from_numpy(array).to(device) for array in batch)
+    logits, state = model(inputs, state)
+    loss = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=IGNORED
+    )
+    return loss, int((batch.targets != IGNORED).sum()), state
+
+
+def mean_loss(model: LanguageModel, streams: Streams) -> tuple[float, int]:
+    """The mean loss in nats over a whole text, with the state carried from start to end; over how many tokens."""
+    import torch
+
+    model.eval()
+    total, count, state = 0.0, 0, model.initial_state(streams.batch_size)
+    with torch.no_grad():
+        for index in range(len(streams)):
+            loss, found, state = summed_loss(model, streams, index, state)
+            total, count = total + float(loss), count + found
+    return total / count, count
+
+
+class TextLearner:
+    """The language model as the training loop sees it."""
+
+    def __init__(self, config: Config, corpus: Corpus) -> None:
+        """Build the model and cut the text into streams."""
+        settings = config.data
+        self.objective = config.optimizer.loss
+        self.streams = training_streams(corpus.train.tokens, settings.batch, settings.steps)
+        self.valid = _valid_streams(corpus.valid.tokens, settings)
+        self.model = build_model(config.model, corpus.tokenizer.size).to(config.training.device)
+        self.epoch_steps = len(self.streams)
+        self.measure = measure(corpus.tokenizer)
+
+    def initial_state(self) -> Any:
+        """Zeros for each stream: an epoch begins at the start of the text."""
+        return self.model.initial_state(self.streams.batch_size)
+
+    def loss(self, epoch: int, index: int, state: Any) -> StepLoss:
+        """The loss of piece `index`; all epochs read the same text in the same order."""
+        from elman.training.loop import StepLoss
+
+        loss, count, state = summed_loss(self.model, self.streams, index, state)
+        over = self.streams.batch_size if self.objective == "sum_over_time" else count
+        return StepLoss(loss / over, float(loss.detach()), count, state)
+
+    def validate(self) -> float | None:
+        """The mean loss over the validation text."""
+        return mean_loss(self.model, self.valid)[0] if self.valid else None
+
+
+def _valid_streams(tokens: Ids, settings: CorpusSettings) -> Streams | None:
+    return whole_text(tokens, settings.valid_batch, settings.steps) if len(tokens) > 1 else None
+
+
+# Metrics
+
+
+def measure(tokenizer: Tokenizer) -> Measure:
+    """Bits for characters and bytes, perplexity for words and byte pairs."""
+    from elman.training.loop import Measure
+
+    small = tokenizer.unit in {"character", "byte"}
+    name, of = (f"bits per {tokenizer.unit}", bits) if small else ("perplexity", perplexity)
+    return Measure(name, of, f"{tokenizer.unit.removesuffix('acter')}s")
+
+
+# Predict
+
+
+class TrainedLanguageModel(Trained):
+    """A language model from a run folder."""
+
+    def __init__(
+        self, run: Run, config: Config, tokenizer: Tokenizer, model: LanguageModel, where: dict[str, Any]
+    ) -> None:
+        """`elman.load` gives all of these; `where`: step and epoch of the checkpoint."""
+        self.run, self.config, self.tokenizer, self.model, self.where = run, config, tokenizer, model, where
+        self.model.eval()
+
+    def stream(
+        self,
+        prompt: str = "",
+        *,
+        length: int = 400,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+    ) -> Iterator[str]:
+        """Write on from `prompt`, token by token: yields text as it comes, `length` tokens in all.
+
+        The state is carried from token to token, so each costs the same. temperature: below 1 surer, 0 always the
+        likeliest, above 1 freer. top_k, top_p: see `elman.decoding.probabilities`. seed: the same text each time.
+        """
+        import torch
+
+        from elman.decoding import sample
+
+        generator = torch.Generator()
+        if seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(seed)
+        unknown = self.tokenizer.unknown
+        tokens, state = self._read(self._prompt(prompt))
+        drawn = sample(
+            self.model.step,
+            tokens,
+            state,
+            length=length,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            banned=() if unknown is None else (unknown,),
+            generator=generator,
+        )
+        return self._spell(drawn, prompt)
+
+    def _spell(self, drawn: Iterable[Tensor], prompt: str) -> Iterator[str]:
+        decoder = self.tokenizer.stream(prompt)
+        for token in drawn:
+            yield decoder.push(int(token))
+        yield decoder.close()
+
+    def generate(self, prompt: str = "", **options: Any) -> str:
+        """The text that `stream` would yield, at once, without the prompt."""
+        return "".join(self.stream(prompt, **options))
+
+    def evaluate(
+        self, data: Sequence[str] | None = None, *, part: str = "test", streams: int = 1
+    ) -> Likelihood:
+        """Measure on files (`data`), or on a part of the run's own data ("train", "valid", "test").
+
+        The text is read once from start to end with the state carried; with more `streams` it is read in so many
+        pieces side by side, which is faster and forgets at their starts.
+        """
+        found = self._part(data, part)
+        steps = max(self.config.data.steps, 256 // streams)
+        loss, count = mean_loss(self.model, whole_text(found.tokens, streams, steps))
+        # All tokens but the first are predicted.
+        written = {"characters": count, "bytes": count, "words": None}
+        characters = written.get(self.tokenizer.kind, found.characters * count / len(found.tokens))
+        return Likelihood(loss * count, count, characters, found.unknown(self.tokenizer))
+
+    def score(self, text: str) -> Likelihood:
+        """How likely a text is, from its first token on."""
+        tokens = self.tokenizer.encode(text)
+        if not len(tokens):
+            raise UserError("an empty text has no score")
+        row = np.concatenate([[self.tokenizer.start], tokens])
+        loss, count = mean_loss(self.model, whole_text(row, 1, 256))
+        characters = None if self.tokenizer.kind == "words" else len(text)
+        return Likelihood(loss * count, count, characters, float(np.mean(tokens == self.tokenizer.unknown)))
+
+    def _prompt(self, prompt: str) -> list[int]:
+        """The start mark and the prompt's tokens."""
+        tokens = self.tokenizer.encode(prompt)
+        unknown = np.flatnonzero(tokens == self.tokenizer.unknown)
+        if self.tokenizer.kind == "characters" and unknown.size:
+            raise UserError(
+                f"the prompt has {prompt[unknown[0]]!r}, a character that the model has never seen; leave it out, or "
+                f"train with --tokens bytes"
+            )
+        return [self.tokenizer.start, *tokens.tolist()]
+
+    def _read(self, tokens: list[int]) -> tuple[Tensor, Any]:
+        """The last token, and the state after all before it."""
+        import torch
+
+        row = torch.tensor(tokens, device=self.model.head.weight.device).unsqueeze(1)
+        state = self.model.initial_state(1)
+        if len(row) > 1:
+            with torch.no_grad():
+                state = self.model(row[:-1], state).state
+        return row[-1], state
+
+    def _part(self, data: Sequence[str] | None, part: str) -> Part:
+        settings = self.config.data
+        if data is not None:
+            found = read_part(data, settings, self.tokenizer)
+            name = ", ".join(data)
+        else:
+            found = getattr(read_corpus(settings, self.tokenizer), part)
+            name = f"the run's {part} text"
+        if len(found.tokens) < 2:
+            raise UserError(f"{name} is too short: {len(found.tokens)} tokens; give a text by --data")
+        return found
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Flags of `elman evaluate`."""
+
+    data: tuple[str, ...] = option((), "text to measure on (none: the run's own)", unit="PATH")
+    part: Literal["test", "valid", "train"] = option("test", "which part of the run's own text")
+    streams: Count = option(
+        1, "pieces of the text read side by side: faster, but each forgets at its start", unit="COUNT"
+    )
+    checkpoint: Literal["best", "last"] = option("best", "the model at its best validation, or the last one")
+    json: Flag = option(False, "print one JSON object")
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Flags of `elman generate`."""
+
+    prompt: str = option("", "text to write on from", unit="TEXT")
+    length: Count = option(400, "how much to write", unit="TOKENS")
+    temperature: Amount = option(
+        0.8, "below 1 surer, above 1 freer, 0 always the likeliest token", unit="NUMBER"
+    )
+    top_k: Whole = option(0, "draw from the so many likeliest tokens only (0: from all)", unit="TOKENS")
+    top_p: Amount = option(1.0, "draw from the likeliest tokens that make up this probability", unit="SHARE")
+    seed: int = option(
+        -1, "the same text each time for the same seed (-1: a new one each time)", unit="NUMBER"
+    )
+    checkpoint: Literal["best", "last"] = option("best", "the model at its best validation, or the last one")
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"--top-p {self.top_p:g} is outside (0, 1]; 1 draws from all tokens")
+
+
+def _evaluate(trained: TrainedLanguageModel, settings: Evaluate) -> Iterable[str]:
+    begun = time.monotonic()
+    result = trained.evaluate(settings.data or None, part=settings.part, streams=settings.streams)
+    seconds = time.monotonic() - begun
+    if settings.json:
+        return [json.dumps({**result.figures(), "seconds": seconds, **trained.where}) + "\n"]
+    subject = ", ".join(settings.data) or f"{settings.part} text"
+    return [f"{subject}: {_in_words(trained, result)} in {seconds:.1f} s\n"]
+
+
+def _in_words(trained: TrainedLanguageModel, result: Likelihood) -> str:
+    unit = trained.tokenizer.unit
+    figures = [f"loss {result.loss:.4f} nats a {unit}", f"perplexity {result.perplexity:.2f}"]
+    if result.bits_per_character is not None:
+        letter = "byte" if unit == "byte" else "character"
+        figures.append(f"{result.bits_per_character:.3f} bits per {letter}")
+    if result.unknown:
+        figures.append(f"{result.unknown:.2%} unknown")
+    return f"{', '.join(figures)}; {result.tokens:,} {unit}s"
+
+
+def _generate(trained: TrainedLanguageModel, settings: Generate) -> Iterable[str]:
+    pieces = trained.stream(
+        settings.prompt,
+        length=settings.length,
+        temperature=settings.temperature,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+        seed=None if settings.seed < 0 else settings.seed,
+    )
+    yield settings.prompt
+    yield from pieces
+    yield "\n"
+
+
+class LanguageModelTask(Task):
+    """`elman train language-model`, and what runs of it can do."""
+
+    name = "language-model"
+    settings = Config
+    commands: ClassVar = {
+        "evaluate": Command(Evaluate, _evaluate),
+        "generate": Command(Generate, _generate),
+    }
+
+    def settle(self, config: Config) -> Config:
+        """Paths made absolute."""
+        data = config.data
+        train, valid, test = (_absolute(paths) for paths in (data.train, data.valid, data.test))
+        return replace(config, data=replace(data, train=train, valid=valid, test=test))
+
+    def prepare(self, config: Config, run: Run | None) -> Corpus:
+        """Read the text; the tokenizer of a run that is continued is its own."""
+        return read_corpus(config.data, None if run is None else _tokenizer(run))
+
+    def files(self, data: Corpus) -> dict[str, Any]:
+        """The tokenizer."""
+        return {"tokenizer.json": vocabulary.to_json(data.tokenizer)}
+
+    def facts(self, data: Corpus) -> dict[str, Any]:
+        """Sizes, and a fingerprint of all tokens."""
+        return data.facts()
+
+    def notes(self, data: Corpus) -> list[str]:
+        """What was read."""
+        unit, sizes = (
+            data.tokenizer.unit,
+            [f"{len(part.tokens):,}" for part in (data.train, data.valid, data.test)],
+        )
+        lines = [
+            f"{' / '.join(sizes)} {unit}s to train / validate / test on, {data.tokenizer.size:,} different ones"
+        ]
+        unknown = data.valid.unknown(data.tokenizer)
+        if unknown > 0.01 and data.tokenizer.kind != "words":
+            lines.append(f"warning: {unknown:.1%} of the validation text is unknown to the training text")
+        return lines
+
+    def learner(self, config: Config, data: Corpus) -> Learner:
+        """The model with its streams."""
+        return TextLearner(config, data)
+
+    def load(self, run: Run, *, checkpoint: str, device: str) -> TrainedLanguageModel:
+        """The model of a run."""
+        from elman.training.checkpoint import load_weights
+
+        config = saved_config(run, self)
+        tokenizer = _tokenizer(run)
+        model = build_model(replace(config.model, init=0.0), tokenizer.size)
+        where = load_weights(model, run, checkpoint)
+        return TrainedLanguageModel(run, config, tokenizer, model.to(device), where)
+
+    def describe(self, trained: TrainedLanguageModel, *, steps: int) -> ModelDrawing:
+        """One stack, which reads and writes at every step."""
+        from elman.plots import ModelDrawing, Signal, Stack, blocks
+
+        model, size = trained.config.model, trained.tokenizer.size
+        width = model.embedding or model.hidden
+        drop = [model.dropout] if model.dropout else []
+        parts = [
+            blocks.embedding(size, width),
+            *(blocks.dropout(width, share) for share in drop),
+            *blocks.recurrent_blocks(model.cell, width, [model.hidden] * model.layers),
+            *([blocks.layer_norm(model.hidden)] if model.norm else []),
+            *(blocks.dropout(model.hidden, share) for share in drop),
+            blocks.dense(model.hidden, size, tied_to="E" if model.tied else ""),
+        ]
+        unit = trained.tokenizer.unit
+        reads, writes = Signal("x_t", f"a {unit}"), Signal("y_t", f"chances of the next {unit}", size, "V")
+        stack = Stack("language model", tuple(parts), reads, writes, steps)
+        return ModelDrawing(trained.run.path.name, (stack,), trained.config.data.batch)
+
+    def report(self, trained: TrainedLanguageModel) -> list[str]:
+        """The test, and how to go on."""
+        path = trained.run.path
+        lines = [f"the run is in {path}; write text: elman generate {path}"]
+        if trained.run.entry("data")["tokens"]["test"] > 1:
+            result = trained.evaluate()
+            lines.insert(0, f"test: {_in_words(trained, result)}")
+        return lines
+
+
+def _absolute(paths: Iterable[str]) -> tuple[str, ...]:
+    return tuple(str(Path(path).absolute()) for path in paths)
+
+
+def _tokenizer(run: Run) -> Tokenizer:
+    try:
+        return vocabulary.from_json(run.read_json("tokenizer.json"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{run.path / 'tokenizer.json'} is damaged ({error!r}); bring it back or train anew"
+        ) from None
+
+
+TASK = LanguageModelTask()
