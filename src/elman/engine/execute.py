@@ -16,6 +16,7 @@ from elman.engine.rows import Layout
 __all__ = ["Environment", "compile_section", "kind", "run_section"]
 
 Environment = dict[str, Tensor]
+Compiler = Callable[[Section, list[Value]], Callable[..., tuple[Tensor, ...]]]
 _TAKES_DEVICE = {"full.default", "elman.constant", "arange.default", "arange.start", "arange.start_step",
                  "linspace.default", "eye.default", "eye.m", "rand.default", "randn.default"}  # fmt: skip
 
@@ -80,14 +81,17 @@ def kind(program: Program, v: Value) -> str:
     return "row"
 
 
-def run_section(program: Program, name: str, functions: dict[str, Any], env: Environment, rows: Layout) -> None:
-    """Run a section that is no loop and put what it gives into `env`."""
+def run_section(
+    program: Program, name: str, functions: dict[str, Any], env: Environment, rows: Layout, compiler: Compiler
+) -> None:
+    """Run a section that is no loop and put what it gives into `env`. compiler: makes its function at the first time."""
     section = program.sections[name]
     if not section.outs:
         return
     f = functions.get(name)
     if f is None:
-        f = functions[name] = compile_section(section, section.outs)
+        per_row = name not in ("static", "context", "final")
+        f = functions[name] = (compiler if per_row else compile_section)(section, section.outs)
     per_row = name not in ("static", "context", "final")
     given = []
     device = next(iter(env.values())).device if env else None

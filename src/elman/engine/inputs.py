@@ -118,6 +118,8 @@ def _lengths(lengths: Any, T: int, B: int) -> Tensor | None:
     lengths = torch.as_tensor(lengths)
     if lengths.dtype.is_floating_point or lengths.dtype == torch.bool or lengths.shape != (B,):
         raise EngineError(f"lengths is {lengths.dtype} {tuple(lengths.shape)}; expected integers of shape ({B},)")
+    if torch.compiler.is_compiling():  # only known when it runs: the operator looks
+        return lengths
     if B and (int(lengths.min()) < 0 or int(lengths.max()) > T):
         raise EngineError(
             f"lengths lie between {int(lengths.min())} and {int(lengths.max())}; expected 0 to {T}, the steps of x"
@@ -164,11 +166,21 @@ def _rows(v: Tensor, rows: int, axis: int) -> Tensor:
     return v.index_select(axis, torch.arange(rows, device=v.device) % n)
 
 
+def _going(given: Inputs) -> tuple[int, Tensor]:
+    """Steps and rows of a call that are no padding."""
+    if given.lengths is None:
+        return given.T, torch.arange(given.B)
+    lengths = given.lengths.to("cpu")
+    going = (lengths > 0).nonzero().squeeze(1)
+    return int(lengths[going].min()), going
+
+
 def sample(given: Inputs, rows: int, dtypes: Sequence[torch.dtype], grad: bool) -> Sample:
     """One step's inputs for `rows` rows, taken from those of a call."""
-    x = [_like(_rows(v.detach()[0], rows, 0), grad) for v in given.x]
-    s = [_like(_rows(v.detach(), rows, 0), grad, d) for v, d in zip(given.s, dtypes, strict=True)]
-    c = [_like(_rows(v.detach(), rows, 0), grad) for v in given.c]
+    _, going = _going(given)
+    x = [_like(_rows(v.detach()[0, going], rows, 0), grad) for v in given.x]
+    s = [_like(_rows(v.detach()[going], rows, 0), grad, d) for v, d in zip(given.s, dtypes, strict=True)]
+    c = [_like(_rows(v.detach()[going], rows, 0), grad) for v in given.c]
     return Sample(x, s, c, given.x_spec, given.s_spec, given.c_spec)
 
 
@@ -178,8 +190,9 @@ def small(given: Inputs, steps: int, rows: int, dtypes: Sequence[torch.dtype], g
     def wants(t: Tensor) -> bool:
         return grad and t.requires_grad
 
-    x = [_like(_rows(_rows(v.detach(), steps, 0), rows, 1), wants(v)) for v in given.x]
-    s = [_like(_rows(v.detach(), rows, 0), grad, d) for v, d in zip(given.s, dtypes, strict=True)]
-    c = [_like(_rows(v.detach(), rows, 0), wants(v)) for v in given.c]
+    known, going = _going(given)
+    x = [_like(_rows(_rows(v.detach()[:known][:, going], steps, 0), rows, 1), wants(v)) for v in given.x]
+    s = [_like(_rows(v.detach()[going], rows, 0), grad, d) for v, d in zip(given.s, dtypes, strict=True)]
+    c = [_like(_rows(v.detach()[going], rows, 0), wants(v)) for v in given.c]
     initial = [torch.zeros_like(v) for v in s]
     return Inputs(x, s, initial, c, given.x_spec, given.s_spec, given.c_spec, return_states=given.return_states)

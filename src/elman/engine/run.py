@@ -14,7 +14,7 @@ from elman.engine.errors import EngineError
 from elman.engine.execute import Environment, kind, run_section
 from elman.engine.inputs import Inputs
 from elman.engine.lower import Needs
-from elman.engine.program import Graph, Program, Value
+from elman.engine.program import Graph, Program, Section, Value
 from elman.engine.rows import Layout, layout
 from elman.engine.structure import ScanResult, TreeSpec, flatten, unflatten
 
@@ -25,6 +25,8 @@ class Loops(Protocol):
     """A backend's loops for one program (see `backends.reference` for the meaning of each argument)."""
 
     name: str
+
+    def compile(self, section: Section, outs: list[Value]) -> Callable[..., tuple[Tensor, ...]]: ...
 
     def forward(
         self, rows: Layout, env: Environment, states: list[Tensor], initial: list[Tensor], before: list[Value],
@@ -82,11 +84,11 @@ def run_forward(
     env.update({v.name: rows.sort(t) for v, t in zip(program.c, c, strict=True)})
     env.update({v.name: t for v, t in zip(program.p, p, strict=True)})
     for name in ("static", "context", "hoisted"):
-        run_section(program, name, plan.functions, env, rows)
+        run_section(program, name, plan.functions, env, rows, plan.loops.compile)
     states = [rows.sort(t).to(v.dtype) for v, t in zip(program.s, s, strict=True)]
     starts = [rows.sort(t).to(v.dtype) for v, t in zip(program.s, initial, strict=True)]
     finals = plan.loops.forward(rows, env, states, starts, plan.before, after)
-    run_section(program, "trailing", plan.functions, env, rows)
+    run_section(program, "trailing", plan.functions, env, rows, plan.loops.compile)
     ys = [rows.unpack(_as_rows(program, v, env, rows)) for v in program.y]
     history = [rows.unpack(env[f"after{j}"]) for j in after]
     return ys, [rows.unsort(f) for f in finals], history, env
@@ -112,14 +114,14 @@ def run_backward(
         for v, g in zip(getattr(program, role), grads, strict=False):
             if v is not None:
                 env[v.name] = _zeros(v, rows, s_like[0]) if g is None else rows.pack(g).to(v.dtype)
-    run_section(program, "pre", plan.functions, env, rows)
+    run_section(program, "pre", plan.functions, env, rows, plan.loops.compile)
     carried: list[Tensor | None] = [
         None if v is None else (torch.zeros_like(s, dtype=v.dtype) if g is None else rows.sort(g).to(v.dtype))
         for v, g, s in zip(program.gs, final, s_like, strict=True)
     ]
     ds, dinitial = plan.loops.backward(rows, env, carried)
-    run_section(program, "post", plan.functions, env, rows)
-    run_section(program, "final", plan.functions, env, rows)
+    run_section(program, "post", plan.functions, env, rows, plan.loops.compile)
+    run_section(program, "final", plan.functions, env, rows, plan.loops.compile)
     dx = [None if v is None else rows.unpack(_as_rows(program, v, env, rows)) for v in program.dx]
     dc = [None if v is None else rows.unsort(rows.gather(_as_rows(program, v, env, rows))) for v in program.dc]
     dp = [None if v is None else env[v.name] for v in program.dp]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from elman.engine.backends import choose_loops
+from elman.engine.compiling import scan_compiled
 from elman.engine.errors import EngineError, EngineWarning, NotSupported
 from elman.engine.explain import Explanation, explain_program
 from elman.engine.guards import Guard, Reached, make_guard
@@ -112,6 +113,8 @@ class Scan:
     ) -> ScanResult:
         """Run over a sequence; see `elman.engine.loop.plain_loop` for the meaning and shape of each argument."""
         given = gather(x, state, context, initial_state, lengths, reset, reverse, return_states)
+        if torch.compiler.is_compiling():
+            return self._in_compiler(given)
         wanted = self.backend or os.environ.get("ELMAN_BACKEND") or None
         if wanted is not None and wanted not in BACKENDS:
             raise EngineError(f"ELMAN_BACKEND={wanted!r}; expected one of {BACKENDS}")
@@ -124,6 +127,24 @@ class Scan:
             return self._fall_back(given, reason)
         self._say(plan)
         return run_plan(self.step, plan, entry.guard.tensors(), given)
+
+    # -- torch.compile and torch.export
+
+    def _in_compiler(self, given: Inputs) -> ScanResult:
+        """The call as one operator; a step that has none breaks the compiler's graph, saying why, and runs outside."""
+        result = scan_compiled(self, given)
+        if not isinstance(result, str):
+            return result
+        if self.fallback == "error":
+            raise EngineError(result)
+        if torch.compiler.is_dynamo_compiling():
+            torch._dynamo.graph_break(result)
+        return given.loop(self.step)
+
+    def prepare(self, given: Inputs, wanted: str | None) -> tuple[Guard, Plan]:
+        """The verified plan of this kind of call, and what it rests on. Raises NotSupported where there is none."""
+        entry = self._entry(given)
+        return entry.guard, self._plan(entry, given, wanted)
 
     # -- the plain loop
 

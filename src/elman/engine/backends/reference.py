@@ -19,6 +19,7 @@ class ReferenceLoops:
     """Forward and backward loop of one program, a torch call for each operation and step."""
 
     name = "reference"
+    compile = staticmethod(compile_section)
 
     def __init__(self, program: Program) -> None:
         self.program = program
