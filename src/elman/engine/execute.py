@@ -21,8 +21,11 @@ _TAKES_DEVICE = {"full.default", "elman.constant", "arange.default", "arange.sta
                  "linspace.default", "eye.default", "eye.m", "rand.default", "randn.default"}  # fmt: skip
 
 
-def compile_section(section: Section, outs: list[Value]) -> Callable[..., tuple[Tensor, ...]]:
-    """`f(R, device, *section.ins) -> outs`, where R is the number of rows."""
+def compile_section(
+    section: Section, outs: list[Value], sum_of_products: Callable[[Tensor, Tensor], Tensor] = torch.mm
+) -> Callable[..., tuple[Tensor, ...]]:
+    """`f(R, device, *section.ins) -> outs`, where R is the number of rows; sum_of_products carries out products that
+    sum over the rows."""
     names: dict[str, Any] = {"torch": torch}
     last: dict[str, int] = {}
     for i, node in enumerate(section.nodes):
@@ -32,6 +35,8 @@ def compile_section(section: Section, outs: list[Value]) -> Callable[..., tuple[
     lines = [f"def section({', '.join(['R', 'device', *(v.name for v in section.ins)])}):"]
     for i, node in enumerate(section.nodes):
         lines.append(f"    {_statement(node, i, names)}")
+        if node.op == "mm.default" and node.outs[0].summed:
+            names[f"op{i}"] = sum_of_products
         gone = sorted(n for n, at in last.items() if at == i and n not in kept)
         if gone:
             lines.append(f"    del {', '.join(gone)}")

@@ -7,6 +7,7 @@ call has may depend on data (lengths); what the forward keeps for the backward i
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -41,6 +42,9 @@ def _plan(text: str, backend: str, device: str) -> Plan:
     loops, reason = choose_loops(program, backend or None, torch.device(device))
     graph = Graph(gy=program.gy, gs=program.gs, y_spec=flatten(0)[1])  # only how results are put together is unknown
     return Plan.of(program, loops, graph, needs=Needs(s=bool(program.ds)), reason=reason)
+
+
+atexit.register(_plan.cache_clear)  # the core's kernels go before the core does
 
 
 def count_results(program: Program, history: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 
@@ -117,7 +118,7 @@ class RowSection:
         self.kernel = Kernel.build(rows, [], stores, [], dtype, lambda v: "static" if v.axis is None else "row")
         self.rest_ins = [v.name for v in rest.ins]
         self.rest_outs = [v.name for v in rest.outs]
-        self.rest = compile_section(rest, rest.outs) if rest.nodes else None
+        self.rest = compile_section(rest, rest.outs, sum_of_products) if rest.nodes else None
 
     def __call__(self, R: int, device: torch.device, *given: Tensor) -> tuple[Tensor, ...]:
         env = dict(zip(self.ins, given, strict=True))
@@ -152,6 +153,25 @@ def rows_and_rest(section: Section) -> tuple[Section, Section]:
     rest.ins = list(dict.fromkeys(v for v in read if v not in rest_made))
     rest.outs = [v for v in section.outs if v in rest_made]
     return rows, rest
+
+
+def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
+    """`a @ b`, (N, R) by (R, M), in the core's own fixed order over R."""
+    (n, r), m = a.shape, b.shape[1]
+    if a.dtype not in DTYPES or not (n and r and m):
+        return torch.mm(a, b)
+    a, b = a.contiguous(), b.to(a.dtype)
+    out = torch.empty(n, m, dtype=a.dtype)
+    _product_kernel(DTYPES[a.dtype], r, m).run(
+        1, n, 0, False, [(a.data_ptr(), r)], [], [], [out.data_ptr()], [], [(b.data_ptr(), *b.stride())], 0, 0, [], threads()
+    )  # fmt: skip
+    return out
+
+
+@functools.lru_cache(maxsize=64)
+def _product_kernel(dtype: str, r: int, m: int) -> _core.Kernel:
+    place = [OUT, 0, 0]
+    return _core.Kernel(dtype, [[], [r], [], [], [m], []], [(r, m)], [[_core.OPS["gemm"][0], 0, m, r, *place, 0, *place, IN, 0, 0]], [], [])
 
 
 def shaped(t: Tensor, v: Value) -> Tensor:

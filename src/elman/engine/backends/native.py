@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.engine.backends.kernel import DTYPES, Kernel, RowSection, shaped
+from elman.engine.backends.kernel import DTYPES, Kernel, RowSection, shaped, sum_of_products
 from elman.engine.errors import NotSupported
 from elman.engine.execute import Environment, compile_section, kind
 from elman.engine.program import Program, Section, Value
@@ -41,7 +41,7 @@ class NativeLoops:
         try:
             return RowSection(section, self.dtype)
         except NotSupported:
-            return compile_section(section, outs)
+            return compile_section(section, outs, sum_of_products)
 
     # -- forward
 
