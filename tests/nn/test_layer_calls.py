@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
@@ -64,6 +64,7 @@ def by_hand_stack(layer: Any, x: Tensor, hx: Any, target: Any, lengths: Any, res
     return (x, *stacked)
 
 
+@settings(max_examples=14)
 @given(
     st.sampled_from(KINDS),
     st.integers(1, 2),
@@ -162,6 +163,7 @@ def test_zero_lengths_only(kind: str) -> None:
     assert_same(state, hx, {f"hx {i}": s for i, s in enumerate(parts_of(hx))})
 
 
+@settings(max_examples=8)
 @given(st.sampled_from(KINDS), st.lists(st.integers(1, 4), min_size=1, max_size=4), st.booleans())
 def test_chunks_with_the_state_carried_over_equal_the_whole(
     kind: str, chunks: list[int], batch_first: bool

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -174,6 +174,7 @@ def test_forget_bias(layers: int) -> None:
 # ---- GRU
 
 
+@settings(max_examples=12)
 @given(
     st.booleans(),
     st.sampled_from(((True, None), (True, "separate"), (False, None))),
@@ -220,6 +221,7 @@ def test_rnn_activation(name: str) -> None:
     assert_by_hand(make("RNN", nonlinearity=name))
 
 
+@settings(max_examples=12)
 @given(
     st.booleans(),
     st.sampled_from(("tanh", "relu", "sin")),
@@ -246,15 +248,30 @@ def test_rnn_takes_a_callable() -> None:
     assert_same(layer(x, as_hx(start)), (y, as_hx(final)), inputs)
 
 
+class Slope(nn.Module):
+    """An activation that learns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(0.3, dtype=DOUBLE))
+
+    def forward(self, a: Tensor) -> Tensor:
+        return torch.where(a > 0, a, self.slope * a)
+
+
 def test_rnn_takes_a_module_with_parameters() -> None:
-    layer = make("RNN", nonlinearity=nn.PReLU(dtype=DOUBLE), num_layers=2)
-    (grad,) = torch.autograd.grad(layer(sequences()).y.sum(), [layer.nonlinearity.weight])
-    assert grad.abs() > 0
-    assert "nonlinearity.weight" in layer.state_dict()
+    layer = make("RNN", nonlinearity=Slope(), num_layers=2)
+    x = sequences()
+    h = x
+    for suffix in ("_l0", "_l1"):
+        step = by_hand.rnn_step(weights_of(layer, suffix), layer.nonlinearity)
+        h, *_ = unroll(step, h, [torch.zeros(B, H, dtype=DOUBLE)])
+    assert_same(layer(x).y, h, {"x": x, **dict(layer.named_parameters())})
+    assert layer.path == FAST, layer.explain()
+    assert "nonlinearity.slope" in layer.state_dict()
     copied = copy.deepcopy(layer)
     with torch.no_grad():
-        copied.nonlinearity.weight.fill_(5.0)
-    x = sequences()
+        copied.nonlinearity.slope.fill_(5.0)
     assert not torch.equal(copied(x).y, layer(x).y)
 
 
@@ -602,6 +619,7 @@ def test_bad_options(bad: dict[str, Any]) -> None:
         en.LSTM(I, H, **bad)
 
 
+@settings(max_examples=6)
 @given(lstm_options())
 def test_no_option_changes_a_layer_without_it(options: dict[str, Any]) -> None:
     assume(not options["coupled"])
