@@ -71,6 +71,7 @@ std::vector<std::string> isa_names() {
 
 NB_MODULE(_core, m) {
   m.doc() = "Loop kernels: one recurrent step, compiled to a list of instructions, run over a sequence.";
+  nb::set_leak_warnings(false);  // kernels live in caches until the process ends
   find_isa(wanted_isa());  // a wrong ELMAN_ISA fails at import
   set_poison(std::getenv("ELMAN_POISON") != nullptr);
   m.attr("OPS") = ops();

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import operator
 import os
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from elman.engine.guards import INTERNAL, Guard, is_users_own, modules_of
 from elman.engine.inputs import Inputs, gather
 from elman.engine.opaque import scan_op
 from elman.engine.run import Plan
-from elman.engine.structure import ScanResult, TreeSpec, unflatten
+from elman.engine.structure import ScanResult, unflatten
 
 __all__ = ["Traced", "scan_compiled"]
 
@@ -42,7 +43,9 @@ class Traced(Protocol):
     fallback: str
     backend: str | None
 
-    def prepare(self, given: Inputs, wanted: str | None) -> tuple[Guard, Plan]: ...
+    def prepare(self, given: Inputs, wanted: str | None) -> tuple[Guard, Plan]:
+        """The verified plan of this kind of call, and what it rests on."""
+        ...
 
 
 def scan_compiled(scan: Traced, given: Inputs) -> ScanResult | str:
@@ -53,12 +56,12 @@ def scan_compiled(scan: Traced, given: Inputs) -> ScanResult | str:
         unflatten(list(range(len(given.s))), given.s_spec),
         None if given.c_spec is None else unflatten(list(range(len(given.c))), given.c_spec),
     )
-    initial = any([t.requires_grad for t in given.initial])
+    initial = any(t.requires_grad for t in given.initial)
     reason, program, backend, paths, watched, y_form, n_y, dead = _recipe(
         scan, skeletons, kinds, initial, given.return_states
     )
     if reason:
-        return reason  # type: ignore[no-any-return]
+        return str(reason)
     for path, value in watched:
         if _follow(scan, path) != value:
             raise EngineError("an attribute of the step changed while it was compiled")
@@ -100,24 +103,30 @@ def _rebuild(form: Any, leaves: Iterator[Any]) -> Any:
     return tuple(items) if name == "tuple" else items
 
 
-def _form(spec: TreeSpec, depth: int = 0) -> Any:
-    tree = unflatten([None] * spec.num_leaves, spec) if depth == 0 else spec
+def _form(tree: Any) -> Any:
+    """The form of a structure whose leaves are None."""
     if tree is None:
         return None
     if type(tree) in (tuple, list):
-        return (type(tree).__name__, None, tuple(_form(child, depth + 1) for child in tree))
+        return (type(tree).__name__, None, tuple(_form(child) for child in tree))
     if type(tree) is dict:
-        return ("dict", tuple(tree), tuple(_form(child, depth + 1) for child in tree.values()))
+        return ("dict", tuple(tree), tuple(_form(child) for child in tree.values()))
     raise NotSupported(
-        f"under torch.compile y cannot be a {type(tree).__name__}", hint="give y as a tensor, tuple, list or dict"
+        f"under torch.compile y cannot be a {type(tree).__name__}",
+        hint="give y as a tensor, tuple, list or dict",
     )
 
 
 # ---- outside of the compiler
 
 
-def _recipe(scan: Traced, skeletons: tuple[Any, ...], kinds: tuple[Kinds, ...], initial: bool, history: bool) -> Any:
-    """(reason, program, backend, paths, watched, form of y, its leaves, results without gradient); a reason where there is none."""
+def _recipe(
+    scan: Traced, skeletons: tuple[Any, ...], kinds: tuple[Kinds, ...], initial: bool, history: bool
+) -> Any:
+    """(reason, program, backend, paths, watched, form of y, its leaves, which results carry no gradient).
+
+    A reason where there is no program.
+    """
     wanted = scan.backend or os.environ.get("ELMAN_BACKEND") or None
     if wanted == "loop":
         return ("the plain loop was asked for", "", "", (), (), None, 0, ())
@@ -127,10 +136,11 @@ def _recipe(scan: Traced, skeletons: tuple[Any, ...], kinds: tuple[Kinds, ...], 
             guard, plan = scan.prepare(given, wanted)
             n_y = len(plan.program.y)
             dead = plan.dead or [False] * (n_y + len(given.s))
+            form = _form(unflatten([None] * n_y, plan.y_spec))
             mappings = _mappings(scan)
             paths = tuple(_path_of(places, mappings) for places, _ in guard.places)
             watched = tuple(_watched(guard, mappings))
-            return ("", str(plan.program), wanted or "", paths, watched, _form(plan.y_spec), n_y, tuple(dead))
+            return ("", str(plan.program), wanted or "", paths, watched, form, n_y, tuple(dead))
     except NotSupported as reason:
         hint = f"; instead: {reason.hint}" if reason.hint else ""
         return (f"this cell has no fast path: {reason.reason}{hint}", "", "", (), (), None, 0, ())
@@ -186,7 +196,8 @@ def _real(scan: Traced) -> Iterator[None]:
     replaced: list[tuple[dict[str, Any], str, Tensor]] = []
     real: dict[int, Tensor] = {}
     for _, module in modules_of(scan.step, scan.owner, None):
-        for mapping in (module._parameters, module._buffers, module.__dict__):
+        mappings: list[dict[str, Any]] = [module._parameters, module._buffers, module.__dict__]
+        for mapping in mappings:
             for key, t in mapping.items():
                 if isinstance(t, FakeTensor | FunctionalTensor):
                     replaced.append((mapping, key, t))
@@ -202,7 +213,11 @@ def _real(scan: Traced) -> Iterator[None]:
 
 def _like(t: Tensor) -> Tensor:
     own = _sample(tuple(int(n) for n in t.shape), t.dtype, t.device, False)
-    return nn.Parameter(own, t.requires_grad) if isinstance(t, nn.Parameter) else own.requires_grad_(t.requires_grad)
+    return (
+        nn.Parameter(own, t.requires_grad)
+        if isinstance(t, nn.Parameter)
+        else own.requires_grad_(t.requires_grad)
+    )
 
 
 # ---- where things are
@@ -224,16 +239,20 @@ def _mappings(scan: Traced) -> dict[int, tuple[Path, bool]]:
             todo += [(child, (*path, (False, name))) for name, child in thing._modules.items()]
         todo += [(part, (*path, *way)) for part, way in _parts(thing)]
         own = getattr(thing, "__dict__", None)
-        if isinstance(own, dict) and (isinstance(thing, nn.Module) or is_users_own(type(thing))):
+        if isinstance(own, dict) and (isinstance(thing, nn.Module) or _own(thing)):
             found[id(own)] = (path, False)
             for key, value in own.items():
                 if key in _TORCH_OWN:
                     continue
                 if type(value) is dict:
                     found[id(value)] = ((*path, (False, key)), True)
-                elif isinstance(value, nn.Module) or is_users_own(type(value)):
+                elif isinstance(value, nn.Module) or _own(value):
                     todo.append((value, (*path, (False, key))))
     return found
+
+
+def _own(thing: object) -> bool:
+    return is_users_own(type(thing))
 
 
 def _parts(thing: Any) -> Iterator[tuple[Any, Path]]:
@@ -277,7 +296,7 @@ def _watched(guard: Guard, mappings: dict[int, tuple[Path, bool]]) -> Iterator[t
 
 def _plain(path: Path, value: Any, depth: int) -> Iterator[tuple[Path, Any]]:
     if type(value) in _PLAIN:
-        if value == value:  # NaN is equal to nothing
+        if not (isinstance(value, float) and math.isnan(value)):  # NaN is equal to nothing
             yield path, value
     elif depth and isinstance(value, list | tuple | dict):
         for key, inside in value.items() if isinstance(value, dict) else enumerate(value):

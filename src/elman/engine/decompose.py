@@ -30,7 +30,6 @@ def _for(*overloads: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 def library_decomposition(func: Any) -> Callable[..., Any] | None:
     """torch's own decomposition of an operation that has none here (its table takes a second to load, so only then)."""
-    import torch._decomp.decompositions
     from torch._decomp import decomposition_table
 
     return decomposition_table.get(func)
@@ -151,7 +150,9 @@ def _std(t: Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = 
 
 
 @_for(aten.var_mean.correction)
-def _var_mean(t: Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+def _var_mean(
+    t: Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
     return _variance(t, dim, correction, keepdim)
 
 
@@ -196,10 +197,17 @@ def _per_channel(t: Tensor, like: Tensor) -> Tensor:
 
 @_for(aten._native_batch_norm_legit_no_training.default)
 def _batch_norm_eval(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, momentum: float, eps: float
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    momentum: float,
+    eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     out = aten.mul.Tensor(
-        aten.sub.Tensor(x, _per_channel(mean, x)), _per_channel(aten.rsqrt.default(aten.add.Tensor(var, eps)), x)
+        aten.sub.Tensor(x, _per_channel(mean, x)),
+        _per_channel(aten.rsqrt.default(aten.add.Tensor(var, eps)), x),
     )
     if weight is not None:
         out = aten.mul.Tensor(out, _per_channel(weight, x))
@@ -256,7 +264,9 @@ def _softmax_backward(grad: Tensor, out: Tensor, dim: int, dtype: torch.dtype) -
 
 @_for(aten._log_softmax_backward_data.default)
 def _log_softmax_backward(grad: Tensor, out: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
-    return aten.sub.Tensor(grad, aten.mul.Tensor(aten.exp.default(out), aten.sum.dim_IntList(grad, [dim], True)))
+    return aten.sub.Tensor(
+        grad, aten.mul.Tensor(aten.exp.default(out), aten.sum.dim_IntList(grad, [dim], True))
+    )
 
 
 # ---- activations
@@ -312,10 +322,7 @@ def _gelu_tanh_inner(x: Tensor) -> Tensor:
 
 @_for(aten.gelu.default)
 def _gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
-    if approximate == "tanh":
-        bell = _gelu_tanh_inner(x)
-    else:
-        bell = aten.erf.default(aten.mul.Tensor(x, _ROOT_HALF))
+    bell = _gelu_tanh_inner(x) if approximate == "tanh" else aten.erf.default(aten.mul.Tensor(x, _ROOT_HALF))
     return aten.mul.Tensor(aten.mul.Tensor(x, 0.5), aten.add.Tensor(bell, 1.0))
 
 
@@ -468,7 +475,9 @@ def _starts(sizes: list[int], strides: list[int], base: Tensor, offset: int) -> 
     return starts if offset == 0 else None
 
 
-def _window(base: Tensor, sizes: list[int], strides: list[int], offset: int | None) -> tuple[list[int], int | None] | None:
+def _window(
+    base: Tensor, sizes: list[int], strides: list[int], offset: int | None
+) -> tuple[list[int], int | None] | None:
     """(start in each dimension, dimension that is selected) of a window that is slices and at most one selection."""
     if not base.is_contiguous() or offset is None:
         return None
@@ -487,7 +496,7 @@ def _window(base: Tensor, sizes: list[int], strides: list[int], offset: int | No
 @_for(aten.as_strided.default)
 def _as_strided(t: Tensor, sizes: list[int], strides: list[int], offset: int | None = None) -> Any:
     """A window into a contiguous tensor, as autograd's backward of in-place writes makes it."""
-    window = _window(t, sizes, strides, offset if offset is not None else t.storage_offset())
+    window = _window(t, sizes, strides, int(t.storage_offset()) if offset is None else offset)
     if window is None:
         return NotImplemented
     starts, chosen = window
@@ -499,8 +508,10 @@ def _as_strided(t: Tensor, sizes: list[int], strides: list[int], offset: int | N
 
 
 @_for(aten.as_strided_scatter.default)
-def _as_strided_scatter(t: Tensor, source: Tensor, sizes: list[int], strides: list[int], offset: int | None = None) -> Any:
-    window = _window(t, sizes, strides, offset if offset is not None else t.storage_offset())
+def _as_strided_scatter(
+    t: Tensor, source: Tensor, sizes: list[int], strides: list[int], offset: int | None = None
+) -> Any:
+    window = _window(t, sizes, strides, int(t.storage_offset()) if offset is None else offset)
     if window is None:
         return NotImplemented
     starts, chosen = window

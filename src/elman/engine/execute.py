@@ -41,8 +41,8 @@ def compile_section(
         if gone:
             lines.append(f"    del {', '.join(gone)}")
     lines.append(f"    return ({' '.join(v.name + ',' for v in outs)})")
-    exec(compile("\n".join(lines), "<section>", "exec"), names)  # noqa: S102 - made of names and table entries only
-    return names["section"]  # type: ignore[no-any-return]
+    exec(compile("\n".join(lines), "<section>", "exec"), names)
+    return names["section"]
 
 
 def _statement(node: Node, i: int, names: dict[str, Any]) -> str:
@@ -57,7 +57,9 @@ def _statement(node: Node, i: int, names: dict[str, Any]) -> str:
 
 def _call(op: str) -> Callable[..., Any]:
     if op == "elman.constant":
-        return lambda numbers, shape, dtype, device: torch.tensor(numbers, dtype=dtype, device=device).reshape(shape)
+        return lambda numbers, shape, dtype, device: torch.tensor(
+            numbers, dtype=dtype, device=device
+        ).reshape(shape)
     return function(op)
 
 
@@ -89,7 +91,7 @@ def kind(program: Program, v: Value) -> str:
 def run_section(
     program: Program, name: str, functions: dict[str, Any], env: Environment, rows: Layout, compiler: Compiler
 ) -> None:
-    """Run a section that is no loop and put what it gives into `env`. compiler: makes its function at the first time."""
+    """Run a section that is no loop and put what it gives into `env`; `compiler` makes its function."""
     section = program.sections[name]
     if not section.outs:
         return

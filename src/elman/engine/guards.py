@@ -1,7 +1,8 @@
 """What a traced step depends on beside its inputs, and whether it is still so.
 
 A trace is good as long as every plain attribute, hook, global and closure variable that the step could read is what it
-was, and every tensor it reads can be found again, live, where it was found. Which functions and objects those are is not
+was, and every tensor it reads can be found again, live, where it was found. Which functions and objects those
+are is not
 guessed: the step is run once under a profile function that sees each Python frame it enters. Nothing is ever keyed on a
 tensor's version: `p.data.mul_` does not move it.
 """
@@ -16,6 +17,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,11 +29,18 @@ __all__ = ["INTERNAL", "MISSING", "Guard", "Reached", "freeze", "make_guard", "m
 
 INTERNAL = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_is_full_backward_hook"}
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
-_BY_IDENTITY = (nn.Module, type, types.FunctionType, types.MethodType, types.ModuleType, types.BuiltinFunctionType)
+_BY_IDENTITY = (
+    nn.Module,
+    type,
+    types.FunctionType,
+    types.MethodType,
+    types.ModuleType,
+    types.BuiltinFunctionType,
+)
 _GLOBAL_HOOKS = ("_global_forward_pre_hooks", "_global_forward_hooks", "_global_backward_hooks",
                  "_global_backward_pre_hooks")  # fmt: skip
 MISSING = object()
-_STDLIB = os.path.dirname(os.__file__)
+_STDLIB = str(Path(os.__file__).parent)
 _MOST = 200
 _LARGE = 65536
 _TensorsByPlace = dict[int, list[tuple[Any, Any]]]
@@ -54,8 +63,8 @@ class _Same:
 def freeze(value: Any) -> Any:
     """A picture of a value that compares equal while the value is unchanged.
 
-    Containers and the user's own objects are looked into, up to `_MOST` entries in all; what is beyond, and all else, is
-    compared by identity.
+    Containers and the user's own objects are looked into, up to `_MOST` entries in all; what is beyond, and all
+    else, is compared by identity.
     """
     return _Picture().of(value)
 
@@ -98,15 +107,19 @@ class _Picture:
         return None
 
 
-@functools.cache
 def is_users_own(kind: type) -> bool:
     """Whether a class is neither of Python's standard library nor of an installed package (but for elman's own)."""
-    root = kind.__module__.partition(".")[0]
-    if root == "elman":
+    return _is_users_module(kind.__module__)
+
+
+@functools.cache
+def _is_users_module(name: str) -> bool:
+    root = name.partition(".")[0]
+    if root in ("elman", "__main__"):
         return True
     if root in sys.stdlib_module_names or root == "builtins":
-        return root == "__main__"
-    file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
+        return False
+    file = getattr(sys.modules.get(name), "__file__", None) or ""
     return "site-packages" not in file and "dist-packages" not in file
 
 
@@ -237,7 +250,9 @@ def make_guard(
     return guard
 
 
-def modules_of(step: Callable[..., Any], owner: nn.Module | None, reached: Reached | None) -> list[tuple[str, nn.Module]]:
+def modules_of(
+    step: Callable[..., Any], owner: nn.Module | None, reached: Reached | None
+) -> list[tuple[str, nn.Module]]:
     """Every module that the step can reach, with its path."""
     roots = [m for m in (owner, *_carried(step)) if isinstance(m, nn.Module)]
     roots += [m for m in (reached.objects.values() if reached else ()) if isinstance(m, nn.Module)]
@@ -315,7 +330,7 @@ def _watch_code(
     for function in gc.get_referrers(code):
         if isinstance(function, types.FunctionType):
             for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-                place = _Cell(cell)
-                value = place.get(name, MISSING)
+                variable = _Cell(cell)
+                value = variable.get(name, MISSING)
                 if value is not MISSING:
-                    _watch_value(guard, place, name, value, found)
+                    _watch_value(guard, variable, name, value, found)

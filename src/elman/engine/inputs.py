@@ -63,7 +63,14 @@ class Inputs:
 
 
 def gather(
-    x: Any, state: Any, context: Any, initial_state: Any, lengths: Any, reset: Any, reverse: bool, return_states: bool
+    x: Any,
+    state: Any,
+    context: Any,
+    initial_state: Any,
+    lengths: Any,
+    reset: Any,
+    reverse: bool,
+    return_states: bool,
 ) -> Inputs:
     """Check and flatten the arguments of a call. Raises EngineError with what was given and what was expected."""
     xs, x_spec = flatten(x)
@@ -76,13 +83,17 @@ def gather(
         raise EngineError(f"x has shape {tuple(xs[0].shape)}: no steps; expected T >= 1 as its first size")
     for v in xs:
         if v.shape[:2] != (T, B):
-            raise EngineError(f"the tensors of x begin with {(T, B)} and {tuple(v.shape[:2])}; expected the same (T, B)")
+            raise EngineError(
+                f"the tensors of x begin with {(T, B)} and {tuple(v.shape[:2])}; expected the same (T, B)"
+            )
     if context is not None:
         _check_tensors("context", cs, 1, "(B, ...)")
     for what, tensors in (("state", states), ("context", cs if context is not None else [])):
         for v in tensors:
             if v.shape[0] != B:
-                raise EngineError(f"{what} has shape {tuple(v.shape)} where x has a batch of {B}; expected ({B}, ...)")
+                raise EngineError(
+                    f"{what} has shape {tuple(v.shape)} where x has a batch of {B}; expected ({B}, ...)"
+                )
     initial = _initial(initial_state, states, s_spec, B)
     return Inputs(
         xs, states, initial, cs if context is not None else [], x_spec, s_spec, c_spec if context is not None else None,
@@ -108,7 +119,9 @@ def _initial(initial_state: Any, states: list[Tensor], spec: TreeSpec, B: int) -
         raise EngineError(f"initial_state has the structure {given}; expected that of the state, {spec}")
     for a, s in zip(leaves, states, strict=True):
         if a.shape != s.shape:
-            raise EngineError(f"initial_state has shape {tuple(a.shape)}; expected that of the state, {tuple(s.shape)}")
+            raise EngineError(
+                f"initial_state has shape {tuple(a.shape)}; expected that of the state, {tuple(s.shape)}"
+            )
     return leaves
 
 
@@ -117,7 +130,9 @@ def _lengths(lengths: Any, T: int, B: int) -> Tensor | None:
         return None
     lengths = torch.as_tensor(lengths)
     if lengths.dtype.is_floating_point or lengths.dtype == torch.bool or lengths.shape != (B,):
-        raise EngineError(f"lengths is {lengths.dtype} {tuple(lengths.shape)}; expected integers of shape ({B},)")
+        raise EngineError(
+            f"lengths is {lengths.dtype} {tuple(lengths.shape)}; expected integers of shape ({B},)"
+        )
     if torch.compiler.is_compiling():  # only known when it runs: the operator looks
         return lengths
     if B and (int(lengths.min()) < 0 or int(lengths.max()) > T):
@@ -195,4 +210,6 @@ def small(given: Inputs, steps: int, rows: int, dtypes: Sequence[torch.dtype], g
     s = [_like(_rows(v.detach()[going], rows, 0), grad, d) for v, d in zip(given.s, dtypes, strict=True)]
     c = [_like(_rows(v.detach()[going], rows, 0), wants(v)) for v in given.c]
     initial = [torch.zeros_like(v) for v in s]
-    return Inputs(x, s, initial, c, given.x_spec, given.s_spec, given.c_spec, return_states=given.return_states)
+    return Inputs(
+        x, s, initial, c, given.x_spec, given.s_spec, given.c_spec, return_states=given.return_states
+    )

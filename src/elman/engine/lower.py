@@ -49,11 +49,13 @@ def lower(graph: Graph, needs: Needs) -> Program:
 
 
 def _roles(graph: Graph, needs: Needs) -> Program:
-    program = Program(x=list(graph.x), s=list(graph.s), c=list(graph.c), p=list(graph.p), y=list(graph.y), ns=list(graph.ns))
+    program = Program(
+        x=list(graph.x), s=list(graph.s), c=list(graph.c), p=list(graph.p), y=list(graph.y), ns=list(graph.ns)
+    )
     if not needs.any:
         return program
     program.gy, program.gs, program.ds = list(graph.gy), list(graph.gs), list(graph.ds)
-    for j, (s, g, d) in enumerate(zip(program.s, program.gs, program.ds, strict=True)):
+    for j, (s, g) in enumerate(zip(program.s, program.gs, strict=True)):
         if g is None and s.dtype.is_floating_point:  # what a row that takes no step hands through
             program.gs[j] = Value(f"gs{j}", s.shape, s.dtype)
     for role, wanted in (("dx", needs.x), ("dc", needs.c), ("dp", needs.p)):
@@ -64,8 +66,8 @@ def _roles(graph: Graph, needs: Needs) -> Program:
 
 
 def _check_roles(program: Program) -> None:
-    for role, what in (("y", "y"), ("ns", "the next state"), ("dx", "the gradient of x"), ("ds", "the gradient of the state"),
-                       ("dc", "the gradient of the context")):  # fmt: skip
+    names = {"y": "y", "ns": "the next state", "dx": "the gradient of x", "ds": "the gradient of the state"}
+    for role, what in {**names, "dc": "the gradient of the context"}.items():
         for v in getattr(program, role):
             if v is not None and (v.axis != 0 or v.factor != 1 or v.summed):
                 raise NotSupported(f"{what} has no batch as its first axis")
@@ -79,7 +81,10 @@ def _with_carried_gradients(graph: Graph, program: Program, states: bool) -> lis
     stored); where gradients of the states after each step come in, they are added to it."""
     table: dict[Value, Value] = {}
     taken: list[Node] = []
-    program.ga = [None if g is None or not states else Value(f"ga{j}", g.shape, g.dtype) for j, g in enumerate(program.gs)]
+    program.ga = [
+        None if g is None or not states else Value(f"ga{j}", g.shape, g.dtype)
+        for j, g in enumerate(program.gs)
+    ]
     for j, (g, a) in enumerate(zip(program.gs, program.ga or [None] * len(program.gs), strict=True)):
         if g is None:
             continue
@@ -107,7 +112,10 @@ class _Lowering:
         self.made_by = producers(nodes)
         self.deps = self._dependencies(nodes, graph)
         self.inputs = {
-            v for role in ("x", "s", "c", "p", "gy", "gs", "ga") for v in getattr(program, role) if v is not None
+            v
+            for role in ("x", "s", "c", "p", "gy", "gs", "ga")
+            for v in getattr(program, role)
+            if v is not None
         }
         self.home: dict[Value, str] = {}
         self.saved: set[Value] = set()
@@ -178,7 +186,7 @@ class _Lowering:
     # -- stored or computed again
 
     def _choose_saved(self) -> None:
-        """Of the loop's values that the backward reads, the dear ones are stored; cheap ones are computed again if they can."""
+        """Of the loop's values that the backward reads, dear ones are stored; cheap ones are computed again."""
         backward = [n for n in self.nodes if any(self.home.get(o) in BACKWARD for o in n.outs)]
         read = {v for n in backward for v in refs(n) if self.home.get(v) in ("loop", "trailing")}
         read |= {v for v in self._gradients() if self.home.get(v) in ("loop", "trailing")}
@@ -205,17 +213,23 @@ class _Lowering:
         home = self.home[v]
         if section in BACKWARD and home in ("loop", "trailing"):
             return v not in self.saved
-        auxiliary = home in ("pre", "post") and not set("GY") & set(self.deps.get(v, "")) and v.axis is not None
+        auxiliary = (
+            home in ("pre", "post") and not set("GY") & set(self.deps.get(v, "")) and v.axis is not None
+        )
         return auxiliary and section in ("loop_back", "post") and home != section and self._all_cheap(v)
 
     def _all_cheap(self, v: Value) -> bool:
-        return v not in self.made_by or self.home.get(v) not in ("pre", "post") or (
-            self._cheap(v) and all(self._all_cheap(u) for u in refs(self.made_by[v]))
+        return (
+            v not in self.made_by
+            or self.home.get(v) not in ("pre", "post")
+            or (self._cheap(v) and all(self._all_cheap(u) for u in refs(self.made_by[v])))
         )
 
     # -- filling the sections
 
-    def _want(self, wanted: dict[str, list[Value]], sections: Iterable[str], values: Iterable[Value | None]) -> None:
+    def _want(
+        self, wanted: dict[str, list[Value]], sections: Iterable[str], values: Iterable[Value | None]
+    ) -> None:
         """Values that a later section, or a role, takes from one of `sections`."""
         for v in values:
             if v is None or v in self.inputs:
@@ -235,7 +249,10 @@ class _Lowering:
         taken: set[Value] = set()
         roots = [v for v in [*outs, *self._carried(name)] if self._mine(v, name)]
         todo: list[tuple[Value, bool]] = [(v, False) for v in reversed(roots)]
-        section.ins += [v for v in self._carried(name) if not self._mine(v, name) and not (v in taken or taken.add(v))]
+        for v in self._carried(name):
+            if not self._mine(v, name) and v not in taken:
+                taken.add(v)
+                section.ins.append(v)
         while todo:
             v, ready = todo.pop()
             if v in local or v in taken:
@@ -260,7 +277,7 @@ class _Lowering:
     def _carried(self, name: str) -> list[Value]:
         """What a loop hands to its next step."""
         if name == "loop":
-            return [v for v in self.program.ns]
+            return list(self.program.ns)
         if name == "loop_back":
             return [v for v in self.program.ds if v is not None]
         return []

@@ -21,6 +21,7 @@ _OTHER_OPERATIONS = "the step does other operations at another batch size"
 _SAME_FOR_ALL = "let the step do the same for any number of rows"
 _LARGEST_CONSTANT = 4096
 
+
 @dataclass(slots=True)
 class Run:
     """One recorded run: the records and the tensors by role."""
@@ -99,7 +100,9 @@ class _Merge:
             self.names[0][id(a)] = self.names[1][id(a)] = value
             return value
         if va is None or va is not vb:
-            raise NotSupported("the step reads tensors that it makes outside torch, or other ones for each batch size")
+            raise NotSupported(
+                "the step reads tensors that it makes outside torch, or other ones for each batch size"
+            )
         return va
 
     def _new(self, a: Tensor, b: Tensor) -> Value:
@@ -171,13 +174,19 @@ class _Merge:
 
     def _linear(self, record: Record) -> bool:
         """Try f(u + 2 v) == f(u) + 2 f(v) for random sums over rows u, v."""
-        sums = [t for t in tensors_in((record.args, record.kwargs)) if (v := self.names[0].get(id(t))) and v.summed]
+        sums = [
+            t
+            for t in tensors_in((record.args, record.kwargs))
+            if (v := self.names[0].get(id(t))) and v.summed
+        ]
         first, second = ({id(t): torch.randn_like(t) for t in sums} for _ in range(2))
         both = {i: first[i] + 2 * second[i] for i in first}
         with torch.no_grad():
             f, g, h = (list(tensors_in(record.func(*swap(record.args, e), **swap(record.kwargs, e))))
                        for e in (first, second, both))  # fmt: skip
-        return all(torch.allclose(c, a + 2 * b, rtol=1e-3, atol=1e-5) for a, b, c in zip(f, g, h, strict=True))
+        return all(
+            torch.allclose(c, a + 2 * b, rtol=1e-3, atol=1e-5) for a, b, c in zip(f, g, h, strict=True)
+        )
 
     def _normal(self, a: Record, b: Record) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
         """One form for operations that have several."""
@@ -214,7 +223,7 @@ class _Merge:
             number = a.args[2]
         if isinstance(number, Tensor):
             raise NotSupported("the step fills a tensor with the number in another one")
-        return number  # type: ignore[no-any-return]
+        return number
 
     def _argument(self, m: Any, n: Any) -> Any:
         if isinstance(m, Tensor):
@@ -227,7 +236,7 @@ class _Merge:
             return None
         if isinstance(m, int) and not isinstance(m, bool) and m != n:
             return self._size(m, n)
-        if m != n and not (m != m and n != n):
+        if repr(m) != repr(n):
             raise NotSupported("the batch size enters a computation", hint="write the step row by row")
         return m
 
@@ -240,7 +249,9 @@ def _check_sizes(node: Node) -> None:
     for i, argument in enumerate((*node.args, *node.kwargs.values())):
         if _has_rows(argument) and (node.op not in OPS or i not in OPS[node.op].sizes):
             raise NotSupported(
-                f"the batch size enters a computation ({node.op})", op=node.op, hint="write the step row by row"
+                f"the batch size enters a computation ({node.op})",
+                op=node.op,
+                hint="write the step row by row",
             )
 
 

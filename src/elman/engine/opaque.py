@@ -1,8 +1,8 @@
 """A whole sequence as one operator that a compiler sees from outside: `elman::scan` and `elman::scan_backward`.
 
-torch.compile and torch.export know these by their shapes alone (fake kernels) and by which is the gradient of which. The
-operators take the Program as its text, so an exported model runs in a process that never saw the cell. How many rows a
-call has may depend on data (lengths); what the forward keeps for the backward is therefore padded to all T·B rows.
+torch.compile and torch.export know these by their shapes alone (fake kernels) and by which is the gradient of which.
+They take the Program as its text, so an exported model runs in a process that never saw the cell. How many rows a call
+has may depend on data (lengths); what the forward keeps for the backward is therefore padded to all T·B rows.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def _plan(text: str, backend: str, device: str) -> Plan:
     """The plan of a program in this process; backend "" is the fastest that can."""
     program = _program(text)
     loops, reason = choose_loops(program, backend or None, torch.device(device))
-    graph = Graph(gy=program.gy, gs=program.gs, y_spec=flatten(0)[1])  # only how results are put together is unknown
+    graph = Graph(
+        gy=program.gy, gs=program.gs, y_spec=flatten(0)[1]
+    )  # only how results are put together is unknown
     return Plan.of(program, loops, graph, needs=Needs(s=bool(program.ds)), reason=reason)
 
 
@@ -99,7 +101,9 @@ def _check(program: Program, inputs: Sequence[Tensor], lengths: Tensor | None, r
     """EngineError where the shapes do not fit each other or the program."""
     x, s, initial, c, p = _split(inputs, _counts(program))
     if sum(map(len, (x, s, initial, c, p))) != len(inputs):
-        raise EngineError(f"elman::scan got {len(inputs)} tensors; expected {sum(map(len, (x, s, initial, c, p)))}")
+        raise EngineError(
+            f"elman::scan got {len(inputs)} tensors; expected {sum(map(len, (x, s, initial, c, p)))}"
+        )
     T, B = x[0].shape[:2]
     for what, axes, tensors, values in (
         ("x", (T, B), x, program.x), ("state", (B,), s, program.s), ("initial_state", (B,), initial, program.s),
@@ -233,7 +237,13 @@ def scan_backward_op(
 
 
 def _environment(
-    plan: Plan, rows: Layout, text: str, x: list[Tensor], c: list[Tensor], p: list[Tensor], kept: Sequence[Tensor]
+    plan: Plan,
+    rows: Layout,
+    text: str,
+    x: list[Tensor],
+    c: list[Tensor],
+    p: list[Tensor],
+    kept: Sequence[Tensor],
 ) -> Environment:
     """What the forward has left for the backward: stored, or made again from the inputs."""
     program = plan.program
@@ -265,11 +275,15 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
 
 def _differentiate(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
     if not _program(ctx.program).ds:
-        raise EngineError("elman::scan was traced without gradients (under no_grad); trace it anew with gradients")
+        raise EngineError(
+            "elman::scan was traced without gradients (under no_grad); trace it anew with gradients"
+        )
     lengths, reset, *saved = ctx.saved_tensors
     inputs, kept = list(saved[: ctx.count]), list(saved[ctx.count :])
     results = list(grads[: ctx.results])
-    wanted = [bool(w) and t.dtype.is_floating_point for w, t in zip(ctx.needs_input_grad[0], inputs, strict=True)]
+    wanted = [
+        bool(w) and t.dtype.is_floating_point for w, t in zip(ctx.needs_input_grad[0], inputs, strict=True)
+    ]
     there = [g for g in results if g is not None]
     if not there:
         return [None] * len(inputs), None, None, None, None, None, None

@@ -1,8 +1,10 @@
 """The op table: one row for each operation that a Program may hold.
 
-A row says which arguments may hold a size of `R` rows, the rule that follows the batch axis (and refuses what mixes rows),
+A row says which arguments may hold a size of `R` rows, the rule that follows the batch axis (and refuses what
+mixes rows),
 whether the operation is cheap enough to be computed again rather than stored, in which way it is linear (sums over rows
-may only pass through linear operations), and which kind of native instruction carries it out (None: the reference does).
+may only pass through linear operations), and which kind of native instruction carries it out (None: the
+reference does).
 
 An operation's name is that of its aten overload; `elman.*` are our own.
 """
@@ -27,7 +29,8 @@ Rule = Callable[[Node], None]
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One row of the table. linear: "" | "joint" (in all tensors together) | "one" (in each alone) | "first" (in the first)."""
+    """One row of the table. linear: "" | "joint" (in all tensors together) | "one" (in each alone) | "first"
+    (in the first)."""
 
     name: str
     rule: Rule
@@ -42,7 +45,9 @@ class Op:
 
 
 def _mixes(node: Node, what: str, hint: str = "") -> NotSupported:
-    return NotSupported(f"{node.op} {what}", op=node.op, hint=hint or "write the step row by row, without the batch axis")
+    return NotSupported(
+        f"{node.op} {what}", op=node.op, hint=hint or "write the step row by row, without the batch axis"
+    )
 
 
 def _axis_from_right(v: Value) -> int:
@@ -177,7 +182,7 @@ def _mm(node: Node) -> None:
         return
     if a.axis is not None and b.axis is not None:
         raise _mixes(node, "multiplies rows with other rows")
-    if a.axis == len(a.shape) - 1 and a.axis is not None or b.axis == 0:
+    if (a.axis == len(a.shape) - 1 and a.axis is not None) or b.axis == 0:
         raise _mixes(node, "sums over the batch")
 
 
@@ -216,7 +221,9 @@ def _no_rows(node: Node) -> None:
 def _random(node: Node) -> None:
     if node.outs[0].axis is None:
         raise NotSupported(
-            f"{node.op} draws one random tensor for the whole batch", op=node.op, hint="draw for each row of the batch"
+            f"{node.op} draws one random tensor for the whole batch",
+            op=node.op,
+            hint="draw for each row of the batch",
         )
     _pointwise(node)
 
@@ -288,7 +295,10 @@ def _linear_only(node: Node) -> None:
 
 
 def _elementwise(native: str | None, *names: str, linear: str = "", cheap: bool = False) -> list[Op]:
-    return [Op(n, _pointwise, ("elementwise", native) if native else None, cheap=cheap, linear=linear) for n in names]
+    return [
+        Op(n, _pointwise, ("elementwise", native) if native else None, cheap=cheap, linear=linear)
+        for n in names
+    ]
 
 
 _TABLE: list[Op] = [
@@ -419,9 +429,12 @@ def check_rows(node: Node, linear: Callable[[], bool]) -> None:
     """
     op = OPS.get(node.op)
     if op is None and not any(v.axis is not None for v in (*refs(node), *node.outs)):
-        return _check_static(node, linear)
+        _check_static(node, linear)
+        return
     if op is None:
-        raise NotSupported(f"{node.op} is not in the op table", op=node.op, hint="write it with other torch ops")
+        raise NotSupported(
+            f"{node.op} is not in the op table", op=node.op, hint="write it with other torch ops"
+        )
     for out in node.outs:
         if sum(isinstance(n, Rows) for n in out.shape) > 1:
             raise _mixes(node, "combines rows with other rows")
@@ -463,7 +476,8 @@ def _check_linear(node: Node, op: Op, inputs: list[Value]) -> None:
     }[op.linear]
     if not fits or any(v.axis is not None for v in inputs):
         raise NotSupported(
-            f"{node.op} in the backward of the step is not linear in a gradient that adds up over the steps", op=node.op
+            f"{node.op} in the backward of the step is not linear in a gradient that adds up over the steps",
+            op=node.op,
         )
     for out in node.outs:
         out.summed = True
@@ -504,4 +518,4 @@ def function(op: str) -> Callable[..., Any]:
     if op in _OWN:
         return _OWN[op]
     packet, overload = op.split(".")
-    return getattr(getattr(torch.ops.aten, packet), overload)  # type: ignore[no-any-return]
+    return getattr(getattr(torch.ops.aten, packet), overload)

@@ -213,7 +213,9 @@ def push_slices_into_products(graph: Graph) -> None:
     """`(g @ W)[:, a:b]` becomes `g @ W[:, a:b]` where only slices are taken (the gradient of a split product)."""
     made_by, uses, new = producers(graph.nodes), _uses(graph), _Namer(graph, "j")
     sliced = Counter(
-        node.args[0] for node in graph.nodes if node.op == "slice.Tensor" and _columns(node, made_by.get(node.args[0]))
+        node.args[0]
+        for node in graph.nodes
+        if node.op == "slice.Tensor" and _columns(node, made_by.get(node.args[0]))
     )
     nodes: list[Node] = []
     for node in graph.nodes:
@@ -241,9 +243,10 @@ def join_products(graph: Graph) -> None:
     deps, new = dependencies(graph), _Namer(graph, "g")
     groups: dict[tuple[Value, Size], list[Node]] = {}
     for node in graph.nodes:
-        if node.op == "mm.default" and node.args[0].axis == 0 and not deps.get(node.args[1], ""):
-            if not set("GY") & set(deps.get(node.outs[0], "")) and node.args[1].axis is None:
-                groups.setdefault((node.args[0], node.args[1].shape[0]), []).append(node)
+        if node.op != "mm.default" or node.args[0].axis != 0 or node.args[1].axis is not None:
+            continue
+        if not deps.get(node.args[1], "") and not set("GY") & set(deps.get(node.outs[0], "")):
+            groups.setdefault((node.args[0], node.args[1].shape[0]), []).append(node)
     place: dict[int, list[Node]] = {}
     dropped: set[int] = set()
     for group in groups.values():
@@ -251,7 +254,9 @@ def join_products(graph: Graph) -> None:
             place[id(group[-1])] = _join(group, new)
             dropped.update(id(n) for n in group)
     if dropped:
-        graph.nodes = _sorted([n for n in graph.nodes if id(n) not in dropped] + [n for p in place.values() for n in p])
+        graph.nodes = _sorted(
+            [n for n in graph.nodes if id(n) not in dropped] + [n for p in place.values() for n in p]
+        )
 
 
 def _join(group: list[Node], new: _Namer) -> list[Node]:
@@ -329,12 +334,12 @@ def _terms(
     for arg in node.args:
         below = made_by.get(arg)
         hoisted = "s" not in deps.get(arg, "")
-        if below is not None and not hoisted and _is_sum(below, deps) and uses[arg] == 1:
-            if below.outs[0].shape == node.outs[0].shape:
-                inner.add(arg)
-                terms += _terms(below, made_by, uses, deps, inner)
-                continue
-        terms.append(arg)
+        whole = below is not None and below.outs[0].shape == node.outs[0].shape
+        if below is not None and whole and not hoisted and _is_sum(below, deps) and uses[arg] == 1:
+            inner.add(arg)
+            terms += _terms(below, made_by, uses, deps, inner)
+        else:
+            terms.append(arg)
     return terms
 
 

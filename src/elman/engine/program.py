@@ -26,7 +26,7 @@ import torch
 
 from elman.engine.structure import TreeSpec
 
-__all__ = ["DTYPES", "Graph", "Node", "Program", "Rows", "SECTIONS", "Section", "Value", "parse", "refs"]
+__all__ = ["DTYPES", "SECTIONS", "Graph", "Node", "Program", "Rows", "Section", "Value", "parse", "refs"]
 
 SECTIONS = ("static", "context", "hoisted", "loop", "trailing", "pre", "loop_back", "post", "final")
 VERSION = 1
@@ -229,7 +229,9 @@ def _word(arg: Any) -> str:
 
 # ---- reading the text form back
 
-_TOKEN = re.compile(r"\s*(?:(?P<string>'[^']*')|(?P<dtype>:\w+)|(?P<punct>[\[\](),=])|(?P<atom>[^\s\[\](),=']+))")
+_TOKEN = re.compile(
+    r"\s*(?:(?P<string>'[^']*')|(?P<dtype>:\w+)|(?P<punct>[\[\](),=])|(?P<atom>[^\s\[\](),=']+))"
+)
 
 
 def parse(text: str) -> Program:
@@ -244,7 +246,9 @@ def parse(text: str) -> Program:
         except (KeyError, IndexError, ValueError) as error:
             raise ValueError(f"line {number} of the program cannot be read: {line!r} ({error})") from error
     reader.finish()
-    program = Program(**reader.inputs, **{k: reader.outputs.get(k, []) for k in _OUTPUTS}, sections=reader.sections)
+    program = Program(
+        **reader.inputs, **{k: reader.outputs.get(k, []) for k in _OUTPUTS}, sections=reader.sections
+    )
     program.verify()
     return program
 
@@ -342,7 +346,7 @@ class _Reader:
 def _size(text: str) -> Size:
     number = _number(text)
     if not isinstance(number, int | Rows):
-        raise ValueError(f"{text!r} is no size")
+        raise ValueError(f"{text!r} is no size")  # noqa: TRY004 - a text that cannot be read
     return number
 
 

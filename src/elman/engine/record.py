@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import sys
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,13 @@ __all__ = ["Record", "Tracer", "record", "tensors_in"]
 aten = torch.ops.aten
 _READS_A_NUMBER = {aten._local_scalar_dense.default, aten.is_nonzero.default, aten.equal.default, aten.item.default,
                    aten.allclose.default}  # fmt: skip
-SAME = {aten.detach.default, aten.alias.default, aten.clone.default, aten.contiguous.default, aten.lift.default}
+SAME = {
+    aten.detach.default,
+    aten.alias.default,
+    aten.clone.default,
+    aten.contiguous.default,
+    aten.lift.default,
+}
 VIEWS = {
     aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.squeeze.default, aten.squeeze.dim,
     aten.squeeze.dims, aten.unsqueeze.default, aten._reshape_alias.default,
@@ -74,7 +81,7 @@ class Tracer(TorchDispatchMode):
         self._own: set[int] = set()
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, kinds: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if func in _READS_A_NUMBER:
@@ -98,10 +105,8 @@ class Tracer(TorchDispatchMode):
 
     def _taken_apart(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a larger operation gives, by smaller ones; NotImplemented for one that stays whole."""
-        if func.namespace == "prims":  # what torch's own decompositions are made of
-            apart = func._overloadpacket.impl_aten
-        else:
-            apart = DECOMPOSITIONS.get(func)
+        of_prims = func.namespace == "prims"  # what torch's own decompositions are made of
+        apart = func._overloadpacket.impl_aten if of_prims else DECOMPOSITIONS.get(func)
         if apart is None and not _known(func):
             apart = library_decomposition(func)
         if apart is None:
@@ -180,15 +185,19 @@ class _Calls(TorchFunctionMode):
         return NotSupported(f"{reason}{_at(_source())}", op=op, hint=hint)
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, kinds: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = getattr(func, "__name__", "")
         if name == "one_hot" and len(args) + len(kwargs or {}) > 1:
             return _one_hot(*args, **(kwargs or {}))
         if name == "__len__" and args[0].dim() and args[0].shape[0] % self.rows == 0:
-            raise self.not_supported("the step calls len() of the batch", op="len", hint="x.shape[0] is understood")
+            raise self.not_supported(
+                "the step calls len() of the batch", op="len", hint="x.shape[0] is understood"
+            )
         if name in _OPAQUE and getattr(torch.Tensor, name, None) is func:
-            raise self.not_supported(f"the step calls Tensor.{name}()", op=name, hint="stay with torch operations")
+            raise self.not_supported(
+                f"the step calls Tensor.{name}()", op=name, hint="stay with torch operations"
+            )
         outer, self.word = self.word, self.word or name
         try:
             out = func(*args, **(kwargs or {}))
@@ -234,13 +243,15 @@ def op_name(func: Any) -> str:
 
 
 def _known(func: Any) -> bool:
-    whole = func in SAME or func in VIEWS or func in FILLED or func in FULL or func in FILLS or func in _COPIES
+    whole = (
+        func in SAME or func in VIEWS or func in FILLED or func in FULL or func in FILLS or func in _COPIES
+    )
     return whole or op_name(func) in OPS or func._schema.is_mutable
 
 
 def storage_of(t: Tensor) -> int:
     """The memory of a tensor, as a number."""
-    return t.untyped_storage()._cdata  # type: ignore[no-any-return]
+    return t.untyped_storage()._cdata
 
 
 def tensors_in(tree: Any) -> Iterator[Tensor]:
@@ -275,7 +286,7 @@ def _is_users(name: str) -> bool:
 
 def _source() -> str:
     """file:line of the user's code nearest to the top of the stack (none in the backward)."""
-    frame = sys._getframe(1)
+    frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
         if frame.f_code.co_name == "differentiate" and name.endswith("trace.py"):
@@ -284,5 +295,5 @@ def _source() -> str:
             return ""
         if _is_users(name):
             return f"{name}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return ""

@@ -22,7 +22,8 @@ class Layout:
     """Rows of a call. `index`, `order`, `batch` and `offsets` are None where every row takes every step.
 
     T, B: steps and batch size of the call; steps: how many are taken (the longest row).
-    offsets: int64 `(steps + 1,)` on the CPU, where each step's rows begin. index: `(rows,)`, place in the flat `(T·B)` input.
+    offsets: int64 `(steps + 1,)` on the CPU, where each step's rows begin. index: `(rows,)`, place in the flat
+    `(T·B)` input.
     order: `(B,)`, longest first; batch: `(rows,)`, which sorted row each packed row belongs to.
     flags: bool `(rows,)`, rows whose state goes back to the initial one before their step.
     """
@@ -82,7 +83,9 @@ class Layout:
         return rows.new_zeros(self.B, *rows.shape[1:]).index_add(0, self.batch, rows)
 
 
-def layout(T: int, B: int, lengths: Tensor | None, reset: Tensor | None, reverse: bool, device: Any) -> Layout:
+def layout(
+    T: int, B: int, lengths: Tensor | None, reset: Tensor | None, reverse: bool, device: Any
+) -> Layout:
     """The layout of a call."""
     if lengths is None:
         return Layout(T, B, T, T * B, reverse, flags=_flags(reset, None, reverse))
@@ -116,6 +119,8 @@ def _flags(reset: Tensor | None, ends: Tensor | None, reverse: bool) -> Tensor |
         later[:-1] = flags[1:]
         if ends is not None:
             T = flags.shape[0]
-            later &= torch.arange(1, T + 1, device=flags.device).unsqueeze(1) < ends.to(flags.device).unsqueeze(0)
+            later &= torch.arange(1, T + 1, device=flags.device).unsqueeze(1) < ends.to(
+                flags.device
+            ).unsqueeze(0)
         flags = later
     return flags.reshape(-1)

@@ -1,4 +1,5 @@
-"""A Program carried out on tensors: forward over a whole sequence, backward over it, and the autograd node around both."""
+"""A Program carried out on tensors: forward over a whole sequence, backward over it, and the autograd node
+around both."""
 
 from __future__ import annotations
 
@@ -55,7 +56,14 @@ class Plan:
 
     @classmethod
     def of(
-        cls, program: Program, loops: Loops, graph: Graph, *, needs: Needs, reason: str = "", random: bool = False
+        cls,
+        program: Program,
+        loops: Loops,
+        graph: Graph,
+        *,
+        needs: Needs,
+        reason: str = "",
+        random: bool = False,
     ) -> Plan:
         """reason: why it is not a faster backend; random: whether the step draws random numbers."""
         sections = program.sections
@@ -123,14 +131,18 @@ def run_backward(
     run_section(program, "post", plan.functions, env, rows, plan.loops.compile)
     run_section(program, "final", plan.functions, env, rows, plan.loops.compile)
     dx = [None if v is None else rows.unpack(_as_rows(program, v, env, rows)) for v in program.dx]
-    dc = [None if v is None else rows.unsort(rows.gather(_as_rows(program, v, env, rows))) for v in program.dc]
+    dc = [
+        None if v is None else rows.unsort(rows.gather(_as_rows(program, v, env, rows))) for v in program.dc
+    ]
     dp = [None if v is None else env[v.name] for v in program.dp]
     back = [[None if g is None else rows.unsort(g) for g in grads] for grads in (ds, dinitial)]
     return dx, back[0], back[1], dc, dp
 
 
 def _zeros(v: Value, rows: Layout, like: Tensor) -> Tensor:
-    return torch.zeros(rows.rows, *[n for n in v.shape[1:] if isinstance(n, int)], dtype=v.dtype, device=like.device)
+    return torch.zeros(
+        rows.rows, *[n for n in v.shape[1:] if isinstance(n, int)], dtype=v.dtype, device=like.device
+    )
 
 
 def run_plan(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: Inputs) -> ScanResult:
@@ -144,18 +156,24 @@ def run_plan(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: I
         outs = list(ScanFunction.apply(call, *tensors))
     else:
         with torch.no_grad(), _autocast_off(given.x[0].device):
-            ys, finals, history, _ = run_forward(plan, rows, given.x, given.s, given.initial, given.c, p, after)
+            ys, finals, history, _ = run_forward(
+                plan, rows, given.x, given.s, given.initial, given.c, p, after
+            )
         outs = _unaliased([*ys, *finals, *history], tensors)
     n_y, n_s = len(plan.program.y), len(given.s)
     states = unflatten(outs[n_y + n_s :], given.s_spec) if given.return_states else None
-    return ScanResult(unflatten(outs[:n_y], plan.y_spec), unflatten(outs[n_y : n_y + n_s], given.s_spec), states)
+    return ScanResult(
+        unflatten(outs[:n_y], plan.y_spec), unflatten(outs[n_y : n_y + n_s], given.s_spec), states
+    )
 
 
 def _on_the_loop(step: Callable[..., Any], given: Inputs, tensors: Sequence[Tensor]) -> list[Tensor]:
     """The flat results of the same call on the plain loop, from the tensors that the autograd node has kept."""
     x, s, initial, c, _ = _split(tensors, (len(given.x), len(given.s), len(given.c), len(tensors)))
     result = replace(given, x=x, s=s, initial=initial, c=c).loop(step)
-    return [t for part in (result.y, result.state, result.states) if part is not None for t in flatten(part)[0]]
+    return [
+        t for part in (result.y, result.state, result.states) if part is not None for t in flatten(part)[0]
+    ]
 
 
 @dataclass(slots=True)
@@ -173,7 +191,7 @@ class ScanFunction(torch.autograd.Function):
     """The autograd node of a whole sequence. Tensors: x, state, initial state, context, what the step reads."""
 
     @staticmethod
-    def forward(ctx: Any, call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(ctx: Any, call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
         x, s, initial, c, p = _split(tensors, call.counts)
         with _autocast_off(tensors[0].device):
             ys, finals, history, env = run_forward(call.plan, call.rows, x, s, initial, c, p, call.after)
@@ -202,7 +220,7 @@ class ScanFunction(torch.autograd.Function):
         ga: list[Tensor | None] = [None] * n_s
         for j, g in zip(call.after, rest, strict=True):
             ga[j] = g
-        x, s, initial, c, p = _split(tensors, call.counts)
+        _, s, *_ = _split(tensors, call.counts)
         with _autocast_off(tensors[0].device):
             dx, ds, dinitial, dc, dp = run_backward(call.plan, call.rows, env, gy, final, ga, s)
         wanted = ctx.needs_input_grad[1:]
@@ -210,7 +228,9 @@ class ScanFunction(torch.autograd.Function):
         return (None, *_finish(found, wanted, tensors))
 
 
-def _finish(found: list[Tensor | None], wanted: Sequence[bool], tensors: Sequence[Tensor]) -> list[Tensor | None]:
+def _finish(
+    found: list[Tensor | None], wanted: Sequence[bool], tensors: Sequence[Tensor]
+) -> list[Tensor | None]:
     """Each gradient once, in the dtype and shape of its tensor."""
     grads: list[Tensor | None] = []
     seen: set[int] = set()
@@ -244,7 +264,9 @@ def _unaliased(outs: list[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
     return own
 
 
-def _differentiate_again(call: Call, tensors: Sequence[Tensor], grads: Sequence[Tensor | None]) -> list[Tensor | None]:
+def _differentiate_again(
+    call: Call, tensors: Sequence[Tensor], grads: Sequence[Tensor | None]
+) -> list[Tensor | None]:
     """The backward as a differentiable computation (create_graph=True): through the plain loop, run once more."""
     if call.plan.random:
         raise EngineError(

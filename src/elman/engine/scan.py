@@ -22,10 +22,10 @@ from elman.engine.inputs import Inputs, batch_sizes, gather, sample
 from elman.engine.lower import Needs, lower
 from elman.engine.ops import is_random
 from elman.engine.passes import optimize
+from elman.engine.program import Graph
 from elman.engine.run import Plan, run_plan
 from elman.engine.snapshot import Snapshot
 from elman.engine.structure import ScanResult
-from elman.engine.program import Graph
 from elman.engine.trace import trace
 from elman.engine.verify import verify
 
@@ -66,7 +66,9 @@ class Scan:
         backend: str | None = None,
     ) -> None:
         if not callable(step):
-            raise EngineError(f"step is a {type(step).__name__}; expected a callable (x_t, state) -> (y_t, next_state)")
+            raise EngineError(
+                f"step is a {type(step).__name__}; expected a callable (x_t, state) -> (y_t, next_state)"
+            )
         if fallback not in ("warn", "error"):
             raise EngineError(f"fallback={fallback!r}; expected 'warn' or 'error'")
         if backend is not None and backend not in BACKENDS:
@@ -118,7 +120,9 @@ class Scan:
         wanted = self.backend or os.environ.get("ELMAN_BACKEND") or None
         if wanted is not None and wanted not in BACKENDS:
             raise EngineError(f"ELMAN_BACKEND={wanted!r}; expected one of {BACKENDS}")
-        if (why := "the plain loop was asked for" if wanted == "loop" else _derivative_mode(given)) is not None:
+        if (
+            why := "the plain loop was asked for" if wanted == "loop" else _derivative_mode(given)
+        ) is not None:
             return self._loop(given, why)
         try:
             entry = self._entry(given)
@@ -138,7 +142,7 @@ class Scan:
         if self.fallback == "error":
             raise EngineError(result)
         if torch.compiler.is_dynamo_compiling():
-            torch._dynamo.graph_break(result)
+            torch._dynamo.graph_break(msg=result)
         return given.loop(self.step)
 
     def prepare(self, given: Inputs, wanted: str | None) -> tuple[Guard, Plan]:
@@ -280,20 +284,25 @@ def _derivative_mode(given: Inputs) -> str | None:
 def _user_level() -> int:
     """How many frames up the caller of the library is, for warnings."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and ("/elman/" in frame.f_code.co_filename or "/torch/" in frame.f_code.co_filename):
+    while frame.f_back is not None and (
+        "/elman/" in frame.f_code.co_filename or "/torch/" in frame.f_code.co_filename
+    ):
         frame, level = frame.f_back, level + 1
     return level
 
 
 def _debug(level: int, text: str) -> None:
     if int(os.environ.get("ELMAN_DEBUG") or 0) >= level:
-        print(f"elman: {text}", file=sys.stderr)
+        sys.stderr.write(f"elman: {text}\n")
 
 
-def check(step: Callable[..., Any], x: Any, state: Any, *, context: Any = None, owner: nn.Module | None = None) -> Explanation:
+def check(
+    step: Callable[..., Any], x: Any, state: Any, *, context: Any = None, owner: nn.Module | None = None
+) -> Explanation:
     """Verify that the engine runs `step` as the plain loop does, on data like the given; say how it runs it.
 
-    Raises EngineError with the reason, the op and what to write instead where the step is outside the fast path's rules.
+    Raises EngineError with the reason, the op and what to write instead where the step is outside the fast
+    path's rules.
     """
     scan = Scan(step, owner=owner, fallback="error")
     scan(x, state, context=context)

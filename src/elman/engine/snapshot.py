@@ -24,7 +24,11 @@ class Snapshot:
         ]
         self._frozen = [{k: freeze(v) for k, v in m.__dict__.items()} for _, m in self._modules]
         self._contents = [
-            {k: type(v)(v) for k, v in m.__dict__.items() if type(v) in (list, dict, set) and k not in INTERNAL}
+            {
+                k: type(v)(v)
+                for k, v in m.__dict__.items()
+                if type(v) in (list, dict, set) and k not in INTERNAL
+            }
             for _, m in self._modules
         ]
         self._rng = torch.get_rng_state()
@@ -33,7 +37,7 @@ class Snapshot:
         """The name of an attribute that the step changed, or None."""
         for (path, module), dicts, frozen in zip(self._modules, self._dicts, self._frozen, strict=True):
             prefix = f"{path}." if path else ""
-            for now, before in zip((module._parameters, module._buffers, module._modules), dicts[1:], strict=True):
+            for now, before in zip(_registered(module), dicts[1:], strict=True):
                 for key in (*now, *before):
                     if now.get(key) is not before.get(key, MISSING):
                         return prefix + str(key)
@@ -71,21 +75,25 @@ class Snapshot:
             for what, entries in zip(("the attribute", "the parameter", "the buffer"), dicts, strict=False):
                 for key, t in entries.items():
                     if isinstance(t, Tensor):
-                        names[t.untyped_storage()._cdata] = f"{what} '{prefix}{key}' of {type(module).__name__}"
+                        names[t.untyped_storage()._cdata] = (
+                            f"{what} '{prefix}{key}' of {type(module).__name__}"
+                        )
         return names
 
     def restore(self) -> None:
         """Put every attribute and the random state back."""
         torch.set_rng_state(self._rng)
         for (_, module), dicts, contents in zip(self._modules, self._dicts, self._contents, strict=True):
-            for now, before in zip(
-                (module.__dict__, module._parameters, module._buffers, module._modules), dicts, strict=True
-            ):
+            for now, before in zip([module.__dict__, *_registered(module)], dicts, strict=True):
                 if _differs(now, before):
                     now.clear()
                     now.update(before)
             for key, items in contents.items():
                 _restore_container(module.__dict__[key], items)
+
+
+def _registered(module: nn.Module) -> list[dict[str, Any]]:
+    return [module._parameters, module._buffers, module._modules]
 
 
 def _differs(now: dict[str, Any], before: dict[str, Any]) -> bool:
@@ -95,9 +103,6 @@ def _differs(now: dict[str, Any], before: dict[str, Any]) -> bool:
 def _restore_container(value: Any, items: Any) -> None:
     if isinstance(value, list):
         value[:] = items
-    elif isinstance(value, set):
-        value.clear()
-        value.update(items)
-    elif _differs(value, items):
+    elif isinstance(value, set) or _differs(value, items):
         value.clear()
         value.update(items)

@@ -46,9 +46,8 @@ def split_output(out: Any, state_spec: TreeSpec) -> tuple[Any, Any]:
     leaves, spec = flatten(out)
     if spec == state_spec:
         return leaves[0], out
-    if isinstance(out, tuple | list) and len(out) == 2:
-        if flatten(out[1])[1] == state_spec:
-            return out[0], out[1]
+    if isinstance(out, tuple | list) and len(out) == 2 and flatten(out[1])[1] == state_spec:
+        return out[0], out[1]
     raise EngineError(
         f"the step returned {_describe(out)}; expected (y_t, next_state) or next_state, where next_state has the "
         f"structure of the given state, {state_spec}"
@@ -59,7 +58,9 @@ def check_next_state(old: list[torch.Tensor], new: list[Any], rows: int) -> None
     """Each next-state leaf must be a tensor of the shape of the state it replaces."""
     for i, (a, b) in enumerate(zip(old, new, strict=True)):
         if not isinstance(b, torch.Tensor):
-            raise EngineError(f"state leaf {i} became {_describe(b)} after a step; expected a tensor {tuple(a.shape)}")
+            raise EngineError(
+                f"state leaf {i} became {_describe(b)} after a step; expected a tensor {tuple(a.shape)}"
+            )
         if b.shape != a.shape:
             raise EngineError(
                 f"state leaf {i} has shape {tuple(a.shape)} before a step of {rows} rows and {tuple(b.shape)} after; "

@@ -2,7 +2,8 @@
 
 The step is run on small real tensors under a dispatch mode that writes down each aten operation, first forward, then
 through `torch.autograd.grad`, so custom gradients, `no_grad` blocks and straight-through estimators are what autograd
-makes of them. (`make_fx` would do, at twenty times the cost and with a second of imports.) Done at two batch sizes; what
+makes of them. (`make_fx` would do, at twenty times the cost and with a second of imports.) Done at two batch
+sizes; what
 differs between the two is the batch.
 """
 
@@ -56,7 +57,11 @@ class Sample:
 
 
 def trace(
-    step: Callable[..., Any], samples: tuple[Sample, Sample], *, grad: bool, labels: dict[int, str],
+    step: Callable[..., Any],
+    samples: tuple[Sample, Sample],
+    *,
+    grad: bool,
+    labels: dict[int, str],
     reached: Callable[..., Any],
 ) -> Graph:
     """Record `step` (and its gradient where `grad`) at the two batch sizes of `samples` and merge the two.
@@ -65,7 +70,9 @@ def trace(
     """
     found = [_externals(step, sample, labels, reached) for sample in samples]
     if len(found[0]) != len(found[1]) or any(a is not b for a, b in zip(*found, strict=True)):
-        raise NotSupported("the step reads tensors that it makes outside torch, or other ones for each batch size")
+        raise NotSupported(
+            "the step reads tensors that it makes outside torch, or other ones for each batch size"
+        )
     _check_ancestry(found[0])
     _check_seeds(step, samples[0], labels)
     runs = [_run(step, sample, found[0], grad, labels) for sample in samples]
@@ -73,7 +80,9 @@ def trace(
     return merge(runs[0], runs[1], (rows[0], rows[1]), found[0])
 
 
-def _externals(step: Callable[..., Any], sample: Sample, labels: dict[int, str], reached: Any) -> list[Tensor]:
+def _externals(
+    step: Callable[..., Any], sample: Sample, labels: dict[int, str], reached: Any
+) -> list[Tensor]:
     """The tensors that the step reads beside its inputs, in the order of first use."""
     tracer, _ = record(lambda _: reached.during(lambda: sample.call(step)), labels, sample.rows)
     known = {id(t) for t in (*sample.x, *sample.s, *sample.c)}
@@ -95,11 +104,15 @@ def _check_seeds(step: Callable[..., Any], sample: Sample, labels: dict[int, str
     def draws(seed: int) -> list[Tensor]:
         torch.manual_seed(seed)
         tracer, _ = record(lambda _: sample.call(step), labels, sample.rows)
-        return [r.outs[0] for r in tracer.records if r.func._schema.name.split("::")[1].rstrip("_") in _RANDOM]
+        return [
+            r.outs[0] for r in tracer.records if r.func._schema.name.split("::")[1].rstrip("_") in _RANDOM
+        ]
 
     first = draws(0)
     if first and any(all(torch.equal(a, draws(seed)[i]) for seed in (1, 2, 3)) for i, a in enumerate(first)):
-        raise NotSupported("the step seeds the random numbers itself", op="manual_seed", hint="seed before the call")
+        raise NotSupported(
+            "the step seeds the random numbers itself", op="manual_seed", hint="seed before the call"
+        )
 
 
 def _check_ancestry(externals: list[Tensor]) -> None:
@@ -112,12 +125,12 @@ def _check_ancestry(externals: list[Tensor]) -> None:
         seen, todo = set(), [t.grad_fn]
         while todo:
             fn = todo.pop()
-            if fn is None or fn in seen:
+            if fn in seen:
                 continue
             seen.add(fn)
             if fn in others_fn or id(getattr(fn, "variable", None)) in others:
                 raise NotSupported("the step reads a tensor and another one that was computed from it")
-            todo += [f for f, _ in fn.next_functions]
+            todo += [f for f, _ in fn.next_functions if f is not None]
 
 
 def _run(
@@ -164,7 +177,9 @@ def _paused() -> Any:
 def _functional(tracer: Tracer, roles: dict[str, list[Any]], rows: int) -> Tracer:
     """The same computation without writing in place: the records replayed through torch's functionalization."""
     inputs = [t for role in ("x", "s", "c", "p", "gy", "gs") for t in roles.get(role, ()) if t is not None]
-    outputs = [t for role in ("y", "ns", "dx", "ds", "dc", "dp") for t in roles.get(role, ()) if t is not None]
+    outputs = [
+        t for role in ("y", "ns", "dx", "ds", "dc", "dp") for t in roles.get(role, ()) if t is not None
+    ]
 
     def replay(again: Tracer, *given: Tensor) -> list[Tensor]:
         env = {id(t): g for t, g in zip(inputs, given, strict=True)}
@@ -188,5 +203,3 @@ def _functional(tracer: Tracer, roles: dict[str, list[Any]], rows: int) -> Trace
 def _replace(roles: dict[str, list[Any]], old: Tensor, new: Tensor) -> None:
     for role, tensors in roles.items():
         roles[role] = [new if t is old else t for t in tensors]
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,7 +25,8 @@ _NORMAL = {"randn", "randn_like", "normal_functional", "normal_"}
 
 
 class FixedDraws(TorchDispatchMode):
-    """Random operations give numbers that depend on the feature alone, so that two ways to draw them can be compared."""
+    """Random operations give numbers that depend on the feature alone, so that two ways to draw them can be
+    compared."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -35,7 +37,7 @@ class FixedDraws(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = func._schema.name.removeprefix("aten::")
-        if not (name in _UNIFORM or name in _NORMAL or name.startswith("bernoulli") or name.startswith("exponential")):
+        if name not in _UNIFORM | _NORMAL and not name.startswith(("bernoulli", "exponential")):
             return func(*args, **kwargs)
         out = func(*args, **kwargs)
         u = _pattern(out)
@@ -66,12 +68,16 @@ def assert_close(
         b = torch.zeros_like(a) if b is None and a is not None else b
         assert a is not None and b is not None
         if a.shape != b.shape:
-            raise NotSupported(f"verification found another shape in {what}: {tuple(a.shape)}, not {tuple(b.shape)}")
+            raise NotSupported(
+                f"verification found another shape in {what}: {tuple(a.shape)}, not {tuple(b.shape)}"
+            )
         if not a.dtype.is_floating_point:
             same = bool(torch.equal(a, b.to(a.dtype)))
         else:
             size = float(b.detach().abs().nan_to_num(0, 0, 0).max()) if b.numel() else 0.0
-            same = torch.allclose(a.double(), b.double(), rtol=tolerance, atol=tolerance * max(size, 1e-3), equal_nan=True)
+            same = torch.allclose(
+                a.double(), b.double(), rtol=tolerance, atol=tolerance * max(size, 1e-3), equal_nan=True
+            )
         if not same:
             raise NotSupported(f"verification against the plain loop found another value in {what}")
 
@@ -89,7 +95,9 @@ def assert_row_wise(step: Callable[..., Any], sample: Sample, tolerance: float) 
         y, ns, _ = sample.call(step)
         y_some, ns_some, _ = some.call(step)
     try:
-        assert_close([*y_some, *ns_some], [t.index_select(0, index) for t in (*y, *ns)], "a row on its own", tolerance)
+        assert_close(
+            [*y_some, *ns_some], [t.index_select(0, index) for t in (*y, *ns)], "a row on its own", tolerance
+        )
     except (NotSupported, IndexError) as error:
         raise NotSupported(
             "a row's result depends on the other rows of the batch", hint="write the step row by row"
@@ -112,8 +120,8 @@ def verify(
             for rows in (2, 3):
                 few = small(given, 3, rows, dtypes, grad)
                 with FixedDraws():
-                    expected = _evaluate(lambda few=few: few.loop(step), few, p, grad)
-                    got = _evaluate(lambda few=few: run_plan(step, plan, p, few), few, p, grad)
+                    expected = _evaluate(partial(few.loop, step), few, p, grad)
+                    got = _evaluate(partial(run_plan, step, plan, p, few), few, p, grad)
                 assert_close(got[0], expected[0], "y or a state", tolerance)
                 assert_close(got[1], expected[1], "a gradient", tolerance)
     except NotSupported:
@@ -138,5 +146,7 @@ def _evaluate(
     given = [o for o in outs if o.requires_grad]
     if not grad or not given or not inputs:
         return outs, []
-    weights = [torch.cos(torch.arange(o.numel(), device=o.device)).to(o.dtype).reshape(o.shape) for o in given]
+    weights = [
+        torch.cos(torch.arange(o.numel(), device=o.device)).to(o.dtype).reshape(o.shape) for o in given
+    ]
     return outs, list(torch.autograd.grad(given, inputs, weights, allow_unused=True))

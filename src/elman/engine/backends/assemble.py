@@ -14,10 +14,6 @@ from typing import Any
 
 import torch
 
-from elman.engine.errors import NotSupported
-from elman.engine.ops import OPS
-from elman.engine.program import Node, Section, Value, refs
-
 from elman.engine.backends.views import (
     CARRY,
     CONST,
@@ -36,8 +32,12 @@ from elman.engine.backends.views import (
     sliced,
     three_parts,
 )
+from elman.engine.errors import NotSupported
+from elman.engine.ops import OPS
+from elman.engine.program import Node, Section, Value, refs
 
 __all__ = ["Assembler", "Code"]
+
 
 @dataclass(slots=True)
 class Code:
@@ -83,7 +83,8 @@ class Assembler:
         self, stores: Sequence[tuple[str, Value]], commits: Sequence[tuple[int, Value]], read: Sequence[Value],
         zero: Sequence[int] = (),
     ) -> Code:  # fmt: skip
-        """Assemble. stores: (name of the array, value) to be written at each step; commits: (carry, value); read: values
+        """Assemble. stores: (name of the array, value) to be written at each step; commits: (carry, value);
+        read: values
         that something beside the nodes reads; zero: carries that become zero."""
         self.stores: dict[Value, str] = {}
         copies: list[tuple[str, Value]] = []
@@ -145,7 +146,13 @@ class Assembler:
         if maker is None or part in self.stores or part in self.placed or part.dtype != out.dtype:
             return False
         native = OPS[maker.op].native if maker.op in OPS else None
-        return native is not None and native[0] in ("elementwise", "clamp", "threshold_backward", "masked_fill", "mm")
+        return native is not None and native[0] in (
+            "elementwise",
+            "clamp",
+            "threshold_backward",
+            "masked_fill",
+            "mm",
+        )
 
     def _plan_sums(self) -> None:
         """A sum of a product and something else becomes a product that starts from it."""
@@ -155,13 +162,22 @@ class Assembler:
             out = node.outs[0]
             for product, other in (node.args[::-1], node.args):
                 maker = self.made_by.get(product) if isinstance(product, Value) else None
-                if maker is None or not isinstance(other, Value) or not self._starts_from(maker, product, other, out):
+                if (
+                    maker is None
+                    or not isinstance(other, Value)
+                    or not self._starts_from(maker, product, other, out)
+                ):
                     continue
                 self.fused[id(node)] = maker
                 break
 
     def _starts_from(self, maker: Node, product: Value, other: Value, out: Value) -> bool:
-        if maker.op != "mm.default" or self.uses[product] != 1 or product in self.stores or product in self.placed:
+        if (
+            maker.op != "mm.default"
+            or self.uses[product] != 1
+            or product in self.stores
+            or product in self.placed
+        ):
             return False
         if any(f is maker for f in self.fused.values()) or product.shape != out.shape or product.factor != 1:
             return False
@@ -284,7 +300,7 @@ class Assembler:
 
     def _node(self, node: Node) -> None:
         if any(f is node for f in self.fused.values()):
-            return
+            return None
         if id(node) in self.fused:
             return self._product_from(node, self.fused[id(node)])
         native = OPS[node.op].native if node.op in OPS else None
@@ -330,7 +346,9 @@ class Assembler:
         grad, x, threshold = node.args
         if threshold != 0:
             raise NotSupported("threshold_backward with a threshold that is not 0")
-        self._elementwise("threshold_backward0", self._target(node.outs[0]), [self._view(grad), self._view(x)])
+        self._elementwise(
+            "threshold_backward0", self._target(node.outs[0]), [self._view(grad), self._view(x)]
+        )
 
     def _masked_fill(self, node: Node, _: str) -> None:
         x, mask, number = node.args
@@ -351,7 +369,10 @@ class Assembler:
     def _permute(self, node: Node, _: str) -> None:
         v = self._view(node.args[0])
         order = [d % len(v.sizes) for d in node.args[1]]
-        self._alias(node, replace(v, sizes=tuple(v.sizes[d] for d in order), strides=tuple(v.strides[d] for d in order)))
+        self._alias(
+            node,
+            replace(v, sizes=tuple(v.sizes[d] for d in order), strides=tuple(v.strides[d] for d in order)),
+        )
 
     def _expand(self, node: Node, _: str) -> None:
         self._alias(node, broadcast(self._view(node.args[0]), row_shape(node.outs[0])))
@@ -475,7 +496,9 @@ class Assembler:
         rows = self._contiguous(self._view(a))
         self._gemm(self._target(node.outs[0]), start, rows, b)
 
-    def _gemm(self, target: View, start: View | None, rows: View, weight: Value, transposed: bool = False) -> None:
+    def _gemm(
+        self, target: View, start: View | None, rows: View, weight: Value, transposed: bool = False
+    ) -> None:
         self._check_dtype(weight)
         k, n = row_shape(weight)[::-1] if transposed else row_shape(weight)
         if self.kinds(weight) != "static" or weight in self.made_by:
@@ -493,4 +516,15 @@ class Assembler:
         batch, m, k = left.sizes
         n = right.sizes[2]
         target = self._target(node.outs[0])
-        self._emit("rowmm", batch, m, k, n, *target.place(), *left.place(), *left.strides, *right.place(), *right.strides)
+        self._emit(
+            "rowmm",
+            batch,
+            m,
+            k,
+            n,
+            *target.place(),
+            *left.place(),
+            *left.strides,
+            *right.place(),
+            *right.strides,
+        )

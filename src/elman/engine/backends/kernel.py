@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable, Sequence
 
 import torch
@@ -20,20 +21,13 @@ from elman.engine.rows import Layout
 __all__ = ["DTYPES", "Kernel", "RowSection", "shaped", "threads"]
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
-_forked = False
-
-
-def _after_fork() -> None:
-    global _forked
-    _forked = True
-
-
-os.register_at_fork(after_in_child=_after_fork)
+_forked = threading.Event()
+os.register_at_fork(after_in_child=_forked.set)
 
 
 def threads() -> int:
     """As many as torch uses; one in a forked child, whose OpenMP runtime is that of its parent."""
-    return 1 if _forked else torch.get_num_threads()
+    return 1 if _forked.is_set() else torch.get_num_threads()
 
 
 class Kernel:
@@ -48,9 +42,10 @@ class Kernel:
     @classmethod
     def build(
         cls, section: Section, carries: Sequence[Value], stores: Sequence[tuple[str, Value]],
-        commits: Sequence[tuple[int, Value]], dtype: torch.dtype, kinds: Callable[[Value], str], zero: Sequence[int] = (),
+        commits: Sequence[tuple[int, Value]], dtype: torch.dtype, kinds: Callable[[Value], str],
+        zero: Sequence[int] = (),
     ) -> Kernel:  # fmt: skip
-        """kinds: what each value from outside is (see `execute.kind`); zero: carries that become zero after the step."""
+        """kinds: what each value from outside is (see `execute.kind`); zero: carries that become 0 after a step."""
         assembler = Assembler(section, carries, kinds, dtype, _core.OPS)
         code = assembler.run(stores, commits, [v for _, v in (*stores, *commits)], zero)
         try:
@@ -61,7 +56,9 @@ class Kernel:
     def arrays(self, rows: Layout) -> Environment:
         """Memory for what the loop stores."""
         widths = self.code.widths[OUT]
-        return {name: torch.empty(rows.rows, widths[i], dtype=self.dtype) for name, i in self.code.outs.items()}
+        return {
+            name: torch.empty(rows.rows, widths[i], dtype=self.dtype) for name, i in self.code.outs.items()
+        }
 
     def run(
         self, rows: Layout, env: Environment, arrays: Environment, carries: list[Tensor], flags: Tensor | None,
@@ -84,7 +81,7 @@ class Kernel:
         vectors = [v if isinstance(v, Tensor) else self._flat(env[v.name]) for v in code.vectors]
         weights = [env[v.name] for v, _ in code.weights]
         strides = [
-            (w.data_ptr(), *(w.stride()[::-1] if turned else w.stride()))
+            (w.data_ptr(), w.stride(1), w.stride(0)) if turned else (w.data_ptr(), w.stride(0), w.stride(1))
             for w, (_, turned) in zip(weights, code.weights, strict=True)
         ]
         self.kernel.run(
@@ -115,7 +112,9 @@ class RowSection:
         self.outs = [v.name for v in section.outs]
         self.shapes = {v.name: v for v in rows.outs}
         stores = [(v.name, v) for v in rows.outs]
-        self.kernel = Kernel.build(rows, [], stores, [], dtype, lambda v: "static" if v.axis is None else "row")
+        self.kernel = Kernel.build(
+            rows, [], stores, [], dtype, lambda v: "static" if v.axis is None else "row"
+        )
         self.rest_ins = [v.name for v in rest.ins]
         self.rest_outs = [v.name for v in rest.outs]
         self.rest = compile_section(rest, rest.outs, sum_of_products) if rest.nodes else None
@@ -123,7 +122,9 @@ class RowSection:
     def __call__(self, R: int, device: torch.device, *given: Tensor) -> tuple[Tensor, ...]:
         env = dict(zip(self.ins, given, strict=True))
         widths = self.kernel.code.widths[OUT]
-        arrays = {n: torch.empty(R, widths[i], dtype=self.kernel.dtype) for n, i in self.kernel.code.outs.items()}
+        arrays = {
+            n: torch.empty(R, widths[i], dtype=self.kernel.dtype) for n, i in self.kernel.code.outs.items()
+        }
         self.kernel.call(env, arrays, [], 1, R)
         env.update({n: shaped(t, self.shapes[n]) for n, t in arrays.items()})
         if self.rest is not None:
@@ -163,7 +164,8 @@ def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
     a, b = a.contiguous(), b.to(a.dtype)
     out = torch.empty(n, m, dtype=a.dtype)
     _product_kernel(DTYPES[a.dtype], r, m).run(
-        1, n, 0, False, [(a.data_ptr(), r)], [], [], [out.data_ptr()], [], [(b.data_ptr(), *b.stride())], 0, 0, [], threads()
+        1, n, 0, False, [(a.data_ptr(), r)], [], [], [out.data_ptr()], [],
+        [(b.data_ptr(), b.stride(0), b.stride(1))], 0, 0, [], threads(),
     )  # fmt: skip
     return out
 
@@ -171,7 +173,14 @@ def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
 @functools.lru_cache(maxsize=64)
 def _product_kernel(dtype: str, r: int, m: int) -> _core.Kernel:
     place = [OUT, 0, 0]
-    return _core.Kernel(dtype, [[], [r], [], [], [m], []], [(r, m)], [[_core.OPS["gemm"][0], 0, m, r, *place, 0, *place, IN, 0, 0]], [], [])
+    return _core.Kernel(
+        dtype,
+        [[], [r], [], [], [m], []],
+        [(r, m)],
+        [[_core.OPS["gemm"][0], 0, m, r, *place, 0, *place, IN, 0, 0]],
+        [],
+        [],
+    )
 
 
 def shaped(t: Tensor, v: Value) -> Tensor:

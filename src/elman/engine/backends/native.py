@@ -16,6 +16,7 @@ from elman.engine.rows import Layout
 
 __all__ = ["NativeLoops"]
 
+
 class NativeLoops:
     """Forward and backward loop of one program. NotSupported where the core has no instruction for it."""
 
@@ -148,7 +149,9 @@ def _spread(grads: list[Tensor | None], given: list[Tensor]) -> list[Tensor | No
 def _dtype(program: Program) -> torch.dtype:
     dtypes = {v.dtype for v in program.s}
     if len(dtypes) != 1 or (dtype := dtypes.pop()) not in DTYPES:
-        raise NotSupported(f"states of {sorted(map(str, {v.dtype for v in program.s}))}; the core runs float32 or float64")
+        raise NotSupported(
+            f"states of {sorted(map(str, {v.dtype for v in program.s}))}; the core runs float32 or float64"
+        )
     return dtype
 
 

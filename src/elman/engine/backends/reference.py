@@ -45,7 +45,10 @@ class ReferenceLoops:
         for start, n in rows.schedule():
             now = [s[:n] for s in states]
             if rows.flags is not None:
-                now = [_choose(rows.flags[start : start + n], i[:n], s) for i, s in zip(initial, now, strict=True)]
+                now = [
+                    _choose(rows.flags[start : start + n], i[:n], s)
+                    for i, s in zip(initial, now, strict=True)
+                ]
             table = {v.name: s for v, s in zip(program.s, now, strict=True)}
             device = now[0].device
             out = self._forward(n, device, *[self._input(v, env, table, start, n) for v in section.ins])
@@ -71,7 +74,11 @@ class ReferenceLoops:
         to_initial = [None if g is None or rows.flags is None else torch.zeros_like(g) for g in grads]
         kept: dict[str, list[tuple[int, Tensor]]] = {}
         for start, n in reversed(list(rows.schedule())):
-            table = {v.name: g[:n] for v, g in zip(program.gs, grads, strict=True) if v is not None and g is not None}
+            table = {
+                v.name: g[:n]
+                for v, g in zip(program.gs, grads, strict=True)
+                if v is not None and g is not None
+            }
             device = next(iter(env.values())).device
             out = self._backward(n, device, *[self._input(v, env, table, start, n) for v in section.ins])
             count = len(section.outs)

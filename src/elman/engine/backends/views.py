@@ -10,7 +10,17 @@ from typing import Any
 from elman.engine.errors import NotSupported
 from elman.engine.program import Rows, Value
 
-__all__ = ["View", "broadcast", "common", "reshaped", "row_shape", "row_strides", "selected", "sliced", "three_parts"]
+__all__ = [
+    "View",
+    "broadcast",
+    "common",
+    "reshaped",
+    "row_shape",
+    "row_strides",
+    "selected",
+    "sliced",
+    "three_parts",
+]
 
 REG, IN, CTX, VEC, OUT, CARRY, CONST = range(7)
 
@@ -56,6 +66,7 @@ def row_shape(v: Value) -> tuple[int, ...]:
 
 
 def row_strides(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Strides of elements side by side."""
     strides, step = [], 1
     for n in reversed(sizes):
         strides.append(step)
@@ -64,10 +75,11 @@ def row_strides(sizes: Sequence[int]) -> tuple[int, ...]:
 
 
 def broadcast(v: View, sizes: Sequence[int]) -> View:
+    """The view with other sizes, repeated where it has a size of 1."""
     missing = len(sizes) - len(v.sizes)
     strides = [0] * missing
     for n, stride, want in zip(v.sizes, v.strides, sizes[missing:], strict=True):
-        if n != want and n != 1:
+        if n not in (want, 1):
             raise NotSupported(f"{v.sizes} does not broadcast to {tuple(sizes)}")
         strides.append(stride if n == want and n != 1 else 0)
     return replace(v, sizes=tuple(sizes), strides=tuple(strides))
@@ -93,7 +105,7 @@ def reshaped(v: View, sizes: tuple[int, ...]) -> tuple[int, ...] | None:
         return (0,) * len(sizes) if v.space == CONST else row_strides(sizes)
     dims = v.dims()
     strides: list[int] = []
-    remaining = [n for n in sizes]
+    remaining = list(sizes)
     for n, stride in reversed(dims):
         taken, inner = 1, stride
         while taken < n:
@@ -114,7 +126,8 @@ def reshaped(v: View, sizes: tuple[int, ...]) -> tuple[int, ...] | None:
 
 def sliced(v: View, args: Sequence[Any]) -> View:
     """dim, start, end, step, as in aten.slice."""
-    dim, start, end, step = (*args, *(0, None, None, 1)[len(args) :])
+    given = [*args, *(0, None, None, 1)[len(args) :]]
+    dim, start, end, step = given
     dim %= len(v.sizes)
     begin, stop, step = slice(start, end, step).indices(v.sizes[dim])
     if v.sizes[dim] == 1 and (start or 0) == 0:
@@ -126,6 +139,7 @@ def sliced(v: View, args: Sequence[Any]) -> View:
 
 
 def selected(v: View, dim: int, index: int) -> View:
+    """One place of a dimension, as in aten.select."""
     dim %= len(v.sizes)
     index %= v.sizes[dim]
     return replace(
