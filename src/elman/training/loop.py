@@ -180,7 +180,7 @@ class Trainer:
         self.device = next(self.model.parameters()).device
         self.position = Position()
         self.state = learner.initial_state()
-        self.recent, self.epoch_mean = Mean(), Mean()
+        self.recent, self.since_validation = Mean(), Mean()
         self.best = math.inf
         self.session = _Session()
         # What the progress shows: it follows the loss of the last few dozen steps.
@@ -201,7 +201,7 @@ class Trainer:
             "position": vars(self.position) | {"seconds": self.seconds},
             "schedule": self.schedule.to_json(),
             "recent": vars(self.recent),
-            "epoch_mean": vars(self.epoch_mean),
+            "since_validation": vars(self.since_validation),
             "environment": environment(),
         }
         checkpoint.save(self.run.last, tensors, facts)
@@ -218,7 +218,7 @@ class Trainer:
             self.state = bptt.unpack([carried[str(i)] for i in range(len(carried))], like=self.state)
             self.position = Position(**facts["position"])
             self.schedule.restore(facts["schedule"])
-            self.recent, self.epoch_mean = Mean(**facts["recent"]), Mean(**facts["epoch_mean"])
+            self.recent, self.since_validation = Mean(**facts["recent"]), Mean(**facts["since_validation"])
             checkpoint.load_random(checkpoint.within(tensors, "random"), self.device)
             written_in: dict[str, Any] = facts["environment"]
             if self.run.best.exists():
@@ -294,7 +294,7 @@ class Trainer:
         self.session.stepping += time.monotonic() - begun
         loss = out.total / out.predictions
         self._shown = loss if math.isnan(self._shown) else 0.95 * self._shown + 0.05 * loss
-        for mean in (self.recent, self.epoch_mean):
+        for mean in (self.recent, self.since_validation):
             mean.add(out.total, out.predictions)
         if where.step % self.training.log_every == 0:
             speed = round(self.session.speed, 1)
@@ -335,8 +335,9 @@ class Trainer:
         step = "" if self.training.max_steps else f"  step {self.position.step:,}"
         self.display.note(
             f"{self._place()}{step}  {measure.name}: "
-            f"train {measure.number(self.epoch_mean.value)}{valid}  {duration(self.seconds)}"
+            f"train {measure.number(self.since_validation.value)}{valid}  {duration(self.seconds)}"
         )
+        self.since_validation = Mean()
 
     def _save_best(self, loss: float) -> None:
         facts = {"loss": loss, "step": self.position.step, "epoch": self.position.epoch}
@@ -345,7 +346,6 @@ class Trainer:
     def _end_epoch(self) -> None:
         self.position.epoch += 1
         self.position.index = 0
-        self.epoch_mean = Mean()
         self.state = self.learner.initial_state()
 
     def _time_is_up(self) -> bool:
