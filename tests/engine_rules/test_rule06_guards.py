@@ -371,7 +371,10 @@ OBJECT: dict[str, Callable[[Stateless], Any]] = {
 }
 
 
-@pytest.mark.parametrize("how", ["object", "method", "closure", "global", "list"])
+_slow = [pytest.param(how, marks=pytest.mark.slow) for how in ("method", "global", "list")]
+
+
+@pytest.mark.parametrize("how", ["object", "closure", *_slow])
 @pytest.mark.parametrize("what", OBJECT)
 def test_callable_object(what: str, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The step is an object, its method, or a function that reaches it by a closure, a global or a list."""

@@ -63,6 +63,7 @@ def test_backward_in_another_thread() -> None:
         torch.testing.assert_close(g, p.grad)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_forked_child() -> None:
     """After a threaded call in the parent, a forked child (a DataLoader worker) computes and ends."""
