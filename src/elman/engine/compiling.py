@@ -130,6 +130,8 @@ def _recipe(
     wanted = scan.backend or os.environ.get("ELMAN_BACKEND") or None
     if wanted == "loop":
         return ("the plain loop was asked for", "", "", (), (), None, 0, ())
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return ("a torch.func transform is under way (vmap, grad, jvp)", "", "", (), (), None, 0, ())
     try:
         with _outside(scan):
             given = _samples(skeletons, kinds, initial, history)
@@ -237,6 +239,8 @@ def _mappings(scan: Traced) -> dict[int, tuple[Path, bool]]:
             for mapping in (thing._parameters, thing._buffers):
                 found[id(mapping)] = (path, False)
             todo += [(child, (*path, (False, name))) for name, child in thing._modules.items()]
+        for i, cell in enumerate(getattr(thing, "__closure__", None) or ()):
+            found[id(cell)] = ((*path, (False, "__closure__"), (True, i)), False)
         todo += [(part, (*path, *way)) for part, way in _parts(thing)]
         own = getattr(thing, "__dict__", None)
         if isinstance(own, dict) and (isinstance(thing, nn.Module) or _own(thing)):
@@ -275,10 +279,11 @@ def _path_of(places: list[tuple[Any, Any]], mappings: dict[int, tuple[Path, bool
     """The way to a tensor; NotSupported where no attribute holds it."""
     for mapping, key in places:
         within = () if not hasattr(mapping, "i") else ((True, mapping.i),)
-        holder = mappings.get(id(mapping.mapping if within else mapping))
+        cell = getattr(mapping, "cell", None)
+        holder = mappings.get(id(cell if cell is not None else mapping.mapping if within else mapping))
         if holder is not None:
             path, item = holder
-            return (*path, (item, key), *within)
+            return (*path, (item, "cell_contents" if cell is not None else key), *within)
     raise NotSupported(
         "under torch.compile every tensor that the step reads must be an attribute of its module",
         hint="register it as a buffer or parameter",

@@ -53,6 +53,11 @@ class Plan:
     functions: dict[str, Any] = field(default_factory=dict)
     before: list[Value] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    sizes: set[int] = field(default_factory=set)  # batch sizes at which one step has been seen to agree
+
+    def for_inference(self) -> Plan:
+        """The same without an autograd node."""
+        return replace(self, needs=Needs())
 
     @classmethod
     def of(

@@ -27,12 +27,13 @@ from elman.engine.run import Plan, run_plan
 from elman.engine.snapshot import Snapshot
 from elman.engine.structure import ScanResult
 from elman.engine.trace import trace
-from elman.engine.verify import verify
+from elman.engine.verify import verify, verify_size
 
 __all__ = ["Scan", "check"]
 
 BACKENDS = ("native", "reference", "loop")
 _MOST_ENTRIES = 16
+_MOST_SIZES = 256
 
 
 @dataclass(slots=True)
@@ -127,6 +128,8 @@ class Scan:
         try:
             entry = self._entry(given)
             plan = self._plan(entry, given, wanted)
+            if given.B not in plan.sizes:
+                self._see_size(entry, plan, given)
         except NotSupported as reason:
             return self._fall_back(given, reason)
         self._say(plan)
@@ -210,6 +213,21 @@ class Scan:
         finally:
             snapshot.restore()
             torch.set_autocast_cache_enabled(cached)
+
+    def _see_size(self, entry: _Entry, plan: Plan, given: Inputs) -> None:
+        """At each new batch size (up to a bound) one step is compared with the user's own."""
+        if len(plan.sizes) >= _MOST_SIZES:
+            return
+        snapshot = Snapshot(self.step, self.owner)
+        try:
+            with _plain_saving():
+                verify_size(self.step, plan, entry.guard.tensors(), given)
+        except NotSupported as reason:
+            entry.reason = reason
+            raise
+        finally:
+            snapshot.restore()
+        plan.sizes.add(given.B)
 
     def _plan(self, entry: _Entry, given: Inputs, wanted: str | None) -> Plan:
         needs = _needs(entry, given)

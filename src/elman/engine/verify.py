@@ -17,7 +17,7 @@ from elman.engine.run import Plan, run_plan
 from elman.engine.structure import ScanResult, flatten
 from elman.engine.trace import Sample
 
-__all__ = ["FixedDraws", "verify"]
+__all__ = ["FixedDraws", "verify", "verify_size"]
 
 _TOLERANCE = {torch.float64: 1e-7, torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 3e-2}
 _UNIFORM = {"rand", "rand_like", "uniform", "uniform_"}
@@ -128,6 +128,23 @@ def verify(
         raise
     except Exception as error:
         raise NotSupported(f"the program failed its verification: {type(error).__name__}: {error}") from error
+
+
+def verify_size(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: Inputs) -> None:
+    """One step with as many rows as the call has: a step that decides by their number in a way that the trace could not
+    see shows here. Raises NotSupported where it does."""
+    few = small(given, 1, given.B, [v.dtype for v in plan.program.s], grad=False)
+    tolerance = max(_TOLERANCE.get(d, 0.0) for d in _dtypes(plan.program))
+    with torch.no_grad(), FixedDraws():
+        expected, _ = _evaluate(partial(few.loop, step), few, p, grad=False)
+        got, _ = _evaluate(partial(run_plan, step, plan.for_inference(), p, few), few, p, grad=False)
+    try:
+        assert_close(got, expected, "y or a state", tolerance)
+    except NotSupported as error:
+        raise NotSupported(
+            f"with {given.B} rows the step does something else than with fewer", op="size",
+            hint="let the step do the same for any number of rows",
+        ) from error  # fmt: skip
 
 
 def _dtypes(program: Program) -> set[torch.dtype]:

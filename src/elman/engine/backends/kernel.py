@@ -185,5 +185,9 @@ def _product_kernel(dtype: str, r: int, m: int) -> _core.Kernel:
 
 def shaped(t: Tensor, v: Value) -> Tensor:
     """A flat array `(rows, width)` in the shape and dtype of its value."""
-    t = t.reshape([-1, *row_shape(v)[1:]])
+    axis = v.axis or 0
+    if axis == 0:
+        t = t.reshape([-1, *row_shape(v)[1:]])
+    else:
+        t = t.reshape(t.shape[0], *row_shape(v)).movedim(0, axis).flatten(axis, axis + 1)
     return t if t.dtype == v.dtype else t.to(v.dtype)
