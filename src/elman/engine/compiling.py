@@ -12,6 +12,7 @@ import inspect
 import math
 import operator
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -40,8 +41,11 @@ class Traced(Protocol):
 
     step: Any
     owner: nn.Module | None
-    fallback: str
     backend: str | None
+
+    def __call__(self, x: Any, state: Any) -> ScanResult:
+        """Run over a sequence."""
+        ...
 
     def prepare(self, given: Inputs, wanted: str | None) -> tuple[Guard, Plan]:
         """The verified plan of this kind of call, and what it rests on."""
@@ -117,6 +121,10 @@ def _form(tree: Any) -> Any:
     )
 
 
+# An exported program that returns one can be saved.
+torch.utils._pytree._register_namedtuple(ScanResult, serialized_type_name="elman.engine.ScanResult")
+
+
 # ---- outside of the compiler
 
 
@@ -129,9 +137,9 @@ def _recipe(
     """
     wanted = scan.backend or os.environ.get("ELMAN_BACKEND") or None
     if wanted == "loop":
-        return ("the plain loop was asked for", "", "", (), (), None, 0, ())
+        return _no_recipe(scan, "the plain loop was asked for")
     if torch._C._functorch.peek_interpreter_stack() is not None:
-        return ("a torch.func transform is under way (vmap, grad, jvp)", "", "", (), (), None, 0, ())
+        return _no_recipe(scan, "a torch.func transform is under way (vmap, grad, jvp)")
     try:
         with _outside(scan):
             given = _samples(skeletons, kinds, initial, history)
@@ -145,9 +153,18 @@ def _recipe(
             return ("", str(plan.program), wanted or "", paths, watched, form, n_y, tuple(dead))
     except NotSupported as reason:
         hint = f"; instead: {reason.hint}" if reason.hint else ""
-        return (f"this cell has no fast path: {reason.reason}{hint}", "", "", (), (), None, 0, ())
+        return _no_recipe(scan, f"this cell has no fast path: {reason.reason}{hint}")
     except EngineError as error:
-        return (str(error), "", "", (), (), None, 0, ())
+        return _no_recipe(scan, str(error))
+
+
+def _no_recipe(scan: Traced, reason: str) -> Any:
+    """The reason; and the compiler leaves the call alone, with all that is under it, when it then runs outside."""
+    if torch.compiler.is_compiling() and "torch._dynamo" in sys.modules:
+        frames = torch._C._dynamo.eval_frame
+        skip = frames._FrameExecStrategy(frames._FrameAction.SKIP, frames._FrameAction.SKIP)
+        frames.set_code_exec_strategy(type(scan).__call__.__code__, skip)
+    return (reason, "", "", (), (), None, 0, ())
 
 
 _recipe._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as torch._dynamo.assume_constant_result does
