@@ -132,7 +132,7 @@ class Scan:
                 self._see_size(entry, plan, given)
         except NotSupported as reason:
             return self._fall_back(given, reason)
-        self._say(plan)
+        self._say(plan, given.x[0].device)
         return run_plan(self.step, plan, entry.guard.tensors(), given)
 
     # -- torch.compile and torch.export
@@ -174,11 +174,15 @@ class Scan:
 
     # -- the fast path
 
-    def _say(self, plan: Plan) -> None:
+    def _say(self, plan: Plan, device: torch.device) -> None:
         if self.path != plan.loops.name or self._explanation.path != plan.loops.name:
             self.path = plan.loops.name
             self._explanation = explain_program(plan.loops.name, plan.program, plan.reason)
             _debug(1, f"{self!r} {plan.reason}")
+            if device.type != "cpu" and self.backend is None and not self._warned & {device.type}:
+                self._warned.add(device.type)
+                text = f"custom cells run on the reference backend on {device.type}: one torch call an operation and step"
+                warnings.warn(text, EngineWarning, stacklevel=_user_level())
 
     def _entry(self, given: Inputs) -> _Entry:
         """The trace for this kind of call, a new one where there is none that still holds."""
@@ -315,13 +319,37 @@ def _debug(level: int, text: str) -> None:
 
 
 def check(
-    step: Callable[..., Any], x: Any, state: Any, *, context: Any = None, owner: nn.Module | None = None
+    step: Callable[..., Any],
+    x: Any = None,
+    state: Any = None,
+    *,
+    context: Any = None,
+    owner: nn.Module | None = None,
 ) -> Explanation:
     """Verify that the engine runs `step` as the plain loop does, on data like the given; say how it runs it.
 
-    Raises EngineError with the reason, the op and what to write instead where the step is outside the fast
-    path's rules.
+    x `(T, B, ...)` and state `(B, ...)`: example data; without them a cell with `input_size` and `hidden_size` is
+    checked on random numbers. Raises EngineError with the reason, the op, the source line and what to write instead
+    where the step is outside the fast path's rules.
     """
+    if x is None:
+        x = torch.randn(4, 3, _size_of(step, "input_size", "x"))
+    if state is None:
+        B = (x[0] if isinstance(x, tuple) else x).shape[1]
+        initial = getattr(step, "initial_state", None)
+        default = getattr(x, "dtype", torch.float32)
+        state = (
+            initial(B, torch.device("cpu"), default)
+            if initial
+            else torch.zeros(B, _size_of(step, "hidden_size", "state"))
+        )
     scan = Scan(step, owner=owner, fallback="error")
     scan(x, state, context=context)
     return scan.explain()
+
+
+def _size_of(step: Any, name: str, what: str) -> int:
+    size = getattr(step, name, None)
+    if not isinstance(size, int):
+        raise EngineError(f"the cell has no integer {name!r}; give {what}= an example")
+    return size
