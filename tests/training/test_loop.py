@@ -189,7 +189,9 @@ def test_the_log_says_what_happened(tmp_path: Path) -> None:
 def test_a_time_limit_ends_the_training_and_it_can_go_on(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
     first = Toy([1.0] * 4, valid=[2.0] * 9)
-    assert trainer(first, run, minutes=1e-9).fit() == "time"
+    display = Notes()
+    assert trainer(first, run, display=display, minutes=1e-9).fit() == "time"
+    assert (display.glances[-1].done, display.glances[-1].left) == (1, 0)
     assert facts(run.last)["position"]["step"] == 1
     assert [event["step"] for event in events(run, "valid")] == [1]
     second = Toy([1.0] * 4, valid=[2.0] * 9)

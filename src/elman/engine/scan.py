@@ -181,7 +181,7 @@ class Scan:
             _debug(1, f"{self!r} {plan.reason}")
             if device.type != "cpu" and self.backend is None and not self._warned & {device.type}:
                 self._warned.add(device.type)
-                text = f"custom cells run on the reference backend on {device.type}: one torch call an operation and step"
+                text = f"custom cells run on the reference backend on {device.type}: a torch call for each operation"
                 warnings.warn(text, EngineWarning, stacklevel=_user_level())
 
     def _entry(self, given: Inputs) -> _Entry:

@@ -389,4 +389,4 @@ class Trainer:
             1, self.total_steps - self.session.start_step
         )
         limit = 60 * self.training.minutes
-        return max(by_steps, self.session.seconds / limit) if limit else by_steps
+        return min(1.0, max(by_steps, self.session.seconds / limit)) if limit else by_steps
