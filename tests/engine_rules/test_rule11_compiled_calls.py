@@ -1,4 +1,4 @@
-"""Rule 11, calls inside torch.compile: what makes them compile anew, and what the operator is told only when it runs."""
+"""Rule 11, calls in torch.compile: what makes them compile anew, and what the operator is told only when it runs."""
 
 from __future__ import annotations
 
