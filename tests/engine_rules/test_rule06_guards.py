@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 import time
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -640,3 +644,58 @@ def test_guards_are_cheap() -> None:
     later = (time.perf_counter() - begun) / 5
     assert first < 20
     assert later < 0.25
+
+
+def test_objects_are_not_asked() -> None:
+    """Watching runs no code of the objects that a step touches: an attribute hook that fails, a property."""
+
+    class Prickly:
+        def __init__(self) -> None:
+            self.asked = 0
+
+        def __getattr__(self, name: str) -> Any:
+            raise RecursionError(name)
+
+        @property
+        def counted(self) -> int:
+            self.asked += 1
+            return self.asked
+
+        def scale(self) -> float:
+            return 0.5
+
+    def body(self: Net, x: Tensor, h: Tensor) -> Any:
+        h = torch.tanh(self.w(x) + self.u(h) * self.k.scale())
+        return h, h
+
+    case = _case(body, _set("k", lambda: Prickly()))
+    cell, twin = case.cell(), case.cell()
+    run = Run(Scan(cell))
+    assert_matches(run, cell, twin, case.inputs(3, 4))
+    assert run.scan.path != "loop", run.warned
+    assert cell.k.asked == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("op", ["F.group_norm(h, 1)", "F.gelu(h)", "torch.sign(h) * h", "F.hardswish(h)"])
+def test_in_a_fresh_process(op: str) -> None:
+    """A first call where nothing of torch is loaded beyond torch itself: what the trace imports does not disturb it."""
+    script = f"""
+    import warnings; warnings.simplefilter("error")
+    import torch, torch.nn.functional as F
+    from elman.engine import Scan
+    x, h = torch.randn(3, 4, 7, requires_grad=True), torch.randn(4, 7, requires_grad=True)
+    scan = Scan(lambda x, h: (lambda h: {op})(torch.tanh(x + h)), fallback="error")
+    scan(x, h).y.sum().backward()
+    assert scan.path != "loop"
+    """
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=root / "src",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert not done.stderr, done.stderr
