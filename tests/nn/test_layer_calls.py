@@ -387,7 +387,7 @@ def test_training_with_an_optimizer_learns() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
 def test_the_fast_path_is_taken(kind: str, dtype: torch.dtype) -> None:
-    layer = getattr(en, kind)(I, H, 2, bidirectional=True, fallback="error", dtype=dtype)
+    layer = getattr(en, kind)(I, H, 2, fallback="error", dtype=dtype)
     x = torch.randn(4, 3, I, dtype=dtype, requires_grad=True)
     ends, reset = torch.tensor([4, 0, 2]), torch.rand(4, 3) < 0.5
     both = {"lengths": ends, "reset": reset}
@@ -399,8 +399,9 @@ def test_the_fast_path_is_taken(kind: str, dtype: torch.dtype) -> None:
     with torch.no_grad():
         layer.eval()(x)
     assert layer.path == FAST
-    assert [*layer.check(x)] == ["l0", "l0_reverse", "l1", "l1_reverse"]
-    assert FAST in str(layer.check(x, layer(x).state))
+    found = layer.check(x, layer(x).state)
+    assert [*found] == ["l0", "l1"]
+    assert all(e.path == FAST for e in found.values())
 
 
 @pytest.mark.parametrize("make_layer", [lambda: en.LSTM(I, H, 2), lambda: en.Recurrent(en.GRUCell, I, H, 2)])
@@ -449,8 +450,9 @@ VENDORS = {"RNN": torch.rnn_tanh, "LSTM": torch.lstm, "GRU": torch.gru}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("form", ["dense", "lengths", "packed"])
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("form", "training"), [("dense", True), ("dense", False), ("lengths", True), ("packed", True)]
+)
 def test_vendor_kernels_compute_the_same(
     kind: str, form: str, training: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
