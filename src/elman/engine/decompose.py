@@ -7,6 +7,7 @@ here, so that few operations need a kernel.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -29,9 +30,15 @@ def _for(*overloads: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def library_decomposition(func: Any) -> Callable[..., Any] | None:
-    """torch's own decomposition of an operation that has none here (its table takes a second to load, so only then)."""
-    from torch._decomp import decomposition_table
-
+    """How torch takes an operation apart; its table takes a second to load, so only where there is none here."""
+    if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
+        return func.decompose
+    watching = sys.getprofile()
+    sys.setprofile(None)  # what loads here is none of the step's
+    try:
+        from torch._decomp import decomposition_table
+    finally:
+        sys.setprofile(watching)
     return decomposition_table.get(func)
 
 

@@ -40,6 +40,7 @@ _BY_IDENTITY = (
 _GLOBAL_HOOKS = ("_global_forward_pre_hooks", "_global_forward_hooks", "_global_backward_hooks",
                  "_global_backward_pre_hooks")  # fmt: skip
 MISSING = object()
+_NO_OBJECTS = (type, types.ModuleType, Tensor)
 _STDLIB = str(Path(os.__file__).parent)
 _MOST = 200
 _LARGE = 65536
@@ -175,8 +176,8 @@ class Reached:
             return
         if code.co_argcount:
             first = frame.f_locals.get(code.co_varnames[0])
-            known = isinstance(first, nn.Module) or (hasattr(first, "__dict__") and is_users_own(type(first)))
-            if known and not isinstance(first, type | types.ModuleType | Tensor):
+            kind = type(first)  # the object itself is not asked: it may be half made
+            if issubclass(kind, nn.Module) or (is_users_own(kind) and not issubclass(kind, _NO_OBJECTS)):
                 self.objects[id(first)] = first
         if not torch_code and not code.co_filename.startswith(_STDLIB):
             self.codes[code] = frame.f_globals

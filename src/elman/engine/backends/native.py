@@ -68,7 +68,8 @@ class NativeLoops:
         """See `ReferenceLoops.forward`."""
         program = self.program
         wanted = [program.s.index(v) for v in before]
-        shifted = rows.offsets is None and rows.flags is None
+        own = len({program.ns[j] for j in wanted}) == len(wanted)  # no value is the next one of two states
+        shifted = own and rows.offsets is None and rows.flags is None
         kernel = self._forward_kernel(
             () if shifted else tuple(wanted), tuple(sorted({*after, *(wanted if shifted else ())}))
         )
