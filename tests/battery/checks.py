@@ -13,6 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from battery.changes import (
+    again,
+    data_assigned,
+    data_in_place,
+    doubled,
+    loaded,
+    no_grad_in_place,
+    nothing,
+    optimised,
+    replaced,
+    says,
+    scale,
+)
 from battery.oracle import unfold
 from battery.registry import Case, Inputs
 from battery.running import (
@@ -35,7 +48,7 @@ from battery.running import (
     tensors_of,
 )
 from battery.snapshot import assert_untouched, snapshot
-from elman.engine import EngineError, EngineWarning, Scan
+from elman.engine import EngineError, Scan
 from elman.engine.loop import plain_loop
 from tolerances import assert_near
 
@@ -65,7 +78,7 @@ def assert_right(case: Case, backend: str | None) -> None:
     cell, run = run_of(case, backend)
     twin = case.cell()
     for name, (steps, rows, names) in CALLS.items():
-        with _says(name):
+        with says(name):
             assert_matches(run, cell, twin, case.inputs(steps, rows), names)
             assert run.scan.path == path_of(case, backend), f"path {run.scan.path}: {run.warned}"
     assert not run.warned or case.expect_path == "loop"
@@ -128,7 +141,7 @@ def assert_gradient_of_each_part(case: Case, backend: str | None) -> None:
     cell, run = run_of(case, backend)
     twin = case.cell()
     for through in (["y"], ["state"], ["states"], ["y", "state"], ["state", "states"]):
-        with _says(" and ".join(through)):
+        with says(" and ".join(through)):
             assert_matches(run, cell, twin, case.inputs(T, B), ("lengths", "reset"), through=through)
 
 
@@ -140,7 +153,7 @@ def assert_gradient_to_each_leaf(case: Case, backend: str | None) -> None:
     chosen = [n for n in names if not n.startswith("parameter")]
     chosen += [n for n in names if n.startswith("parameter")][:: max(1, len(tensors_of(cell)) // 2)]
     for name in chosen:
-        with _says(name):
+        with says(name):
             frozen, twin, only = case.cell(), case.cell(), case.inputs(4, 3)
             for which in (frozen, twin):
                 for key, leaf in leaves_of(only, which).items():
@@ -227,7 +240,7 @@ def assert_without_grad(case: Case, backend: str | None) -> None:
     options = options_of(("lengths", "reset"), inputs, T, B)
     expected = expected_outcome(twin, inputs, options).values
     for mode in (torch.no_grad, torch.inference_mode, torch.no_grad):
-        with _says(mode.__name__):
+        with says(mode.__name__):
             with mode():
                 result = run(inputs.x, inputs.state, return_states=True, **options)
             for name, value in named_leaves(result, EVERYWHERE).items():
@@ -272,18 +285,18 @@ def assert_strided_inputs(case: Case, backend: str | None) -> None:
     twin, inputs = case.cell(), case.inputs(T, B)
 
     def batch_major(leaf: Tensor) -> Tensor:
-        return _again(leaf.transpose(0, 1).contiguous().transpose(0, 1), leaf)
+        return again(leaf.transpose(0, 1).contiguous().transpose(0, 1), leaf)
 
     def every_other(leaf: Tensor) -> Tensor:
-        return _again(
+        return again(
             torch.stack((leaf, torch.full_like(leaf, 7 if leaf.dtype != torch.bool else 1)), -1)[..., 0], leaf
         )
 
     def expanded(leaf: Tensor) -> Tensor:
-        return _again(leaf[:1].expand_as(leaf), leaf)
+        return again(leaf[:1].expand_as(leaf), leaf)
 
     for how in (batch_major, every_other, expanded):
-        with _says(how.__name__):
+        with says(how.__name__):
             x = pytree.tree_map(how, inputs.x)
             other = expanded if how is expanded else every_other
             rest = [None if tree is None else pytree.tree_map(other, tree) for tree in inputs[1:]]
@@ -295,7 +308,7 @@ def assert_sequence_of_shapes(case: Case, backend: str | None) -> None:
     cell, run = run_of(case, backend)
     twin = case.cell()
     for steps, rows in ((3, 2), (5, 11), (1, 1), (2, 33), (11, 3), (3, 2)):
-        with _says(f"T={steps}, B={rows}"):
+        with says(f"T={steps}, B={rows}"):
             assert_matches(run, cell, twin, case.inputs(steps, rows), ("lengths",))
 
 
@@ -321,21 +334,21 @@ def assert_parameters_are_live(case: Case, backend: str | None) -> None:
         nn.utils.parametrize.is_parametrized(m) for m in cell.modules()
     )
     for how in (
-        _nothing,
-        _data_in_place,
-        _data_assigned,
-        _no_grad_in_place,
-        _loaded,
-        _optimised,
-        _replaced,
-        _doubled,
+        nothing,
+        data_in_place,
+        data_assigned,
+        no_grad_in_place,
+        loaded,
+        optimised,
+        replaced,
+        doubled,
     ):
-        if how is _replaced and parametrized:
+        if how is replaced and parametrized:
             continue
-        with _says(how.__name__.strip("_")):
+        with says(how.__name__):
             for module in (cell, twin):
                 how(module)
-            dtype = torch.float32 if how is _doubled else torch.float64
+            dtype = torch.float32 if how is doubled else torch.float64
             assert_matches(run, cell, twin, case.inputs(3, B, dtype), ("lengths",))
 
 
@@ -345,7 +358,7 @@ def assert_copies_are_apart(case: Case, backend: str | None) -> None:
     twin = case.cell()
     assert_matches(run, cell, twin, case.inputs(3, B))
     other, other_scan = copy.deepcopy((cell, run.scan))
-    _scale(other, 0.5), _scale(twin, 0.5)
+    scale(other, 0.5), scale(twin, 0.5)
     assert_matches(Run(other_scan), other, twin, case.inputs(3, B))
     assert_matches(run, cell, case.cell(), case.inputs(3, B))
 
@@ -508,7 +521,7 @@ def assert_function_with_owner(case: Case, backend: str | None) -> None:
     cell, twin = case.cell(), case.cell()
     run = Run(Scan(lambda *args: cell(*args), owner=cell, backend=backend))
     assert_matches(run, cell, twin, case.inputs(T, B), ("lengths",))
-    _scale(cell, 0.5), _scale(twin, 0.5)
+    scale(cell, 0.5), scale(twin, 0.5)
     assert_matches(run, cell, twin, case.inputs(T, B), ("reverse",))
 
 
@@ -544,78 +557,4 @@ SLOW = (
 )
 
 
-class _says:
-    """Put a word before the message of a failing check."""
-
-    def __init__(self, word: str) -> None:
-        self.word = word
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, AssertionError):
-            raise AssertionError(f"[{self.word}] {error}") from error
-        if error is not None:
-            error.add_note(f"in the call: {self.word}")
-
-
-def _again(leaf: Tensor, like: Tensor) -> Tensor:
-    return leaf.detach().requires_grad_(like.requires_grad)
-
-
-def _nothing(module: nn.Module) -> None:
-    del module
-
-
-def _data_in_place(module: nn.Module) -> None:
-    for p in module.parameters():
-        p.data.mul_(0.7)
-
-
-def _data_assigned(module: nn.Module) -> None:
-    for p in module.parameters():
-        p.data = p.data.flip(0).contiguous() * 1.1
-
-
-def _no_grad_in_place(module: nn.Module) -> None:
-    with torch.no_grad():
-        for p in module.parameters():
-            p.mul_(0.9).add_(0.01)
-
-
-def _loaded(module: nn.Module) -> None:
-    module.load_state_dict(
-        {k: v * 0.8 if v.is_floating_point() else v for k, v in module.state_dict().items()}
-    )
-
-
-def _optimised(module: nn.Module) -> None:
-    optimiser = torch.optim.SGD(module.parameters(), lr=0.1)
-    for p in module.parameters():
-        p.grad = p.detach().clone()
-    optimiser.step()
-    optimiser.zero_grad()
-
-
-def _replaced(module: nn.Module) -> None:
-    for name, p in list(module.named_parameters()):
-        owner, _, last = name.rpartition(".")
-        setattr(module.get_submodule(owner), last, nn.Parameter(p.detach() * 0.9 + 0.01))
-
-
-def _doubled(module: nn.Module) -> None:
-    module.float()
-    for m in module.modules():
-        for k, v in vars(m).items():
-            if isinstance(v, Tensor):
-                setattr(m, k, v.float())
-
-
-def _scale(module: Any, by: float) -> None:
-    with torch.no_grad():
-        for p in module.parameters():
-            p.mul_(by)
-
-
-__all__ = ["CALLS", "QUICK", "SLOW", "EngineWarning", "assert_right_soon"]
+__all__ = ["CALLS", "QUICK", "SLOW", "assert_right_soon"]

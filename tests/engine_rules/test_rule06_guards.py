@@ -289,7 +289,7 @@ def _in_the_same_place(net: Net, name: str, make: Callable[[], Any]) -> None:
     place = id(getattr(net, name))
     setattr(net, name, None)
     kept = []
-    for _ in range(3000):
+    for _ in range(300):
         new = make()
         if id(new) == place:
             break

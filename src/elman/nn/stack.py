@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import _register_namedtuple
 
 from elman.engine import Scan, ScanResult, check
 from elman.nn.cells.base import check_size
@@ -41,6 +42,10 @@ class OutputWithStates(NamedTuple):
     y: Any
     state: Any
     states: Any
+
+
+for _kind in (Output, OutputWithStates):  # an exported program names what it returns
+    _register_namedtuple(_kind, serialized_type_name=f"elman.nn.{_kind.__name__}")
 
 
 class StackResult(NamedTuple):
