@@ -35,7 +35,8 @@ class Sequences:
     @property
     def batch(self) -> int:
         """Number of rows."""
-        return tree_leaves(self.x)[0].shape[1]  # not int(): export keeps it open
+        batch: int = tree_leaves(self.x)[0].shape[1]  # not int(): export keeps it open
+        return batch
 
     def rows_in(self, tree: Any) -> Any:
         """Leaves `(B, ...)` in the caller's order (or without a batch axis) -> `(B, ...)` in the engine's order."""
