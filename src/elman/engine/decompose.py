@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -163,17 +164,34 @@ def _var_mean(
     return _variance(t, dim, correction, keepdim)
 
 
+@_for(aten.linalg_vector_norm.default)
+def _vector_norm(
+    t: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+) -> Any:
+    if ord != 2 or dtype is not None or not t.dtype.is_floating_point:
+        return NotImplemented
+    return aten.sqrt.default(aten.sum.dim_IntList(aten.mul.Tensor(t, t), _all_dims(t, dim), keepdim))
+
+
+def _wide(t: Tensor) -> Tensor:
+    """In the precision that torch's kernels reckon in: float32 at least."""
+    return t if t.dtype in (torch.float32, torch.float64) else t.to(torch.float32)
+
+
 @_for(aten.native_layer_norm.default)
 def _layer_norm(
     x: Tensor, shape: list[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     dims = list(range(x.dim() - len(shape), x.dim()))
-    variance, mean = _variance(x, dims, 0, True)
+    wide = _wide(x)
+    variance, mean = _variance(wide, dims, 0, True)
     rstd = aten.rsqrt.default(aten.add.Tensor(variance, eps))
-    out = aten.mul.Tensor(aten.sub.Tensor(x, mean), rstd)
+    out = aten.mul.Tensor(aten.sub.Tensor(wide, mean), rstd)
     if weight is not None:
         out = aten.mul.Tensor(out, weight)
-    return out if bias is None else aten.add.Tensor(out, bias), mean, rstd
+    if bias is not None:
+        out = aten.add.Tensor(out, bias)
+    return out.to(x.dtype), mean, rstd
 
 
 @_for(aten.native_layer_norm_backward.default)
@@ -184,17 +202,20 @@ def _layer_norm_backward(
     dims = list(range(x.dim() - len(shape), x.dim()))
     outer = list(range(x.dim() - len(shape)))
     n = float(_count(x, dims))
+    kind, x, grad = x.dtype, _wide(x), _wide(grad)
     normal = aten.mul.Tensor(aten.sub.Tensor(x, mean), rstd)
     dx = dw = db = None
     if mask[0]:
         g = grad if weight is None else aten.mul.Tensor(grad, weight)
         m1 = aten.div.Tensor(aten.sum.dim_IntList(g, dims, True), n)
         m2 = aten.div.Tensor(aten.sum.dim_IntList(aten.mul.Tensor(g, normal), dims, True), n)
-        dx = aten.mul.Tensor(aten.sub.Tensor(aten.sub.Tensor(g, m1), aten.mul.Tensor(normal, m2)), rstd)
+        dx = aten.mul.Tensor(aten.sub.Tensor(aten.sub.Tensor(g, m1), aten.mul.Tensor(normal, m2)), rstd).to(
+            kind
+        )
     if mask[1] and weight is not None:
-        dw = aten.sum.dim_IntList(aten.mul.Tensor(grad, normal), outer, False)
+        dw = aten.sum.dim_IntList(aten.mul.Tensor(grad, normal), outer, False).to(weight.dtype)
     if mask[2] and bias is not None:
-        db = aten.sum.dim_IntList(grad, outer, False)
+        db = aten.sum.dim_IntList(grad, outer, False).to(bias.dtype)
     return dx, dw, db
 
 
@@ -213,7 +234,7 @@ def _batch_norm_eval(
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     out = aten.mul.Tensor(
-        aten.sub.Tensor(x, _per_channel(mean, x)),
+        aten.sub.Tensor(_wide(x), _per_channel(mean, x)),
         _per_channel(aten.rsqrt.default(aten.add.Tensor(var, eps)), x),
     )
     if weight is not None:
@@ -221,7 +242,7 @@ def _batch_norm_eval(
     if bias is not None:
         out = aten.add.Tensor(out, _per_channel(bias, x))
     empty = x.new_zeros(0)
-    return out, empty, empty
+    return out.to(x.dtype), empty, empty
 
 
 @_for(aten.native_batch_norm.default)
@@ -482,12 +503,21 @@ def _starts(sizes: list[int], strides: list[int], base: Tensor, offset: int) -> 
     return starts if offset == 0 else None
 
 
+def _in_rows(base: Tensor, strides: list[int]) -> Tensor:
+    """A flat contiguous tensor in the sizes that the strides of a window speak of."""
+    if base.dim() != 1 or len(strides) < 2 or strides[-1] != 1 or any(a % b for a, b in pairwise(strides)):
+        return base
+    sizes = [base.shape[0] // strides[0], *(a // b for a, b in pairwise(strides))]
+    return aten.view.default(base, sizes) if math.prod(sizes) == base.shape[0] else base
+
+
 def _window(
     base: Tensor, sizes: list[int], strides: list[int], offset: int | None
 ) -> tuple[list[int], int | None] | None:
     """(start in each dimension, dimension that is selected) of a window that is slices and at most one selection."""
     if not base.is_contiguous() or offset is None:
         return None
+    base = _in_rows(base, strides)
     if len(sizes) == base.dim():
         starts = _starts(sizes, strides, base, offset)
         return None if starts is None else (starts, None)
@@ -507,6 +537,7 @@ def _as_strided(t: Tensor, sizes: list[int], strides: list[int], offset: int | N
     if window is None:
         return NotImplemented
     starts, chosen = window
+    t = _in_rows(t, strides)
     wide = list(sizes) if chosen is None else [*sizes[:chosen], 1, *sizes[chosen:]]
     for d, (start, n) in enumerate(zip(starts, wide, strict=True)):
         if n != t.shape[d] and d != chosen:
@@ -522,13 +553,14 @@ def _as_strided_scatter(
     if window is None:
         return NotImplemented
     starts, chosen = window
+    shape, t = t.shape, _in_rows(t, strides)
     wide = list(sizes) if chosen is None else [*sizes[:chosen], 1, *sizes[chosen:]]
     parts = [d for d, n in enumerate(wide) if n != t.shape[d] and d != chosen]
     if chosen is not None and not parts:
-        return aten.select_scatter.default(t, source, chosen, starts[chosen])
+        return aten.view.default(aten.select_scatter.default(t, source, chosen, starts[chosen]), shape)
     if chosen is not None or len(parts) > 1:
         return NotImplemented
     if not parts:
-        return aten.clone.default(source)
+        return aten.view.default(source, shape)
     d = parts[0]
-    return aten.slice_scatter.default(t, source, d, starts[d], starts[d] + wide[d])
+    return aten.view.default(aten.slice_scatter.default(t, source, d, starts[d], starts[d] + wide[d]), shape)

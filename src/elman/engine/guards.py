@@ -103,7 +103,9 @@ class _Picture:
         if isinstance(value, set | frozenset):
             return [(i, k) for i, k in enumerate(sorted(map(repr, value)))] if len(value) <= _MOST else None
         own = getattr(value, "__dict__", None)
-        if isinstance(own, dict) and not isinstance(value, _BY_IDENTITY) and is_users_own(type(value)):
+        if isinstance(value, _BY_IDENTITY) or getattr(type(value), "watched_by_identity", False):
+            return None
+        if isinstance(own, dict) and is_users_own(type(value)):
             return list(own.items()) if len(own) <= _MOST else None
         return None
 
@@ -184,12 +186,15 @@ class Reached:
 
     def during(self, call: Callable[[], Any]) -> Any:
         """Run `call` and see what it reaches."""
-        before = sys.getprofile()
+        before, collecting = sys.getprofile(), gc.isenabled()
+        gc.disable()  # what a collection runs is not what the step runs
         sys.setprofile(self)
         try:
             return call()
         finally:
             sys.setprofile(before)
+            if collecting:
+                gc.enable()
 
 
 @dataclass(slots=True)
@@ -201,7 +206,13 @@ class Guard:
     places: list[tuple[list[tuple[Any, Any]], Any]] = field(default_factory=list)
 
     def watch(self, mapping: Any, key: Any, value: Any) -> None:
-        self.watched.append((mapping, key, value if isinstance(value, _PLAIN) else MISSING, freeze(value)))
+        quick = isinstance(value, (*_PLAIN, *_BY_IDENTITY))
+        if (
+            isinstance(value, dict | list | tuple | set) and not value
+        ):  # mostly hooks: still the same, and still empty
+            self.sizes.append((value, 0))
+            quick = True
+        self.watched.append((mapping, key, value if quick else MISSING, freeze(value)))
 
     def holds(self) -> bool:
         """Whether everything is as it was when the step was traced."""

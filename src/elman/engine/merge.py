@@ -19,6 +19,9 @@ __all__ = ["Run", "merge", "swap"]
 aten = torch.ops.aten
 _OTHER_OPERATIONS = "the step does other operations at another batch size"
 _SAME_FOR_ALL = "let the step do the same for any number of rows"
+# random operations that take a tensor for its shape alone
+_BY_SHAPE = {"rand_like.default", "randn_like.default", "bernoulli.p", "uniform.default", "normal_functional.default",
+             "exponential.default"}  # fmt: skip
 _LARGEST_CONSTANT = 4096
 
 
@@ -161,11 +164,23 @@ class _Merge:
         return self._append(Node("elman.convert", (source, out.dtype), {}, (out,), a.source))
 
     def _operation(self, a: Record, b: Record) -> None:
+        if all(isinstance(o, torch.dtype) for o in a.outs):
+            return  # what dtype some tensors have together is no computation
         op, args, kwargs = self._normal(a, b)
+        if op in _BY_SHAPE:
+            args = (self._blank(a.args[0], b.args[0], a.source), *args[1:])
         if not all(isinstance(o, Tensor) or o is None for o in a.outs):
             raise NotSupported(f"{op} gives something that is no tensor", op=op)
         outs = tuple(self._new(m, n) for m, n in zip(a.outs, b.outs, strict=True) if m is not None)
         self._append(Node(op, args, kwargs, outs, a.source), a)
+
+    def _blank(self, a: Tensor, b: Tensor, source: str) -> Value:
+        """A tensor of the same shape that depends on nothing."""
+        self.count += 1
+        value = Value(f"v{self.count}", self._shape(a, b), a.dtype)
+        sizes = list(self._shape(a, b))
+        self._append(Node("full.default", (sizes, 0), {"dtype": a.dtype}, (value,), source))
+        return value
 
     def _append(self, node: Node, record: Record | None = None) -> None:
         check_rows(node, lambda: record is not None and self._linear(record))

@@ -58,6 +58,8 @@ class Scan:
     a backend that is named and cannot run the step is an EngineError.
     """
 
+    watched_by_identity = True  # a scan in a module's attribute is no part of what the module computes
+
     def __init__(
         self,
         step: Callable[..., Any],
@@ -167,8 +169,9 @@ class Scan:
             text += f"; instead: {reason.hint}"
         if self.fallback == "error":
             raise EngineError(text) from reason
-        if reason.reason not in self._warned:
-            self._warned.add(reason.reason)
+        place = reason.reason.rsplit(" at ", 1)[-1]  # one warning for each line of the step
+        if place not in self._warned:
+            self._warned.add(place)
             warnings.warn(text, EngineWarning, stacklevel=_user_level())
         return self._loop(given, reason.reason, reason.hint)
 
@@ -194,7 +197,7 @@ class Scan:
                 break
         else:
             entry = self._trace(key, given)
-            self._entries = [entry, *[e for e in self._entries if e.guard.holds()]][:_MOST_ENTRIES]
+            self._entries = [entry, *self._entries][:_MOST_ENTRIES]
         if entry.reason is not None:
             raise entry.reason
         return entry

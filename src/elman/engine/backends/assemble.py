@@ -198,7 +198,10 @@ class Assembler:
 
     def _outside(self, v: Value) -> View:
         """The place of a value that the section takes from outside."""
-        self._check_dtype(v)
+        if (
+            self.kinds(v) != "static"
+        ):  # a static integer enters as a number, which is what it becomes beside floats
+            self._check_dtype(v)
         sizes = row_shape(v)
         if v in self.carry_of:
             return View(CARRY, self.carry_of[v], 0, sizes, row_strides(sizes))
@@ -401,14 +404,13 @@ class Assembler:
 
     def _pad(self, node: Node, _: str) -> None:
         pads, number = node.args[1], node.args[2] if len(node.args) > 2 else 0.0
-        if any(n < 0 for n in pads):
-            raise NotSupported("padding that takes away")
         target = self._target(node.outs[0])
         self._copy(self._const(number), target)
         inside, source = target, self._view(node.args[0])
         for i in range(len(pads) // 2):
-            d = len(source.sizes) - 1 - i
-            inside = sliced(inside, (d, pads[2 * i], pads[2 * i] + source.sizes[d]))
+            d, low, high = len(source.sizes) - 1 - i, pads[2 * i], pads[2 * i + 1]
+            source = sliced(source, (d, max(-low, 0), source.sizes[d] - max(-high, 0)))
+            inside = sliced(inside, (d, max(low, 0), max(low, 0) + source.sizes[d]))
         self._copy(source, inside)
 
     def _select_backward(self, node: Node, _: str) -> None:
