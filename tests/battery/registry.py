@@ -162,7 +162,8 @@ CASES: list[Case] = [
     Case("embedding", simple.EmbeddingCell, _tokens, _h),
     Case("conv", simple.ConvCell, _x, _widths(2, H), expect_path="reference"),
     Case("batch_norm_eval", simple.BatchNormElman, _x, _h),
-    Case("normalised", simple.Lipschitz, _x, lambda B: (_h(B), torch.randn(B))),
+    # the ties of a maximum are counted in integers, which the core does not have
+    Case("normalised", simple.Lipschitz, _x, lambda B: (_h(B), torch.randn(B)), expect_path="reference"),
     Case("torch_rnn_cell", lambda: nn.RNNCell(I, H), _x, _h),
     Case("torch_lstm_cell", lambda: nn.LSTMCell(I, H), _x, _pair),
     Case("torch_gru_cell", lambda: nn.GRUCell(I, H), _x, _h),

@@ -252,6 +252,8 @@ def make_guard(
         if isinstance(getattr(thing, "__dict__", None), dict) and not isinstance(thing, nn.Module | type):
             _watch_object(guard, thing, found)
     classes = {type(m) for _, m in modules} | {type(o) for o in reached.objects.values()}
+    for kind in {type(m) for _, m in modules}:
+        guard.watch(_Class(kind), "forward", _Class(kind).get("forward"))
     classes = {c for c in classes if not c.__module__.startswith("torch.")}
     for code, names in reached.codes.items():
         _watch_code(guard, code, names, classes, found)
