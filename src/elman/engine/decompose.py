@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from elman.engine.windows import in_rows, window
 
 aten = torch.ops.aten
 
@@ -492,52 +493,14 @@ def _index_put(t: Tensor, indices: list[Any], values: Tensor, accumulate: bool =
     return aten.where.self(mask, values, t)
 
 
-def _starts(sizes: list[int], strides: list[int], base: Tensor, offset: int) -> list[int] | None:
-    """Where a window of these sizes and strides begins in each dimension of a contiguous tensor."""
-    starts = []
-    for n, stride, whole, step in zip(sizes, strides, base.shape, base.stride(), strict=True):
-        if stride != step and n != 1:
-            return None
-        starts.append(min(offset // step, whole - n))
-        offset -= starts[-1] * step
-    return starts if offset == 0 else None
-
-
-def _in_rows(base: Tensor, strides: list[int]) -> Tensor:
-    """A flat contiguous tensor in the sizes that the strides of a window speak of."""
-    if base.dim() != 1 or len(strides) < 2 or strides[-1] != 1 or any(a % b for a, b in pairwise(strides)):
-        return base
-    sizes = [base.shape[0] // strides[0], *(a // b for a, b in pairwise(strides))]
-    return aten.view.default(base, sizes) if math.prod(sizes) == base.shape[0] else base
-
-
-def _window(
-    base: Tensor, sizes: list[int], strides: list[int], offset: int | None
-) -> tuple[list[int], int | None] | None:
-    """(start in each dimension, dimension that is selected) of a window that is slices and at most one selection."""
-    if not base.is_contiguous() or offset is None:
-        return None
-    base = _in_rows(base, strides)
-    if len(sizes) == base.dim():
-        starts = _starts(sizes, strides, base, offset)
-        return None if starts is None else (starts, None)
-    if len(sizes) == base.dim() - 1:
-        for d in range(base.dim()):
-            wide = [*sizes[:d], 1, *sizes[d:]]
-            starts = _starts(wide, [*strides[:d], base.stride(d), *strides[d:]], base, offset)
-            if starts is not None:
-                return starts, d
-    return None
-
-
 @_for(aten.as_strided.default)
 def _as_strided(t: Tensor, sizes: list[int], strides: list[int], offset: int | None = None) -> Any:
     """A window into a contiguous tensor, as autograd's backward of in-place writes makes it."""
-    window = _window(t, sizes, strides, int(t.storage_offset()) if offset is None else offset)
-    if window is None:
+    found = window(t, sizes, strides, int(t.storage_offset()) if offset is None else offset)
+    if found is None:
         return NotImplemented
-    starts, chosen = window
-    t = _in_rows(t, strides)
+    starts, chosen = found
+    t = in_rows(t, strides)
     wide = list(sizes) if chosen is None else [*sizes[:chosen], 1, *sizes[chosen:]]
     for d, (start, n) in enumerate(zip(starts, wide, strict=True)):
         if n != t.shape[d] and d != chosen:
@@ -549,11 +512,11 @@ def _as_strided(t: Tensor, sizes: list[int], strides: list[int], offset: int | N
 def _as_strided_scatter(
     t: Tensor, source: Tensor, sizes: list[int], strides: list[int], offset: int | None = None
 ) -> Any:
-    window = _window(t, sizes, strides, int(t.storage_offset()) if offset is None else offset)
-    if window is None:
+    found = window(t, sizes, strides, int(t.storage_offset()) if offset is None else offset)
+    if found is None:
         return NotImplemented
-    starts, chosen = window
-    shape, t = t.shape, _in_rows(t, strides)
+    starts, chosen = found
+    shape, t = t.shape, in_rows(t, strides)
     wide = list(sizes) if chosen is None else [*sizes[:chosen], 1, *sizes[chosen:]]
     parts = [d for d, n in enumerate(wide) if n != t.shape[d] and d != chosen]
     if chosen is not None and not parts:

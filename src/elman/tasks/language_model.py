@@ -453,14 +453,7 @@ class LanguageModelTask(Task):
         parts = [
             blocks.embedding(size, width),
             *(blocks.dropout(width, share) for share in drop),
-            *blocks.recurrent_blocks(
-                model.cell,
-                width,
-                [model.hidden] * model.layers,
-                between=model.dropout,
-                residual=model.residual,
-                parameters={n: tuple(p.shape) for n, p in trained.model.recurrent.named_parameters()},
-            ),
+            *blocks.recurrent_blocks(model.cell, width, [model.hidden] * model.layers),
             *([blocks.layer_norm(model.hidden)] if model.norm else []),
             *(blocks.dropout(model.hidden, share) for share in drop),
             blocks.dense(model.hidden, size, tied_to="E" if model.tied else ""),
