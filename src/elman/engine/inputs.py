@@ -16,7 +16,7 @@ from elman.engine.trace import Sample
 
 __all__ = ["Inputs", "batch_sizes", "gather", "sample", "small"]
 
-_PRIMES = tuple(p for p in range(7, 400) if all(p % d for d in range(2, p)))
+_PRIMES = tuple(p for p in range(31, 400) if all(p % d for d in range(2, p)))
 
 
 @dataclass(slots=True)
