@@ -40,7 +40,7 @@ setup: .venv/ready
 
 demo: .venv/ready
 	$(BIN)/elman train language-model --config configs/language_model/demo.toml --run $(DEMO) --overwrite
-	$(BIN)/elman generate $(DEMO) --prompt "def " --length 400 --temperature 0.7 --seed 1
+	$(BIN)/elman generate $(DEMO) --prompt "def " --length 400 --temperature 0.6 --seed 4
 	$(BIN)/elman draw $(DEMO) >/dev/null
 	@printf '\nThe learning curve and the network, as it is and unfolded over time:\n'; ls $(DEMO)/*.png $(DEMO)/*.svg
 
