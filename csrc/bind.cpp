@@ -8,8 +8,11 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "array.h"
 #include "isa.h"
 #include "kernel.h"
+#include "memory.h"
+#include "sums.h"
 
 namespace nb = nanobind;
 
@@ -55,6 +58,26 @@ void run_kernel(const Kernel& self, Int T, Int B, Address offsets, bool reverse_
   self.run(sequence);
 }
 
+// a, factor: (address, stride); products: (b, stride, M, out).
+using Jobs = std::vector<std::tuple<Int, std::pair<Address, Int>, std::pair<Address, Int>, Address,
+                                    std::vector<std::tuple<Address, Int, Int, Address>>>>;
+
+void run_sums(const std::string& dtype, Int rows, const Jobs& given, int threads, const std::string& isa) {
+  std::vector<RowSumMemory> jobs;
+  for (const auto& [N, a, factor, sums, products] : given) {
+    RowSumMemory job{N, a.first, a.second, factor.first, factor.second, sums, {}};
+    for (const auto& [b, stride, M, out] : products) job.products.push_back({b, stride, M, out});
+    jobs.push_back(std::move(job));
+  }
+  const Isa& chosen = find_isa(isa.empty() ? wanted_isa() : isa);
+  nb::gil_scoped_release release;
+  sum_rows(number_of(dtype), chosen, rows, jobs, threads);
+}
+
+nb::object make_array(const std::string& dtype, Int rows, Int width) {
+  return nb::steal<nb::object>(new_array(element_size(number_of(dtype)), rows, width));
+}
+
 nb::dict ops() {
   nb::dict table;
   for (int i = 0; i < op_count; ++i) table[op_table[i].name] = nb::make_tuple(i, op_table[i].sources);
@@ -78,6 +101,13 @@ NB_MODULE(_core, m) {
   m.def("isa", [] { return find_isa(wanted_isa()).name; }, "The instruction set that kernels use by default.");
   m.def("isas", isa_names, "The instruction sets this machine can run, best first.");
   m.def("poison", set_poison, nb::arg("on"), "For tests: registers start every step as NaN.");
+  m.def("array", make_array, nb::arg("dtype"), nb::arg("rows"), nb::arg("width"),
+        "Uninitialised (rows, width), as a DLPack capsule.");
+  m.def("sum_rows", run_sums, nb::arg("dtype"), nb::arg("rows"), nb::arg("jobs"), nb::arg("threads"), nb::kw_only(),
+        nb::arg("isa") = "", "Sums over rows, of products and of columns.");
+  m.def("kept_memory", kept_memory, "Bytes of freed arrays that are kept for the next ones.");
+  m.def("memory_limit", memory_limit, "The most bytes that are kept (ELMAN_CACHE_MB).");
+  m.def("release_memory", release_memory, "Give what is kept back to the system.");
   nb::class_<Kernel>(m, "Kernel")
       .def("__init__", make_kernel, nb::arg("dtype"), nb::arg("widths"), nb::arg("nweights"), nb::arg("code"),
            nb::arg("consts"), nb::arg("commits"), nb::kw_only(), nb::arg("isa") = "")

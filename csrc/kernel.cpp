@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
 #include <limits>
 #include <memory>
-#include <new>
 
+#include "buffer.h"
 #include "isa.h"
 #include "parallel.h"
 
@@ -23,22 +22,6 @@ template <class T> const Engine<T>& engine_of(const Isa& isa) {
 
 constexpr Int alignment = 64;
 Int aligned(Int bytes) { return (bytes + alignment - 1) / alignment * alignment; }
-
-// Uninitialised memory, aligned to cache lines.
-template <class T> class Buffer {
- public:
-  explicit Buffer(Int count)
-      : memory_(static_cast<T*>(std::aligned_alloc(alignment, std::size_t(aligned(std::max<Int>(count, 1) * Int(sizeof(T))))))) {
-    if (!memory_) throw std::bad_alloc();
-  }
-  T* get() const { return memory_.get(); }
-
- private:
-  struct Free {
-    void operator()(T* p) const { std::free(p); }
-  };
-  std::unique_ptr<T, Free> memory_;
-};
 
 template <class T> T* at(std::uintptr_t address) { return reinterpret_cast<T*>(address); }
 
@@ -185,12 +168,11 @@ template <class T> void run_sequence(const Program& program, const Engine<T>& en
 void set_poison(bool on) { poison = on; }
 
 Kernel::Kernel(Number number, const Spec& spec, const Isa& isa) : number_(number), isa_(isa), program_(parse(spec)) {
-  schedule(program_, number == Number::f32 ? sizeof(float) : sizeof(double));
+  schedule(program_, element_size(number));
 }
 
 void Kernel::run(const Sequence& sequence) const {
-  const Int element_size = number_ == Number::f32 ? sizeof(float) : sizeof(double);
-  if (!check_sequence(program_, sequence, element_size)) return;
+  if (!check_sequence(program_, sequence, element_size(number_))) return;
   if (number_ == Number::f32) run_sequence(program_, engine_of<float>(isa_), sequence);
   else run_sequence(program_, engine_of<double>(isa_), sequence);
 }

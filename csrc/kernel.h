@@ -40,6 +40,7 @@ struct Sequence {
 };
 
 enum class Number { f32, f64 };
+constexpr Int element_size(Number number) { return number == Number::f32 ? 4 : 8; }
 
 class Kernel {
  public:

@@ -105,6 +105,25 @@ template <class T> struct Task {
   bool poison;
 };
 
+// Sums over rows r of a (rows, N): sums[n] = sum_r a[r, n] (times factor[r, n] where there is one), and for each product
+// out[n, m] = sum_r a[r, n] b[r, m].
+template <class T> struct SummedProduct {
+  const T* b;
+  Int b_stride, M;
+  T* out;  // (N, M), contiguous
+};
+
+template <class T> struct RowSum {
+  Int rows, N;
+  const T* a;
+  Int a_stride;
+  const T* factor;  // or null
+  Int factor_stride;
+  T* sums;  // (N,), or null
+  const SummedProduct<T>* products;
+  int product_count;
+};
+
 template <class T> struct Engine {
   int panel_columns;
   // Packs columns of W (element (k, n) at w[k*stride_k + n*stride_n]) for panels [first, last) of panel_columns each;
@@ -112,6 +131,9 @@ template <class T> struct Engine {
   void (*pack)(T* panels, const T* w, Int K, Int N, Int stride_k, Int stride_n, Int first, Int last);
   Int (*packed_size)(Int K, Int N);
   void (*run)(const Task<T>& task);
+  // Columns [first, last) of a job, with sums_scratch(job) elements of scratch, aligned.
+  void (*sums)(const RowSum<T>& job, Int first, Int last, T* scratch);
+  Int (*sums_scratch)(const RowSum<T>& job);
 };
 
 struct Isa {

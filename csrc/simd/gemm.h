@@ -75,7 +75,8 @@ template <class T> struct TileArguments {
   Int columns;       // of the last panel, in 1..its width
 };
 
-template <class V, int rows, int vectors, int panels> struct Tile {
+// packed: `a` holds the rows' elements side by side for each k, and init is added at the end (see sums.h).
+template <class V, int rows, int vectors, int panels, bool packed = false> struct Tile {
   using T = typename V::Scalar;
   using Sums = V[rows][panels * vectors];
 
@@ -87,23 +88,25 @@ template <class V, int rows, int vectors, int panels> struct Tile {
   static ELMAN_INLINE void begin(const TileArguments<T>& t, Sums& sum) {
     for (int r = 0; r < rows; ++r)
       for (int v = 0; v < panels * vectors; ++v)
-        sum[r][v] = t.init.p ? load_up_to<V>(t.init.p + r * t.init.stride + v * V::N, lanes(t, v)) : V::splat(0);
+        sum[r][v] = t.init.p && !packed ? load_up_to<V>(t.init.p + r * t.init.stride + v * V::N, lanes(t, v)) : V::splat(0);
   }
 
   static ELMAN_INLINE void end(const TileArguments<T>& t, const Sums& sum) {
     for (int r = 0; r < rows; ++r)
-      for (int v = 0; v < panels * vectors; ++v)
-        store_up_to(sum[r][v], t.dst.p + r * t.dst.stride + v * V::N, lanes(t, v));
+      for (int v = 0; v < panels * vectors; ++v) {
+        const V before = packed && t.init.p ? load_up_to<V>(t.init.p + r * t.init.stride + v * V::N, lanes(t, v)) : V::splat(0);
+        store_up_to(packed ? before + sum[r][v] : sum[r][v], t.dst.p + r * t.dst.stride + v * V::N, lanes(t, v));
+      }
   }
 
   static void run(const TileArguments<T>& t) {
     Sums sum;
     begin(t, sum);
     const T *a = t.a.p, *w = t.panel;
-    for (Int k = 0; k < t.K; ++k, ++a, w += vectors * V::N) {
+    for (Int k = 0; k < t.K; ++k, a += packed ? rows : 1, w += vectors * V::N) {
       V left[rows];
 #pragma GCC unroll 16
-      for (int r = 0; r < rows; ++r) left[r] = V::splat(a[r * t.a.stride]);
+      for (int r = 0; r < rows; ++r) left[r] = V::splat(a[packed ? r : r * t.a.stride]);
 #pragma GCC unroll 16
       for (int v = 0; v < panels * vectors; ++v) {
         const V right = V::load(w + (v / vectors) * t.panel_stride + (v % vectors) * V::N);
@@ -117,35 +120,36 @@ template <class V, int rows, int vectors, int panels> struct Tile {
 
 template <class T> using TileRunner = void (*)(const TileArguments<T>&);
 
-template <class V, int vectors, int panels> TileRunner<typename V::Scalar> tile_of(Int rows) {
+template <class V, int vectors, int panels, bool packed> TileRunner<typename V::Scalar> tile_of(Int rows) {
   switch (rows) {
-    case 1: return Tile<V, 1, vectors, panels>::run;
-    case 2: return Tile<V, 2, vectors, panels>::run;
-    case 3: if constexpr (panels == 1 || pair_rows >= 3) return Tile<V, 3, vectors, panels>::run; return nullptr;
-    case 4: if constexpr (panels == 1) return Tile<V, 4, vectors, panels>::run; return nullptr;
-    case 5: if constexpr (panels == 1) return Tile<V, 5, vectors, panels>::run; return nullptr;
-    default: if constexpr (panels == 1) return Tile<V, tile_rows, vectors, panels>::run; return nullptr;
+    case 1: return Tile<V, 1, vectors, panels, packed>::run;
+    case 2: return Tile<V, 2, vectors, panels, packed>::run;
+    case 3: if constexpr (panels == 1 || pair_rows >= 3) return Tile<V, 3, vectors, panels, packed>::run; return nullptr;
+    case 4: if constexpr (panels == 1) return Tile<V, 4, vectors, panels, packed>::run; return nullptr;
+    case 5: if constexpr (panels == 1) return Tile<V, 5, vectors, panels, packed>::run; return nullptr;
+    default: if constexpr (panels == 1) return Tile<V, tile_rows, vectors, panels, packed>::run; return nullptr;
   }
 }
 
-template <class V> TileRunner<typename V::Scalar> choose_tile(Int rows, Int vectors, int panels) {
-  if (panels == 2) return tile_of<V, panel_vectors, 2>(rows);
-  if (vectors == 1) return tile_of<V, 1, 1>(rows);
+template <class V, bool packed> TileRunner<typename V::Scalar> choose_tile(Int rows, Int vectors, int panels) {
+  if constexpr (!packed) if (panels == 2) return tile_of<V, panel_vectors, 2, packed>(rows);
+  if (vectors == 1) return tile_of<V, 1, 1, packed>(rows);
   if constexpr (panel_vectors > 2) {
-    if (vectors == 2) return tile_of<V, 2, 1>(rows);
-    if (vectors == 3) return tile_of<V, 3, 1>(rows);
+    if (vectors == 2) return tile_of<V, 2, 1, packed>(rows);
+    if (vectors == 3) return tile_of<V, 3, 1, packed>(rows);
   }
-  return tile_of<V, panel_vectors, 1>(rows);
+  return tile_of<V, panel_vectors, 1, packed>(rows);
 }
 
 // All rows against `panels` panels: the rows are dealt into tiles of nearly equal height.
-template <class V> void multiply_panels(TileArguments<typename V::Scalar> t, Int rows, Int vectors, int panels) {
+template <class V, bool packed>
+void multiply_panels(TileArguments<typename V::Scalar> t, Int rows, Int vectors, int panels) {
   const Int tiles = (rows + tile_rows - 1) / tile_rows;
   for (Int i = 0; i < tiles; ++i) {
     const Int height = rows / tiles + (i < rows % tiles);
-    choose_tile<V>(height, vectors, panels)(t);
+    choose_tile<V, packed>(height, vectors, panels)(t);
     t.dst.p += height * t.dst.stride;
-    t.a.p += height * t.a.stride;
+    t.a.p += packed ? height * t.K : height * t.a.stride;
     if (t.init.p) t.init.p += height * t.init.stride;
   }
 }
@@ -165,7 +169,7 @@ template <class V> void run_gemm(const Bound<typename V::Scalar>& b, typename V:
                                 K,
                                 panel_columns<V> * K,
                                 pair || N - n > width ? width : N - n};
-    multiply_panels<V>(t, rows, width / V::N, pair ? 2 : 1);
+    multiply_panels<V, false>(t, rows, width / V::N, pair ? 2 : 1);
     p += pair ? 2 : 1;
     n = p * panel_columns<V>;
   }

@@ -1,5 +1,6 @@
 // Compiled once per instruction set, with -DELMAN_ISA_NAMESPACE=... and that set's flags.
 #include "loop.h"
+#include "sums.h"
 
 namespace elman::ELMAN_ISA_NAMESPACE {
 
@@ -7,7 +8,7 @@ namespace elman::ELMAN_ISA_NAMESPACE {
 #define ELMAN_NAME(x) ELMAN_TEXT(x)
 
 template <class V> inline constexpr Engine<typename V::Scalar> engine = {panel_columns<V>, pack<V>, packed_size<V>,
-                                                                        run_task<V>};
+                                                                        run_task<V>, run_sums<V>, sums_scratch<V>};
 
 extern const Isa isa;
 const Isa isa = {ELMAN_NAME(ELMAN_ISA_NAMESPACE), engine<Vec<float>>, engine<Vec<double>>};

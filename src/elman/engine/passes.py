@@ -301,7 +301,8 @@ def _sorted(nodes: list[Node]) -> list[Node]:
 
 
 def gather_sums(graph: Graph) -> None:
-    """In a sum, what does not need the state is added first, so that it leaves the loop: `(W x + b) + (U h + c)`."""
+    """In a sum, what does not need the state is added first, so that it leaves the loop, and what needs no row at all
+    before that: `(W x + b) + (U h + c)` becomes `(W x + (b + c)) + U h`."""
     made_by, uses, deps = producers(graph.nodes), _uses(graph), dependencies(graph)
     new = _Namer(graph, "a")
     inner: set[Value] = set()
@@ -320,11 +321,15 @@ def gather_sums(graph: Graph) -> None:
 
 def _is_sum(node: Node, deps: dict[Value, str]) -> bool:
     """A plain sum of the forward step, in the loop."""
+    return _is_plain_sum(node, deps) and "s" in deps.get(node.outs[0], "")
+
+
+def _is_plain_sum(node: Node, deps: dict[Value, str]) -> bool:
     if node.op != "add.Tensor" or not all(isinstance(a, Value) for a in node.args):
         return False
     letters = deps.get(node.outs[0], "")
     same = all(a.dtype == node.outs[0].dtype for a in node.args)
-    return same and "s" in letters and not set("GY") & set(letters) and node.outs[0].dtype.is_floating_point
+    return same and not set("GY") & set(letters) and node.outs[0].dtype.is_floating_point
 
 
 def _terms(
@@ -333,9 +338,8 @@ def _terms(
     terms: list[Value] = []
     for arg in node.args:
         below = made_by.get(arg)
-        hoisted = "s" not in deps.get(arg, "")
         whole = below is not None and below.outs[0].shape == node.outs[0].shape
-        if below is not None and whole and not hoisted and _is_sum(below, deps) and uses[arg] == 1:
+        if below is not None and whole and _is_plain_sum(below, deps) and uses[arg] == 1:
             inner.add(arg)
             terms += _terms(below, made_by, uses, deps, inner)
         else:
@@ -344,10 +348,18 @@ def _terms(
 
 
 def _gathered(free: list[Value], bound: list[Value], node: Node, new: _Namer) -> list[Node]:
+    nodes: list[Node] = []
+    once = [v for v in free if v.axis is None]
+    if len(once) > 1 and len({v.shape for v in once}) == 1:
+        together = new(once[0].shape, node.outs[0])
+        nodes += _sum(once, together, new, node.source)
+        free = [v for v in free if v.axis is not None] + [together]
     free.sort(key=lambda v: -len(v.shape))
-    widest = max(free, key=lambda v: (v.axis is not None, len(v.shape)))
-    start = new(widest.shape, node.outs[0])
-    nodes = _sum(free, start, new, node.source)
+    start = free[0]
+    if len(free) > 1:
+        widest = max(free, key=lambda v: (v.axis is not None, len(v.shape)))
+        start = new(widest.shape, node.outs[0])
+        nodes += _sum(free, start, new, node.source)
     return nodes + _sum([start, *bound], node.outs[0], new, node.source)
 
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from elman import _core
 from elman.engine.backends.assemble import Assembler, Code
 from elman.engine.backends.views import IN, OUT, row_shape
 from elman.engine.errors import NotSupported
-from elman.engine.execute import Environment, compile_section
-from elman.engine.program import Section, Value, refs
+from elman.engine.execute import Environment
+from elman.engine.program import Section, Value
 from elman.engine.rows import Layout
 
-__all__ = ["DTYPES", "Kernel", "RowSection", "shaped", "threads"]
+__all__ = ["DTYPES", "Kernel", "empty", "shaped", "sum_rows", "threads"]
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+LARGE = 1 << 14  # elements
 _forked = threading.Event()
 os.register_at_fork(after_in_child=_forked.set)
 
@@ -28,6 +29,14 @@ os.register_at_fork(after_in_child=_forked.set)
 def threads() -> int:
     """As many as torch uses; one in a forked child, whose OpenMP runtime is that of its parent."""
     return 1 if _forked.is_set() else torch.get_num_threads()
+
+
+def empty(rows: int, width: int, dtype: torch.dtype) -> Tensor:
+    """Uninitialised `(rows, width)`; a large one from memory that an earlier call has used, which spares the system
+    the work of handing it out page by page."""
+    if rows * width < LARGE:
+        return torch.empty(rows, width, dtype=dtype)
+    return from_dlpack(_core.array(DTYPES[dtype], rows, width))
 
 
 class Kernel:
@@ -57,7 +66,7 @@ class Kernel:
         """Memory for what the loop stores."""
         widths = self.code.widths[OUT]
         return {
-            name: torch.empty(rows.rows, widths[i], dtype=self.dtype) for name, i in self.code.outs.items()
+            name: empty(rows.rows, widths[i], self.dtype) for name, i in self.code.outs.items()
         }
 
     def run(
@@ -103,84 +112,36 @@ class Kernel:
         return t.to(self.dtype).contiguous()
 
 
-class RowSection:
-    """A section that runs once for all rows: what goes row by row as one kernel call, sums over rows with torch."""
+def sum_rows(
+    R: int, jobs: Sequence[tuple[Tensor, Tensor | None, Tensor | None, Sequence[tuple[Tensor, Tensor]]]]
+) -> None:
+    """Sums over R rows, for each job (a, factor, total, products): `total = sum_r a[r] (* factor[r])`, and for each
+    (b, out) of its products `out = a.T @ b`. All of one dtype; what is written is contiguous."""
+    written = [t for _, _, total, products in jobs for t in (total, *(out for _, out in products)) if t is not None]
+    if R == 0:
+        for t in written:
+            t.zero_()
+        return
+    alive: list[Tensor] = []
+    rows: dict[int, tuple[int, int]] = {}
 
-    def __init__(self, section: Section, dtype: torch.dtype) -> None:
-        rows, rest = rows_and_rest(section)
-        self.ins = [v.name for v in section.ins]
-        self.outs = [v.name for v in section.outs]
-        self.shapes = {v.name: v for v in rows.outs}
-        stores = [(v.name, v) for v in rows.outs]
-        self.kernel = Kernel.build(
-            rows, [], stores, [], dtype, lambda v: "static" if v.axis is None else "row"
-        )
-        self.rest_ins = [v.name for v in rest.ins]
-        self.rest_outs = [v.name for v in rest.outs]
-        self.rest = compile_section(rest, rest.outs, sum_of_products) if rest.nodes else None
+    def place(t: Tensor | None) -> tuple[int, int]:
+        if t is None:
+            return 0, 0
+        found = rows.get(id(t))
+        if found is None:
+            if t.stride(1) != 1 or t.stride(0) < t.shape[1]:
+                t = t.contiguous()
+            alive.append(t)
+            found = rows[id(t)] = t.data_ptr(), t.stride(0) if R > 1 else t.shape[1]
+        return found
 
-    def __call__(self, R: int, device: torch.device, *given: Tensor) -> tuple[Tensor, ...]:
-        env = dict(zip(self.ins, given, strict=True))
-        widths = self.kernel.code.widths[OUT]
-        arrays = {
-            n: torch.empty(R, widths[i], dtype=self.kernel.dtype) for n, i in self.kernel.code.outs.items()
-        }
-        self.kernel.call(env, arrays, [], 1, R)
-        env.update({n: shaped(t, self.shapes[n]) for n, t in arrays.items()})
-        if self.rest is not None:
-            results = self.rest(R, device, *[env[n] for n in self.rest_ins])
-            env.update(zip(self.rest_outs, results, strict=True))
-        return tuple(env[n] for n in self.outs)
-
-
-def rows_and_rest(section: Section) -> tuple[Section, Section]:
-    """The nodes that go row by row with the rows first, and those that do not (or that need one that does not).
-
-    Raises NotSupported where there is nothing worth a kernel.
-    """
-    rest_made: set[Value] = set()
-    rows, rest = Section(), Section(outs=[])
-    for node in section.nodes:
-        by_row = all(o.axis == 0 for o in node.outs) and not any(v in rest_made for v in refs(node))
-        (rows if by_row else rest).nodes.append(node)
-        if not by_row:
-            rest_made.update(node.outs)
-    if not any(node.op == "mm.default" for node in rows.nodes) and len(rows.nodes) < 3:
-        raise NotSupported("nothing that goes row by row")
-    made = {o for n in rows.nodes for o in n.outs}
-    read = [v for n in rest.nodes for v in refs(n)]
-    rows.ins = [v for v in section.ins if any(v in set(refs(n)) for n in rows.nodes)]
-    rows.outs = list(dict.fromkeys(v for v in (*section.outs, *read) if v in made))
-    rest.ins = list(dict.fromkeys(v for v in read if v not in rest_made))
-    rest.outs = [v for v in section.outs if v in rest_made]
-    return rows, rest
-
-
-def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
-    """`a @ b`, (N, R) by (R, M), in the core's own fixed order over R."""
-    (n, r), m = a.shape, b.shape[1]
-    if a.dtype not in DTYPES or not (n and r and m):
-        return torch.mm(a, b)
-    a, b = a.contiguous(), b.to(a.dtype)
-    out = torch.empty(n, m, dtype=a.dtype)
-    _product_kernel(DTYPES[a.dtype], r, m).run(
-        1, n, 0, False, [(a.data_ptr(), r)], [], [], [out.data_ptr()], [],
-        [(b.data_ptr(), b.stride(0), b.stride(1))], 0, 0, [], threads(),
-    )  # fmt: skip
-    return out
-
-
-@functools.lru_cache(maxsize=64)
-def _product_kernel(dtype: str, r: int, m: int) -> _core.Kernel:
-    place = [OUT, 0, 0]
-    return _core.Kernel(
-        dtype,
-        [[], [r], [], [], [m], []],
-        [(r, m)],
-        [[_core.OPS["gemm"][0], 0, m, r, *place, 0, *place, IN, 0, 0]],
-        [],
-        [],
-    )
+    calls = [
+        (a.shape[1], place(a), place(factor), 0 if total is None else total.data_ptr(),
+         [(*place(b), b.shape[1], out.data_ptr()) for b, out in products])
+        for a, factor, total, products in jobs
+    ]  # fmt: skip
+    _core.sum_rows(DTYPES[written[0].dtype], R, calls, threads())
 
 
 def shaped(t: Tensor, v: Value) -> Tensor:

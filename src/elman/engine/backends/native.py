@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.engine.backends.kernel import DTYPES, Kernel, RowSection, shaped, sum_of_products
+from elman.engine.backends.kernel import DTYPES, Kernel, empty, shaped
+from elman.engine.backends.sections import RowSection
 from elman.engine.errors import NotSupported
-from elman.engine.execute import Environment, compile_section, kind
+from elman.engine.execute import Environment, kind
 from elman.engine.program import Program, Section, Value
 from elman.engine.rows import Layout
 
@@ -38,11 +39,8 @@ class NativeLoops:
         return kind(self.program, v)
 
     def compile(self, section: Section, outs: list[Value]) -> Callable[..., tuple[Tensor, ...]]:
-        """A section for all rows at once: on the core where that can carry it out, else with torch."""
-        try:
-            return RowSection(section, self.dtype)
-        except NotSupported:
-            return compile_section(section, outs, sum_of_products)
+        """A section for all rows at once."""
+        return RowSection(section, self.dtype)
 
     # -- forward
 
@@ -100,7 +98,7 @@ class NativeLoops:
         for j in wanted:
             name = self._array_of(j, arrays)
             B, width = rows.B, arrays[name].shape[1]
-            whole = torch.empty(rows.rows + B, width, dtype=self.dtype)
+            whole = empty(rows.rows + B, width, self.dtype)
             start = carries[j].reshape(B, width)
             if rows.reverse:
                 whole[rows.rows :] = start

@@ -1,0 +1,125 @@
+// Sums over rows: out[n, m] = sum_r a[r, n] b[r, m] and sum_r a[r, n] [f[r, n]], as gradients of weights are.
+//
+// Rows are taken in blocks of `block_rows`; within one a sum is a chain of fused multiply-adds from zero, and the
+// blocks are added in order: what comes out depends neither on the columns beside nor on the threads, and the rounding
+// error grows with the number of blocks, not of rows. Both factors of a product are packed: `a` in tiles of up to
+// tile_rows columns, `b` in the panels of gemm.h.
+#pragma once
+
+#include "gemm.h"
+
+namespace elman::ELMAN_ISA_NAMESPACE {
+
+inline constexpr Int block_rows = 256;
+// Columns of `a` that are packed at once: with a panel of `b` they stay in a second-level cache of 512 KiB.
+inline constexpr Int block_columns = 32 * tile_rows;
+
+// out[n] (+)= sum of a[k, n] f[k, n] over K rows, for n in [0, N).
+template <class V, bool factor, bool more> ELMAN_INLINE void sum_columns(
+    const typename V::Scalar* a, Int a_stride, const typename V::Scalar* f, Int f_stride, Int K, Int columns,
+    typename V::Scalar* out) {
+  constexpr int wide = 4;
+  V sum[wide];
+  for (int v = 0; v < wide; ++v) sum[v] = V::splat(0);
+  for (Int k = 0; k < K; ++k, a += a_stride, f += f_stride)
+    for (int v = 0; v < wide; ++v) {
+      if (v * V::N >= columns) break;
+      const Int n = columns - v * V::N < V::N ? columns - v * V::N : V::N;
+      const V x = load_up_to<V>(a + v * V::N, n);
+      if constexpr (factor) sum[v] = fma(x, load_up_to<V>(f + v * V::N, n), sum[v]);
+      else sum[v] = sum[v] + x;
+    }
+  for (int v = 0; v < wide && v * V::N < columns; ++v) {
+    const Int n = columns - v * V::N < V::N ? columns - v * V::N : V::N;
+    store_up_to(more ? load_up_to<V>(out + v * V::N, n) + sum[v] : sum[v], out + v * V::N, n);
+  }
+}
+
+template <class V> struct Sums {
+  using T = typename V::Scalar;
+  const RowSum<T>& job;
+  Int first, last;  // columns of `a`
+  T *packed_b, *packed_a;
+
+  // Rows [row, row + K), columns [column, column + N).
+  template <bool factor> void columns(Int row, Int K, Int column, Int N) const {
+    const Int step = 4 * V::N;
+    for (Int n = column; n < column + N; n += step) {
+      const Int some = column + N - n < step ? column + N - n : step;
+      const T *a = job.a + row * job.a_stride + n, *f = factor ? job.factor + row * job.factor_stride + n : a;
+      if (row) sum_columns<V, factor, true>(a, job.a_stride, f, job.factor_stride, K, some, job.sums + n);
+      else sum_columns<V, factor, false>(a, job.a_stride, f, job.factor_stride, K, some, job.sums + n);
+    }
+  }
+
+  // Tile i of columns [column, column + N): its columns side by side for each row.
+  void pack_a(Int row, Int K, Int column, Int N) const {
+    const Int tiles = (N + tile_rows - 1) / tile_rows;
+    T* to = packed_a;
+    for (Int i = 0; i < tiles; ++i) {
+      const Int height = N / tiles + (i < N % tiles);
+      const T* from = job.a + row * job.a_stride + column;
+      column += height;
+      if (height == tile_rows)
+        for (Int k = 0; k < K; ++k, from += job.a_stride, to += tile_rows)
+          for (Int j = 0; j < tile_rows; ++j) to[j] = from[j];
+      else
+        for (Int k = 0; k < K; ++k, from += job.a_stride, to += height)
+          for (Int j = 0; j < height; ++j) to[j] = from[j];
+    }
+  }
+
+  void pack_b(Int row, Int K) const {
+    T* to = packed_b;
+    for (int i = 0; i < job.product_count; ++i) {
+      const SummedProduct<T>& product = job.products[i];
+      const Int panels = (product.M + panel_columns<V> - 1) / panel_columns<V>;
+      pack<V>(to, product.b + row * product.b_stride, K, product.M, product.b_stride, 1, 0, panels);
+      to += packed_size<V>(K, product.M);
+    }
+  }
+
+  // The packed columns against one product's panels, added to what the blocks before have left.
+  void multiply(const SummedProduct<T>& product, const T* panels, Int row, Int K, Int column, Int N) const {
+    for (Int m = 0, p = 0; m < product.M; m = ++p * panel_columns<V>) {
+      const Int width = panel_width<V>(product.M, p), left = product.M - m;
+      T* out = product.out + column * product.M + m;
+      multiply_panels<V, true>({{out, product.M}, {row ? out : nullptr, product.M}, {packed_a, 1}, panels + m * K, K, 0,
+                                left < width ? left : width}, N, width / V::N, 1);
+    }
+  }
+
+  void run() const {
+    for (Int row = 0; row < job.rows; row += block_rows) {
+      const Int K = job.rows - row < block_rows ? job.rows - row : block_rows;
+      if (job.product_count) pack_b(row, K);
+      for (Int column = first; column < last; column += block_columns) {
+        const Int N = last - column < block_columns ? last - column : block_columns;
+        if (job.sums && job.factor) columns<true>(row, K, column, N);
+        else if (job.sums) columns<false>(row, K, column, N);
+        if (!job.product_count) continue;
+        pack_a(row, K, column, N);
+        const T* panels = packed_b;
+        for (int i = 0; i < job.product_count; ++i) {
+          multiply(job.products[i], panels, row, K, column, N);
+          panels += packed_size<V>(K, job.products[i].M);
+        }
+      }
+    }
+  }
+};
+
+// Elements of scratch that a thread needs for a job.
+template <class V> Int sums_scratch(const RowSum<typename V::Scalar>& job) {
+  if (!job.product_count) return 0;
+  Int size = block_rows * block_columns;
+  for (int i = 0; i < job.product_count; ++i) size += packed_size<V>(block_rows, job.products[i].M);
+  return size;
+}
+
+template <class V>
+void run_sums(const RowSum<typename V::Scalar>& job, Int first, Int last, typename V::Scalar* scratch) {
+  if (first < last) Sums<V>{job, first, last, scratch, scratch + (sums_scratch<V>(job) - block_rows * block_columns)}.run();
+}
+
+}  // namespace elman::ELMAN_ISA_NAMESPACE

@@ -1,0 +1,74 @@
+#include "sums.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "buffer.h"
+#include "isa.h"
+#include "parallel.h"
+#include "reader.h"
+
+namespace elman {
+
+namespace {
+
+constexpr Int largest_stride = Int(1) << 40;
+
+void check(const char* what, std::uintptr_t address, Int stride, Int width, Int size) {
+  if (width < 1) refuse(std::string(what) + " has " + text(width) + " columns, expected 1 or more");
+  if (!address || address % std::uintptr_t(size)) refuse(std::string(what) + " has no address, or one between two elements");
+  if (stride < width || stride > largest_stride)
+    refuse(std::string(what) + " has the stride " + text(stride) + ", expected its width " + text(width) + " or more");
+}
+
+void check(Int rows, const std::vector<RowSumMemory>& jobs, int threads, Int size) {
+  if (rows < 1) refuse("rows = " + text(rows) + ", expected 1 or more");
+  if (threads < 1) refuse("threads = " + text(threads) + ", expected 1 or more");
+  for (const RowSumMemory& job : jobs) {
+    check("a", job.a, job.a_stride, job.N, size);
+    if (job.factor) check("factor", job.factor, job.factor_stride, job.N, size);
+    if (job.sums) check("sums", job.sums, job.N, job.N, size);
+    for (const RowProductMemory& product : job.products) {
+      check("b", product.b, product.b_stride, product.M, size);
+      check("out", product.out, product.M, product.M, size);
+    }
+  }
+}
+
+template <class T> T* at(std::uintptr_t address) { return reinterpret_cast<T*>(address); }
+
+template <class T> void run(const Engine<T>& engine, Int rows, const std::vector<RowSumMemory>& given, int threads) {
+  std::vector<std::vector<SummedProduct<T>>> products;
+  std::vector<RowSum<T>> jobs;
+  Int work = 0, scratch_size = 0;
+  for (const RowSumMemory& job : given) {
+    auto& own = products.emplace_back();
+    for (const auto& p : job.products) own.push_back({at<const T>(p.b), p.b_stride, p.M, at<T>(p.out)});
+  }
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    const RowSumMemory& job = given[i];
+    jobs.push_back({rows, job.N, at<const T>(job.a), job.a_stride, at<const T>(job.factor), job.factor_stride,
+                    at<T>(job.sums), products[i].data(), int(products[i].size())});
+    scratch_size = std::max(scratch_size, engine.sums_scratch(jobs.back()));
+    for (const auto& p : products[i]) work += rows * job.N * p.M;
+    work += rows * job.N;
+  }
+  constexpr Int worth_a_thread = 1 << 15;  // multiplications
+  const int parts = int(std::clamp<Int>(work / worth_a_thread, 1, threads));
+  std::vector<std::unique_ptr<Buffer<T>>> scratch;  // made here: a thread of the team must not throw
+  for (int part = 0; part < parts; ++part) scratch.push_back(std::make_unique<Buffer<T>>(scratch_size));
+  in_parallel(parts, [&](int part) {
+    for (const RowSum<T>& job : jobs)
+      engine.sums(job, job.N * part / parts, job.N * (part + 1) / parts, scratch[std::size_t(part)]->get());
+  });
+}
+
+}  // namespace
+
+void sum_rows(Number number, const Isa& isa, Int rows, const std::vector<RowSumMemory>& jobs, int threads) {
+  check(rows, jobs, threads, element_size(number));
+  if (number == Number::f32) run(isa.f32, rows, jobs, threads);
+  else run(isa.f64, rows, jobs, threads);
+}
+
+}  // namespace elman

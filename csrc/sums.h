@@ -1,0 +1,32 @@
+// Sums over rows on all threads (see RowSum): the gradients of weights, biases and gains.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernel.h"
+
+namespace elman {
+
+struct RowProductMemory {
+  std::uintptr_t b;
+  Int b_stride, M;
+  std::uintptr_t out;
+};
+
+// Addresses of 0: there is none.
+struct RowSumMemory {
+  Int N;
+  std::uintptr_t a;
+  Int a_stride;
+  std::uintptr_t factor;
+  Int factor_stride;
+  std::uintptr_t sums;
+  std::vector<RowProductMemory> products;
+};
+
+// Throws std::invalid_argument before any work for sizes, strides and addresses that do not fit together. What is
+// written must overlap nothing else.
+void sum_rows(Number number, const Isa& isa, Int rows, const std::vector<RowSumMemory>& jobs, int threads);
+
+}  // namespace elman
