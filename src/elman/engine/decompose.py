@@ -447,6 +447,17 @@ def _softplus_backward(grad: Tensor, x: Tensor, beta: float, threshold: float) -
     return aten.where.self(aten.gt.Scalar(scaled, threshold), grad, soft)
 
 
+@_for(aten.hardshrink_backward.default, aten.softshrink_backward.default)
+def _shrink_backward(grad: Tensor, x: Tensor, bound: float) -> Tensor:
+    return aten.masked_fill.Scalar(grad, aten.le.Scalar(aten.abs.default(x), bound), 0)
+
+
+@_for(aten._efficientzerotensor.default)
+def _zeros(size: list[int], *, dtype: Any = None, device: Any = None, **_: Any) -> Tensor:
+    """A gradient that autograd knows to be zero (of `sgn`) becomes a plain one."""
+    return aten.zeros.default(size, dtype=dtype, device=device)
+
+
 # ---- shapes
 
 
