@@ -27,7 +27,7 @@ from elman.engine.opaque import scan_op
 from elman.engine.run import Plan
 from elman.engine.structure import ScanResult, unflatten
 
-__all__ = ["Traced", "scan_compiled"]
+__all__ = ["Traced", "scan_compiled", "stay_outside"]
 
 Path = tuple[tuple[bool, Any], ...]  # (whether it is an item, its name or key) of each part
 Kinds = tuple[tuple[tuple[int, ...], torch.dtype, torch.device, bool], ...]
@@ -81,6 +81,11 @@ def scan_compiled(scan: Traced, given: Inputs) -> ScanResult | str:
     states = unflatten(outs[n_y + n_s : n_y + 2 * n_s], given.s_spec) if given.return_states else None
     final = unflatten(results[n_y:], given.s_spec)
     return ScanResult(_rebuild(y_form, iter(results[:n_y])), final, states)
+
+
+def stay_outside(scan: Traced) -> str:
+    """Why a call in chunks is no part of a compiled graph; the compiler leaves it alone, as a step without a recipe."""
+    return str(_chunks_stay_outside(scan)[0])
 
 
 def _kinds(tensors: list[Tensor], axes: int) -> Kinds:
@@ -148,7 +153,7 @@ def _recipe(
             dead = plan.dead or [False] * (n_y + len(given.s))
             form = _form(unflatten([None] * n_y, plan.y_spec))
             mappings = _mappings(scan)
-            paths = tuple(_path_of(places, mappings) for places, _ in guard.places)
+            paths = tuple(_path_of(places, mappings) for places, *_ in guard.places)
             watched = tuple(_watched(guard, mappings))
             return ("", str(plan.program), wanted or "", paths, watched, form, n_y, tuple(dead))
     except NotSupported as reason:
@@ -167,7 +172,15 @@ def _no_recipe(scan: Traced, reason: str) -> Any:
     return (reason, "", "", (), (), None, 0, ())
 
 
-_recipe._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as torch._dynamo.assume_constant_result does
+def _chunks_stay_outside(scan: Traced) -> Any:
+    return _no_recipe(
+        scan, "checkpoint_every computes anew in the backward, which is no part of a compiled or exported graph; "
+        "instead: checkpoint_every=None",
+    )  # fmt: skip
+
+
+for _constant in (_recipe, _chunks_stay_outside):  # as torch._dynamo.assume_constant_result does
+    vars(_constant)["_dynamo_marked_constant"] = True
 
 
 def _samples(skeletons: tuple[Any, ...], kinds: tuple[Kinds, ...], initial: bool, history: bool) -> Inputs:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from elman.engine.backends import choose_loops
-from elman.engine.compiling import scan_compiled
+from elman.engine.checkpoint import carrying, check_every, loop_in_chunks, run_in_chunks
+from elman.engine.compiling import scan_compiled, stay_outside
 from elman.engine.errors import EngineError, EngineWarning, NotSupported
 from elman.engine.explain import Explanation, explain_program
 from elman.engine.guards import Guard, Reached, make_guard
@@ -115,36 +116,46 @@ class Scan:
         reset: Tensor | None = None,
         reverse: bool = False,
         return_states: bool = False,
+        checkpoint_every: int | None = None,
     ) -> ScanResult:
-        """Run over a sequence; see `elman.engine.loop.plain_loop` for the meaning and shape of each argument."""
+        """Run over a sequence; see `elman.engine.loop.plain_loop` for the meaning and shape of each argument.
+
+        checkpoint_every: k steps at a time, each chunk computed again in the backward (see `elman.engine.checkpoint`):
+        beside x, the results and their gradients one state `(B, ...)` for every k steps is kept, not what each step
+        keeps. It costs one more forward; about sqrt(T) needs the least memory.
+        """
+        check_every(checkpoint_every)
         given = gather(x, state, context, initial_state, lengths, reset, reverse, return_states)
         if torch.compiler.is_compiling():
-            return self._in_compiler(given)
+            return self._in_compiler(given, checkpoint_every)
         wanted = self.backend or os.environ.get("ELMAN_BACKEND") or None
         if wanted is not None and wanted not in BACKENDS:
             raise EngineError(f"ELMAN_BACKEND={wanted!r}; expected one of {BACKENDS}")
         if (
             why := "the plain loop was asked for" if wanted == "loop" else _derivative_mode(given)
         ) is not None:
-            return self._loop(given, why)
+            return self._loop(given, why, every=checkpoint_every)
         try:
             entry = self._entry(given)
-            plan = self._plan(entry, given, wanted)
+            plan = self._plan(entry, given if checkpoint_every is None else carrying(given), wanted)
             if given.B not in plan.sizes:
                 self._see_size(entry, plan, given)
         except NotSupported as reason:
-            return self._fall_back(given, reason)
+            return self._fall_back(given, reason, checkpoint_every)
         self._say(plan, given.x[0].device)
+        if checkpoint_every is not None:
+            tensors = entry.guard.tensors()
+            return run_in_chunks(self.step, self.owner, plan, tensors, given, checkpoint_every)
         return run_plan(self.step, plan, entry.guard.tensors(), given)
 
     # -- torch.compile and torch.export
 
-    def _in_compiler(self, given: Inputs) -> ScanResult:
+    def _in_compiler(self, given: Inputs, every: int | None) -> ScanResult:
         """The call as one operator; a step that has none breaks the compiler's graph, saying why, and runs outside."""
-        result = scan_compiled(self, given)
+        result = scan_compiled(self, given) if every is None else stay_outside(self)
         if not isinstance(result, str):
             return result
-        if self.fallback == "error":
+        if self.fallback == "error" if every is None else not torch.compiler.is_dynamo_compiling():
             raise EngineError(result)
         if torch.compiler.is_dynamo_compiling():
             torch._dynamo.graph_break(msg=result)
@@ -157,13 +168,13 @@ class Scan:
 
     # -- the plain loop
 
-    def _loop(self, given: Inputs, reason: str, hint: str = "") -> ScanResult:
+    def _loop(self, given: Inputs, reason: str, hint: str = "", every: int | None = None) -> ScanResult:
         self.path = "loop"
         self._explanation = Explanation("loop", reason, hint)
         _debug(1, f"{self!r}: {reason}")
-        return given.loop(self.step)
+        return given.loop(self.step) if every is None else loop_in_chunks(self.step, self.owner, given, every)
 
-    def _fall_back(self, given: Inputs, reason: NotSupported) -> ScanResult:
+    def _fall_back(self, given: Inputs, reason: NotSupported, every: int | None) -> ScanResult:
         text = f"this cell runs on the plain Python loop: {reason.reason}"
         if reason.hint:
             text += f"; instead: {reason.hint}"
@@ -173,7 +184,7 @@ class Scan:
         if place not in self._warned:
             self._warned.add(place)
             warnings.warn(text, EngineWarning, stacklevel=_user_level())
-        return self._loop(given, reason.reason, reason.hint)
+        return self._loop(given, reason.reason, reason.hint, every)
 
     # -- the fast path
 

@@ -43,6 +43,7 @@ class LSTM(StockLayer):
     merge: how two directions become one output: "concat", "sum", "mean" or "product".
     learn_initial_state: the state to start from, and to go back to at a reset, is learned: `initial_h`, `initial_c`.
     fallback, backend: as for `elman.engine.Scan`: what to do where only the plain loop can run; which backend.
+    checkpoint_every: k steps at a time, computed again in the backward: memory for very long sequences, see `Stack`.
 
     The arguments of the call are those of `StockLayer.forward`: lengths, reset, initial_state, return_states.
     """
@@ -76,6 +77,7 @@ class LSTM(StockLayer):
         learn_initial_state: bool = False,
         fallback: str = "warn",
         backend: str | None = None,
+        checkpoint_every: int | None = None,
     ) -> None:
         if forget_bias is not None and (coupled or not bias):
             missing = "a forget gate of its own: coupled=False" if coupled else "bias=True"
@@ -100,6 +102,7 @@ class LSTM(StockLayer):
             learn_initial_state=learn_initial_state,
             fallback=fallback,
             backend=backend,
+            checkpoint_every=checkpoint_every,
         )
         self.peephole = peephole
         self.coupled = coupled

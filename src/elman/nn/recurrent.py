@@ -50,6 +50,7 @@ class Recurrent(Stack):
     learn_initial_state: the default start becomes a parameter for each floating tensor of the state.
     reverse: from the last step of each row to its first (with `bidirectional` both directions are turned).
     fallback, backend: as for `elman.engine.Scan`: what to do where only the plain loop can run; which backend.
+    checkpoint_every: k steps at a time, computed again in the backward: memory for very long sequences, see `Stack`.
 
     Without a given state the start is `cell.initial_state(batch, device, dtype)`, else zeros `(B, cell.hidden_size)`.
 
@@ -74,6 +75,7 @@ class Recurrent(Stack):
         learn_initial_state: bool = False,
         fallback: str = "warn",
         backend: str | None = None,
+        checkpoint_every: int | None = None,
     ) -> None:
         is_instance = isinstance(cell, nn.Module)
         sizes = None if hidden_size is None else layer_sizes(hidden_size, num_layers)
@@ -87,6 +89,7 @@ class Recurrent(Stack):
             batch_first=batch_first,
             fallback=fallback,
             backend=backend,
+            checkpoint_every=checkpoint_every,
         )
         if is_instance and (self.num_layers > 1 or bidirectional):
             raise ValueError(

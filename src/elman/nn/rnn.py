@@ -36,6 +36,7 @@ class RNN(StockLayer):
     merge: how two directions become one output: "concat", "sum", "mean" or "product".
     learn_initial_state: the state to start from, and to go back to at a reset, is a parameter, `initial_h`.
     fallback, backend: as for `elman.engine.Scan`: what to do where only the plain loop can run; which backend.
+    checkpoint_every: k steps at a time, computed again in the backward: memory for very long sequences, see `Stack`.
 
     The arguments of the call are those of `StockLayer.forward`: lengths, reset, initial_state, return_states.
     """
@@ -66,6 +67,7 @@ class RNN(StockLayer):
         learn_initial_state: bool = False,
         fallback: str = "warn",
         backend: str | None = None,
+        checkpoint_every: int | None = None,
     ) -> None:
         activation(nonlinearity)
         super().__init__(
@@ -87,6 +89,7 @@ class RNN(StockLayer):
             learn_initial_state=learn_initial_state,
             fallback=fallback,
             backend=backend,
+            checkpoint_every=checkpoint_every,
         )
         self.nonlinearity = nonlinearity
         self._build(device, dtype)

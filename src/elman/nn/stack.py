@@ -80,6 +80,11 @@ class Stack(nn.Module):
     or product. `residual` adds the input of a layer, before the dropout, to its output: in every layer but the first,
     and in the first where the widths agree.
 
+    `checkpoint_every=k` runs each layer and direction k steps at a time and computes each chunk again in the backward.
+    What is kept then is, for each layer and direction, its x and y `(T, B, ...)` and one state `(B, ...)` for every k
+    steps, not what each step keeps; the gradients are exact, and it costs one more forward. About sqrt(T) needs the
+    least memory.
+
     A subclass makes the scans in `_scan`, and calls `_finish` at the end of its constructor.
     """
 
@@ -95,6 +100,7 @@ class Stack(nn.Module):
         batch_first: bool,
         fallback: str,
         backend: str | None,
+        checkpoint_every: int | None,
     ) -> None:
         super().__init__()
         if merge not in _MERGES:
@@ -110,6 +116,9 @@ class Stack(nn.Module):
         self.sequence_dropout = sequence_dropout
         self.residual = residual
         self.batch_first = batch_first
+        self.checkpoint_every = (
+            None if checkpoint_every is None else check_size("checkpoint_every", checkpoint_every)
+        )
         self._scan_options = {"fallback": fallback, "backend": backend}
         if self.dropout > 0 and num_layers == 1:
             warnings.warn(
@@ -226,6 +235,7 @@ class Stack(nn.Module):
                     reset=sequences.reset,
                     reverse=flip != (direction == 1),
                     return_states=return_states,
+                    checkpoint_every=self.checkpoint_every,
                 )
                 outputs.append(result.y)
                 finals.append(result.state)
@@ -291,4 +301,5 @@ class Stack(nn.Module):
             for name in ("bidirectional", "sequence_dropout", "residual")
             if getattr(self, name)
         ]
-        return shown + ([f"merge={self.merge!r}"] if self.merge != "concat" else [])
+        shown += [f"merge={self.merge!r}"] if self.merge != "concat" else []
+        return shown + ([f"checkpoint_every={self.checkpoint_every}"] if self.checkpoint_every else [])

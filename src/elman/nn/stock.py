@@ -73,6 +73,7 @@ class StockLayer(Stack):
         learn_initial_state: bool,
         fallback: str,
         backend: str | None,
+        checkpoint_every: int | None,
     ) -> None:
         sizes = layer_sizes(hidden_size, num_layers)
         super().__init__(
@@ -85,6 +86,7 @@ class StockLayer(Stack):
             batch_first=batch_first,
             fallback=fallback,
             backend=backend,
+            checkpoint_every=checkpoint_every,
         )
         if not isinstance(bias, bool):
             raise TypeError(f"bias should be of type bool, got: {type(bias).__name__}")
@@ -386,6 +388,7 @@ class StockLayer(Stack):
         return (
             sequences.x.device.type in VENDOR_DEVICES
             and self.backend is None
+            and self.checkpoint_every is None
             and sequences.reset is None
             and not return_states
             and self._is_stock()
