@@ -15,6 +15,13 @@ from battery.probes import CALLS, Net, Probe, assert_probe
 
 Unary = Callable[[Tensor], Tensor]
 
+
+def _heads(t: Tensor, a: Tensor) -> Tensor:
+    """`t` as H features of each row, cut or repeated."""
+    flat = t.flatten(1)
+    return torch.cat([flat, flat, a], 1)[:, :H]
+
+
 # (B, H) -> (B, H), rows apart. Each is used on values between about -2 and 2.
 FAST: dict[str, Unary] = {
     "abs": torch.abs,
@@ -22,6 +29,25 @@ FAST: dict[str, Unary] = {
     "addcdiv": lambda a: torch.addcdiv(a, a, a.abs() + 1, value=0.5),
     "addcmul": lambda a: torch.addcmul(a, a, a, value=0.5),
     "amax": lambda a: a - a.amax(1, keepdim=True),
+    "attention": lambda a: _heads(
+        F.scaled_dot_product_attention(*[a[:, None, :6].reshape(-1, 1, 2, 3)] * 3), a
+    ),
+    "attention_causal": lambda a: _heads(
+        F.scaled_dot_product_attention(
+            a[:, :6].view(-1, 2, 3, 1), a[:, 1:].view(-1, 2, 3, 1), a[:, :6].view(-1, 2, 3, 1), is_causal=True
+        ),
+        a,
+    ),
+    "attention_masked": lambda a: _heads(
+        F.scaled_dot_product_attention(
+            a[:, :6].view(-1, 1, 2, 3),
+            a[:, 1:].view(-1, 1, 2, 3),
+            a[:, :6].view(-1, 1, 2, 3),
+            attn_mask=torch.tensor([[True, False], [False, False]]),
+            scale=0.7,
+        ),
+        a,
+    ),
     "amin": lambda a: a - a.amin(-1, keepdim=True),
     "atan": torch.atan,
     "ceil": lambda a: a + torch.ceil(a),
@@ -49,6 +75,9 @@ FAST: dict[str, Unary] = {
     "expm1": torch.expm1,
     "flatten": lambda a: a.view(-1, 1, H).flatten(1),
     "flip": lambda a: a.flip(1),
+    "flip_both": lambda a: torch.cat([a[:, :6].view(-1, 2, 3).flip(1, 2).flatten(1), a[:, 6:]], 1),
+    "flip_reduced": lambda a: a * a[:, :6].view(-1, 3, 2).flip(2).cumsum(2).prod(1).sum(1, keepdim=True),
+    "flip_product": lambda a: _heads(a[:, :6].view(-1, 2, 3).flip(2) @ a[:, :6].view(-1, 3, 2).flip(1, 2), a),
     "floor": lambda a: a - torch.floor(a),
     "fmod": lambda a: torch.fmod(a, 0.7),
     "frac": torch.frac,
@@ -57,6 +86,16 @@ FAST: dict[str, Unary] = {
     "gelu_tanh": lambda a: F.gelu(a, approximate="tanh"),
     "glu": lambda a: F.glu(torch.cat([a, a.flip(1)], 1)),
     "group_norm": lambda a: F.group_norm(a, 1),
+    "group_norm_affine": lambda a: torch.cat(
+        [
+            F.group_norm(
+                a[:, :6], 3, torch.linspace(0.5, 2, 6, dtype=a.dtype), torch.linspace(-1, 1, 6, dtype=a.dtype)
+            ),
+            a[:, 6:],
+        ],
+        1,
+    ),
+    "group_norm_places": lambda a: _heads(F.group_norm(a[:, :6].view(-1, 2, 3), 2, eps=0.1), a),
     "hardshrink": F.hardshrink,
     "hardsigmoid": F.hardsigmoid,
     "hardswish": F.hardswish,
@@ -190,11 +229,6 @@ ANY: dict[str, Unary] = {
     "matrix_power_row": lambda a: torch.matmul(a.unsqueeze(1), a.unsqueeze(2)).squeeze(2) * a,
     "max_pool": lambda a: F.max_pool1d(a.unsqueeze(1), 3, 1, 1).squeeze(1),
     "median": lambda a: a - a.median(1, keepdim=True).values,
-    "multi_head_attention": lambda a: (
-        F.scaled_dot_product_attention(*[a[:, None, :6].reshape(-1, 1, 2, 3)] * 3)
-        .flatten(1)
-        .repeat(1, 2)[:, :H]
-    ),
     "nan_to_num": lambda a: torch.nan_to_num(a / (a - a + 1)),
     "one_hot_mask": lambda a: a * (torch.arange(H) == a.argmin(1, keepdim=True)),
     "outer_trace": lambda a: a * torch.einsum("bi,bi->b", a, a)[:, None],
@@ -233,10 +267,20 @@ def _body(f: Unary) -> Callable[..., Any]:
     return body
 
 
-def _probe(name: str, f: Unary, path: str) -> Probe:
+def _of_a_parameter(f: Unary) -> Callable[..., Any]:
+    """Its gradient is linear in a sum over all rows and steps."""
+
+    def body(self: Net, x: Tensor, h: Tensor) -> Any:
+        h = torch.tanh(self.w(x) * 0.3 + 0.5 * self.u(h) * f((self.p - 1).view(1, H)))
+        return h, h
+
+    return body
+
+
+def _probe(name: str, f: Unary, path: str, body: Callable[[Unary], Callable[..., Any]] = _body) -> Probe:
     return Probe(
         name,
-        _body(f),
+        body(f),
         path,
         "",
         None,
@@ -253,6 +297,14 @@ def _probe(name: str, f: Unary, path: str) -> Probe:
 def test_operation(name: str, backend: str | None) -> None:
     """An operation that users write in cells stays on the fast path."""
     assert_probe(_probe(name, FAST[name], "fast"), backend)
+
+
+# torch's backward of it asks whether the gradient is zero, which is not linear in it.
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in FAST if name != "xlogy"])
+def test_operation_of_a_parameter(name: str) -> None:
+    """An operation that makes a parameter into another (a softplus, a clamp, a split) is fast too."""
+    assert_probe(_probe(name, FAST[name], "fast", _of_a_parameter))
 
 
 @pytest.mark.slow

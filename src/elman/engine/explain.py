@@ -61,4 +61,4 @@ def _describe(name: str, section: Section) -> str:
 
 def _moves(op: str) -> bool:
     native = OPS[op].native if op in OPS else None
-    return native is not None and native[0] in ("reshape", "permute", "expand", "slice", "select")
+    return native is not None and native[0] in ("reshape", "permute", "expand", "slice", "select", "flip")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from elman.engine.errors import NotSupported
 from elman.engine.ops import OPS, check_rows
-from elman.engine.program import Graph, Node, Rows, Size, Value
+from elman.engine.program import Graph, Node, Rows, Size, Value, refs
 from elman.engine.record import FILLED, FILLS, FULL, SAME, VIEWS, Record, op_name, tensors_in
 from elman.engine.structure import TreeSpec
 
@@ -47,6 +48,7 @@ class _Merge:
         self.rows = rows
         self.names: tuple[dict[int, Value], dict[int, Value]] = ({}, {})
         self.nodes: list[Node] = []
+        self.zeros: set[Value] = set()
         self.count = 0
         self.externals = externals
 
@@ -183,9 +185,25 @@ class _Merge:
         return value
 
     def _append(self, node: Node, record: Record | None = None) -> None:
-        check_rows(node, lambda: record is not None and self._linear(record))
+        check_rows(node, lambda: record is not None and self._linear(record), self.zeros)
         _check_sizes(node)
+        if self._is_zero(node):
+            self.zeros.update(node.outs)
         self.nodes.append(node)
+
+    def _is_zero(self, node: Node) -> bool:
+        """Zeros, or what a linear operation with no other tensor makes of zeros."""
+        if node.op == "full.default":
+            return node.args[1] == 0
+        given = list(refs(node))
+        numbers = [a for a in node.args if isinstance(a, float)]
+        linear = node.op in OPS and OPS[node.op].linear in ("first", "one")
+        return (
+            linear
+            and len(given) == 1
+            and given[0] in self.zeros
+            and all(math.isfinite(a) and a for a in numbers)
+        )
 
     def _linear(self, record: Record) -> bool:
         """Try f(u + 2 v) == f(u) + 2 f(v) for random sums over rows u, v."""

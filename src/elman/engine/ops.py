@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +29,8 @@ Rule = Callable[[Node], None]
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One row of the table. linear: "" | "joint" (in all tensors together) | "one" (in each alone) | "first"
-    (in the first)."""
+    """One row of the table. linear: "" | "joint" (in all terms together) | "one" (in each alone) | "first"
+    (in the first). `terms`: the arguments that are the terms of a joint one; others choose among them or place them."""
 
     name: str
     rule: Rule
@@ -38,6 +38,7 @@ class Op:
     sizes: tuple[int, ...] = ()
     cheap: bool = False
     linear: str = ""
+    terms: tuple[int, ...] = (0, 1)
     random: bool = False
 
 
@@ -239,7 +240,7 @@ def _pad(node: Node) -> None:
 
 
 def _dims_not_batch(node: Node) -> None:
-    """flip and roll: (self, ..., dims)."""
+    """flip: (self, dims)."""
     v: Value = node.args[0]
     if v.axis is not None and v.axis in _dims(node, len(node.args) - 1, len(v.shape)):
         raise _mixes(node, "moves the rows of the batch")
@@ -340,24 +341,23 @@ _TABLE: list[Op] = [
     *_elementwise("logical_and", "logical_and.default", cheap=True),
     *_elementwise("logical_or", "logical_or.default", cheap=True),
     *_elementwise("logical_not", "logical_not.default", "bitwise_not.default", cheap=True),
-    Op("where.self", _pointwise, ("elementwise", "where"), cheap=True),
-    Op("masked_fill.Scalar", _pointwise, ("masked_fill", ""), cheap=True, linear=""),
-    Op("masked_fill.Tensor", _pointwise, ("masked_fill", ""), cheap=True, linear=""),
+    Op("where.self", _pointwise, ("elementwise", "where"), cheap=True, linear="joint", terms=(1, 2)),
+    Op("masked_fill.Scalar", _pointwise, ("masked_fill", ""), cheap=True, linear="joint", terms=(0, 2)),
+    Op("masked_fill.Tensor", _pointwise, ("masked_fill", ""), cheap=True),
     # shapes
     Op("elman.view", _view, ("reshape", ""), sizes=(1,), cheap=True, linear="first"),
     Op("permute.default", _permute, ("permute", ""), cheap=True, linear="first"),
     Op("expand.default", _expand, ("expand", ""), sizes=(1,), cheap=True, linear="first"),
     Op("slice.Tensor", _slice, ("slice", ""), cheap=True, linear="first"),
     Op("select.int", _select, ("select", ""), cheap=True, linear="first"),
-    Op("cat.default", _cat, ("cat", ""), cheap=True, linear="joint"),
+    Op("cat.default", _cat, ("cat", ""), cheap=True, linear="joint", terms=(0,)),
     Op("slice_backward.default", _embed, ("slice_backward", ""), sizes=(1,), cheap=True, linear="first"),
     Op("select_backward.default", _embed, ("select_backward", ""), sizes=(1,), cheap=True, linear="first"),
     Op("slice_scatter.default", _scatter, ("slice_scatter", ""), cheap=True, linear="joint"),
     Op("select_scatter.default", _scatter, ("select_scatter", ""), cheap=True, linear="joint"),
     Op("constant_pad_nd.default", _pad, ("pad", ""), linear="first"),
     Op("repeat.default", _no_rows, linear="first"),
-    Op("flip.default", _dims_not_batch, linear="first"),
-    Op("roll.default", _dims_not_batch, linear="first"),
+    Op("flip.default", _dims_not_batch, ("flip", ""), cheap=True, linear="first"),
     Op("tril.default", _no_rows, linear="first"),
     Op("triu.default", _no_rows, linear="first"),
     Op("diagonal.default", _no_rows, linear="first"),
@@ -389,12 +389,12 @@ _TABLE: list[Op] = [
     Op("sort.default", _argument_dim(1, -1)),
     Op("sort.stable", _argument_dim(1, -1)),
     Op("topk.default", _argument_dim(2, -1)),
-    Op("gather.default", _argument_dim(1)),
-    Op("scatter.src", _argument_dim(1)),
+    Op("gather.default", _argument_dim(1), linear="first"),
+    Op("scatter.src", _argument_dim(1), linear="joint", terms=(0, 3)),
     Op("scatter.value", _argument_dim(1)),
-    Op("scatter_add.default", _argument_dim(1)),
+    Op("scatter_add.default", _argument_dim(1), linear="joint", terms=(0, 3)),
     Op("index_select.default", _argument_dim(1), linear="first"),
-    Op("index_add.default", _argument_dim(1)),
+    Op("index_add.default", _argument_dim(1), linear="joint", terms=(0, 3)),
     Op("index.Tensor", _index, linear="first"),
     Op("unfold.default", _argument_dim(1), linear="first"),
     Op("embedding.default", _embedding),
@@ -422,10 +422,11 @@ _TABLE: list[Op] = [
 OPS: dict[str, Op] = {op.name: op for op in _TABLE}
 
 
-def check_rows(node: Node, linear: Callable[[], bool]) -> None:
+def check_rows(node: Node, linear: Callable[[], bool], zeros: Container[Value] = ()) -> None:
     """Follow the batch axis through one node; mark sums over rows. Raises NotSupported where rows are mixed.
 
     linear: tries out whether the operation is linear in its inputs that are sums over rows, for one not in the table.
+    zeros: values that are zero, whatever comes in.
     """
     op = OPS.get(node.op)
     if op is None and not any(v.axis is not None for v in (*refs(node), *node.outs)):
@@ -440,7 +441,7 @@ def check_rows(node: Node, linear: Callable[[], bool]) -> None:
             raise _mixes(node, "combines rows with other rows")
     inputs = list(refs(node))
     if any(v.summed for v in inputs):
-        _check_linear(node, op, inputs)
+        _check_linear(node, op, inputs, zeros)
     elif any(v.axis is not None for v in inputs) or any(o.axis is not None for o in node.outs):
         op.rule(node)
         if not op.random and any(v.axis is not None for v in inputs):
@@ -465,11 +466,24 @@ def _check_kept(node: Node) -> None:
             raise _mixes(node, "loses the batch axis")
 
 
-def _check_linear(node: Node, op: Op, inputs: list[Value]) -> None:
+def _is_joint(node: Node, op: Op, sums: list[Value], zeros: Container[Value]) -> bool:
+    """Whether each term is a sum or zero, and nothing else is a sum."""
+    terms = [
+        term
+        for i in op.terms
+        for term in (node.args[i] if isinstance(node.args[i], list) else [node.args[i]])
+    ]
+    for term in terms:
+        if not (term.summed or term in zeros if isinstance(term, Value) else term == 0):
+            return False
+    return all(v in terms for v in sums)
+
+
+def _check_linear(node: Node, op: Op, inputs: list[Value], zeros: Container[Value]) -> None:
     """A sum over rows adds up over the steps; only what is linear in it may follow."""
     sums = [v for v in inputs if v.summed]
     fits = {
-        "joint": len(sums) == len(inputs) and not any(isinstance(a, int | float) for a in node.args[:2]),
+        "joint": op.linear == "joint" and _is_joint(node, op, sums, zeros),
         "one": len(sums) == 1,
         "first": len(sums) == 1 and next(refs(node), None) is sums[0],
         "": False,

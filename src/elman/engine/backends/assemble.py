@@ -25,6 +25,7 @@ from elman.engine.backends.views import (
     View,
     broadcast,
     common,
+    flipped,
     reshaped,
     row_shape,
     row_strides,
@@ -376,6 +377,9 @@ class Assembler:
             node,
             replace(v, sizes=tuple(v.sizes[d] for d in order), strides=tuple(v.strides[d] for d in order)),
         )
+
+    def _flip(self, node: Node, _: str) -> None:
+        self._alias(node, flipped(self._view(node.args[0]), node.args[1]))
 
     def _expand(self, node: Node, _: str) -> None:
         self._alias(node, broadcast(self._view(node.args[0]), row_shape(node.outs[0])))

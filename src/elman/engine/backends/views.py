@@ -14,6 +14,7 @@ __all__ = [
     "View",
     "broadcast",
     "common",
+    "flipped",
     "reshaped",
     "row_shape",
     "row_strides",
@@ -146,6 +147,15 @@ def selected(v: View, dim: int, index: int) -> View:
         v, offset=v.offset + index * v.strides[dim], sizes=v.sizes[:dim] + v.sizes[dim + 1 :],
         strides=v.strides[:dim] + v.strides[dim + 1 :],
     )  # fmt: skip
+
+
+def flipped(v: View, dims: Sequence[int]) -> View:
+    """The last place of these dimensions first, as in aten.flip."""
+    strides, offset = list(v.strides), v.offset
+    for dim in dims:
+        offset += (v.sizes[dim] - 1) * strides[dim]
+        strides[dim] = -strides[dim]
+    return replace(v, offset=offset, strides=tuple(strides))
 
 
 def three_parts(v: View, gone: list[int]) -> tuple[tuple[int, int], ...] | None:

@@ -1,0 +1,125 @@
+"""Products, sums, means and variances."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.engine.decompose.table import all_dims, count, decomposes, scaled
+
+aten = torch.ops.aten
+
+__all__ = ["variance"]
+
+
+@decomposes(aten.addmm.default)
+def _addmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    return aten.add.Tensor(scaled(aten.mm.default(a, b), alpha), scaled(bias, beta))
+
+
+@decomposes(aten.baddbmm.default)
+def _baddbmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    return aten.add.Tensor(scaled(aten.bmm.default(a, b), alpha), scaled(bias, beta))
+
+
+@decomposes(aten.addcmul.default)
+def _addcmul(t: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
+    return aten.add.Tensor(t, scaled(aten.mul.Tensor(a, b), value))
+
+
+@decomposes(aten.addcdiv.default)
+def _addcdiv(t: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
+    return aten.add.Tensor(t, scaled(aten.div.Tensor(a, b), value))
+
+
+@decomposes(aten.lerp.Scalar, aten.lerp.Tensor)
+def _lerp(a: Tensor, b: Tensor, weight: Any) -> Tensor:
+    return aten.add.Tensor(a, aten.mul.Tensor(aten.sub.Tensor(b, a), weight))
+
+
+@decomposes(aten.add.Tensor, aten.add.Scalar)
+def _add(a: Tensor, b: Any, alpha: float = 1) -> Any:
+    if alpha == 1:
+        return NotImplemented
+    return aten.add.Tensor(a, aten.mul.Tensor(b, alpha) if isinstance(b, Tensor) else b * alpha)
+
+
+@decomposes(aten.sub.Tensor, aten.sub.Scalar)
+def _sub(a: Tensor, b: Any, alpha: float = 1) -> Any:
+    if alpha == 1:
+        return NotImplemented
+    return aten.sub.Tensor(a, aten.mul.Tensor(b, alpha) if isinstance(b, Tensor) else b * alpha)
+
+
+@decomposes(aten.rsub.Scalar, aten.rsub.Tensor)
+def _rsub(a: Tensor, b: Any, alpha: float = 1) -> Tensor:
+    if isinstance(b, Tensor):
+        return aten.sub.Tensor(b, scaled(a, alpha))
+    return aten.add.Tensor(aten.neg.default(scaled(a, alpha)), b)
+
+
+@decomposes(aten.pow.Tensor_Scalar)
+def _pow(a: Tensor, exponent: float) -> Any:
+    if exponent == 2:
+        return aten.mul.Tensor(a, a)
+    if exponent == 1:
+        return aten.clone.default(a)
+    return NotImplemented
+
+
+@decomposes(aten.square.default)
+def _square(a: Tensor) -> Tensor:
+    return aten.mul.Tensor(a, a)
+
+
+@decomposes(aten.mean.dim, aten.mean.default)
+def _mean(t: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
+    dims = all_dims(t, dim)
+    total = aten.sum.dim_IntList(t if dtype is None else t.to(dtype), dims, keepdim)
+    return aten.div.Tensor(total, float(count(t, dims)))
+
+
+@decomposes(aten.sum.default)
+def _sum(t: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+    return aten.sum.dim_IntList(t if dtype is None else t.to(dtype), list(range(t.dim())), False)
+
+
+def variance(t: Tensor, dim: Any, correction: Any, keepdim: bool) -> tuple[Tensor, Tensor]:
+    """(variance, mean) over `dim`."""
+    dims = all_dims(t, dim)
+    n = count(t, dims)
+    mean = aten.div.Tensor(aten.sum.dim_IntList(t, dims, True), float(n))
+    centred = aten.sub.Tensor(t, mean)
+    spread = aten.sum.dim_IntList(aten.mul.Tensor(centred, centred), dims, keepdim)
+    freedom = max(n - (1 if correction is None else correction), 0)
+    if not keepdim:
+        mean = aten.sum.dim_IntList(mean, dims, False)
+    return aten.div.Tensor(spread, float(freedom)), mean
+
+
+@decomposes(aten.var.correction)
+def _var(t: Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Tensor:
+    return variance(t, dim, correction, keepdim)[0]
+
+
+@decomposes(aten.std.correction)
+def _std(t: Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Tensor:
+    return aten.sqrt.default(variance(t, dim, correction, keepdim)[0])
+
+
+@decomposes(aten.var_mean.correction)
+def _var_mean(
+    t: Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
+    return variance(t, dim, correction, keepdim)
+
+
+@decomposes(aten.linalg_vector_norm.default)
+def _vector_norm(
+    t: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+) -> Any:
+    if ord != 2 or dtype is not None or not t.dtype.is_floating_point:
+        return NotImplemented
+    return aten.sqrt.default(aten.sum.dim_IntList(aten.mul.Tensor(t, t), all_dims(t, dim), keepdim))

@@ -1,0 +1,106 @@
+"""Splitting, stacking, turning, and windows into other tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elman.engine.decompose.table import decomposes
+from elman.engine.windows import in_rows, window
+
+aten = torch.ops.aten
+
+
+@decomposes(aten.roll.default)
+def _roll(t: Tensor, shifts: list[int], dims: list[int] | None = None) -> Any:
+    """The end in front of the beginning."""
+    if not dims:
+        return NotImplemented
+    for shift, dim in zip(shifts, dims, strict=True):
+        n = t.shape[dim]
+        if n == 0 or shift % n == 0:
+            continue
+        cut = n - shift % n
+        t = aten.cat.default([aten.slice.Tensor(t, dim, cut, n), aten.slice.Tensor(t, dim, 0, cut)], dim)
+    return aten.clone.default(t)
+
+
+@decomposes(aten.split.Tensor, aten.unsafe_split.Tensor)
+def _split(t: Tensor, size: int, dim: int = 0) -> list[Tensor]:
+    n = t.shape[dim]
+    return [aten.slice.Tensor(t, dim, i, min(i + size, n)) for i in range(0, n, size)]
+
+
+@decomposes(aten.split_with_sizes.default, aten.unsafe_split_with_sizes.default)
+def _split_with_sizes(t: Tensor, sizes: list[int], dim: int = 0) -> list[Tensor]:
+    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    return [aten.slice.Tensor(t, dim, end - size, end) for size, end in zip(sizes, ends, strict=True)]
+
+
+@decomposes(aten.unbind.int)
+def _unbind(t: Tensor, dim: int = 0) -> list[Tensor]:
+    return [aten.select.int(t, dim, i) for i in range(t.shape[dim])]
+
+
+@decomposes(aten.stack.default)
+def _stack(tensors: list[Tensor], dim: int = 0) -> Tensor:
+    return aten.cat.default([aten.unsqueeze.default(t, dim) for t in tensors], dim)
+
+
+@decomposes(aten.t.default)
+def _t(a: Tensor) -> Tensor:
+    return aten.permute.default(a, [1, 0] if a.dim() == 2 else list(range(a.dim())))
+
+
+@decomposes(aten.transpose.int)
+def _transpose(a: Tensor, first: int, second: int) -> Tensor:
+    order = list(range(a.dim()))
+    order[first], order[second] = order[second], order[first]
+    return aten.permute.default(a, order)
+
+
+@decomposes(aten.index_put.default)
+def _index_put(t: Tensor, indices: list[Any], values: Tensor, accumulate: bool = False) -> Any:
+    """`t[mask] = number`."""
+    mask = indices[0] if len(indices) == 1 else None
+    if mask is None or mask.dtype != torch.bool or mask.shape != t.shape or values.dim() or accumulate:
+        return NotImplemented
+    return aten.where.self(mask, values, t)
+
+
+@decomposes(aten.as_strided.default)
+def _as_strided(t: Tensor, sizes: list[int], strides: list[int], offset: int | None = None) -> Any:
+    """A window into a contiguous tensor, as autograd's backward of in-place writes makes it."""
+    found = window(t, sizes, strides, int(t.storage_offset()) if offset is None else offset)
+    if found is None:
+        return NotImplemented
+    starts, chosen = found
+    t = in_rows(t, strides)
+    wide = list(sizes) if chosen is None else [*sizes[:chosen], 1, *sizes[chosen:]]
+    for d, (start, n) in enumerate(zip(starts, wide, strict=True)):
+        if n != t.shape[d] and d != chosen:
+            t = aten.slice.Tensor(t, d, start, start + n)
+    return t if chosen is None else aten.select.int(t, chosen, starts[chosen])
+
+
+@decomposes(aten.as_strided_scatter.default)
+def _as_strided_scatter(
+    t: Tensor, source: Tensor, sizes: list[int], strides: list[int], offset: int | None = None
+) -> Any:
+    found = window(t, sizes, strides, int(t.storage_offset()) if offset is None else offset)
+    if found is None:
+        return NotImplemented
+    starts, chosen = found
+    shape, t = t.shape, in_rows(t, strides)
+    wide = list(sizes) if chosen is None else [*sizes[:chosen], 1, *sizes[chosen:]]
+    parts = [d for d, n in enumerate(wide) if n != t.shape[d] and d != chosen]
+    if chosen is not None and not parts:
+        return aten.view.default(aten.select_scatter.default(t, source, chosen, starts[chosen]), shape)
+    if chosen is not None or len(parts) > 1:
+        return NotImplemented
+    if not parts:
+        return aten.view.default(source, shape)
+    d = parts[0]
+    return aten.view.default(aten.slice_scatter.default(t, source, d, starts[d], starts[d] + wide[d]), shape)
