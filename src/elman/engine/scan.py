@@ -122,7 +122,7 @@ class Scan:
 
         checkpoint_every: k steps at a time, each chunk computed again in the backward (see `elman.engine.checkpoint`):
         beside x, the results and their gradients one state `(B, ...)` for every k steps is kept, not what each step
-        keeps. It costs one more forward; about sqrt(T) needs the least memory.
+        keeps. It costs one more forward, and a call's overhead for each chunk; about sqrt(T) needs the least memory.
         """
         check_every(checkpoint_every)
         given = gather(x, state, context, initial_state, lengths, reset, reverse, return_states)

@@ -82,8 +82,8 @@ class Stack(nn.Module):
 
     `checkpoint_every=k` runs each layer and direction k steps at a time and computes each chunk again in the backward.
     What is kept then is, for each layer and direction, its x and y `(T, B, ...)` and one state `(B, ...)` for every k
-    steps, not what each step keeps; the gradients are exact, and it costs one more forward. About sqrt(T) needs the
-    least memory.
+    steps, not what each step keeps; the gradients are exact. It costs one more forward, and a call's overhead for each
+    chunk; about sqrt(T) needs the least memory.
 
     A subclass makes the scans in `_scan`, and calls `_finish` at the end of its constructor.
     """
