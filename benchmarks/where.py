@@ -17,7 +17,7 @@ import elman.nn
 from benchmarks import layers
 from benchmarks.cells import LayerNormLSTMCell
 from elman.engine import run as engine_run
-from elman.engine.backends import kernel, native
+from elman.engine.backends import kernel, native, sections
 
 Clock = defaultdict[str, float]
 
@@ -26,7 +26,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cell", default="LSTM", help="RNN, LSTM, GRU or LayerNormLSTM")
-    parser.add_argument("--size", type=int, nargs=4, default=(100, 16, 128, 128), metavar=("T", "B", "I", "H"))
+    parser.add_argument(
+        "--size", type=int, nargs=4, default=(100, 16, 128, 128), metavar=("T", "B", "I", "H")
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--calls", type=int, default=100)
     parser.add_argument("--inference", action="store_true")
@@ -75,7 +77,8 @@ def instrument(rounds: list[Clock]) -> Callable[[str, Callable[..., Any]], Calla
     engine_run.run_backward = clock("backward", engine_run.run_backward)
     native.NativeLoops.forward = clock("loop forward", native.NativeLoops.forward)  # type: ignore[method-assign]
     native.NativeLoops.backward = clock("loop backward", native.NativeLoops.backward)  # type: ignore[method-assign]
-    kernel.Kernel.call = clock("core calls", kernel.Kernel.call)  # type: ignore[method-assign]
+    kernel.Kernel.call = clock("kernels", kernel.Kernel.call)  # type: ignore[method-assign]
+    sections.sum_rows = clock("sums over rows", sections.sum_rows)
     return clock
 
 

@@ -58,14 +58,16 @@ void run_kernel(const Kernel& self, Int T, Int B, Address offsets, bool reverse_
   self.run(sequence);
 }
 
-// a, factor: (address, stride); products: (b, stride, M, out).
-using Jobs = std::vector<std::tuple<Int, std::pair<Address, Int>, std::pair<Address, Int>, Address,
-                                    std::vector<std::tuple<Address, Int, Int, Address>>>>;
+// Jobs are (N, a, stride, columns, products) with columns (factor, stride, out) and products (b, stride, M, out).
+using Columns = std::vector<std::tuple<Address, Int, Address>>;
+using Products = std::vector<std::tuple<Address, Int, Int, Address>>;
+using Jobs = std::vector<std::tuple<Int, Address, Int, Columns, Products>>;
 
 void run_sums(const std::string& dtype, Int rows, const Jobs& given, int threads, const std::string& isa) {
   std::vector<RowSumMemory> jobs;
-  for (const auto& [N, a, factor, sums, products] : given) {
-    RowSumMemory job{N, a.first, a.second, factor.first, factor.second, sums, {}};
+  for (const auto& [N, a, a_stride, columns, products] : given) {
+    RowSumMemory job{N, a, a_stride, {}, {}};
+    for (const auto& [factor, stride, out] : columns) job.columns.push_back({factor, stride, out});
     for (const auto& [b, stride, M, out] : products) job.products.push_back({b, stride, M, out});
     jobs.push_back(std::move(job));
   }

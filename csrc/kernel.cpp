@@ -82,12 +82,14 @@ template <class T> class Thread {
     place_registers();
     place_memory();
     place_carries();
+    for (const Link& link : program_.links) link_memory_.push_back(arrays_[link.carry].base);
   }
 
   Task<T> task() {
     return {program_.code.data(), int(program_.code.size()), program_.stages.data(), int(program_.stages.size()),
             bound_.get(), arrays_.data(), int(arrays_.size()), moving_.data(), int(moving_.size()), carries_.data(),
-            int(carries_.size()), weights_, sequence_.steps, sequence_.batch, first_, first_ + rows_,
+            int(carries_.size()), program_.links.data(), link_memory_.data(), may_link() ? int(program_.links.size()) : 0,
+            weights_, sequence_.steps, sequence_.batch, first_, first_ + rows_,
             sequence_.offsets, sequence_.reverse, sequence_.reset_mode, sequence_.reset_flags, scratch_.get(),
             scratch_size_, poison};
   }
@@ -95,6 +97,9 @@ template <class T> class Thread {
  private:
   Int width(int array) const { return program_.arrays.width[array]; }
   Int block_rows(int stage) const { return std::min(program_.stages[stage].block_rows, rows_); }
+
+  // A row that waits or goes back to another state has its state in the carry's own memory.
+  bool may_link() const { return !sequence_.offsets && sequence_.reset_mode == ResetMode::none; }
 
   Int thread_size() const { return aligned(program_.thread_width * rows_ * Int(sizeof(T))) / Int(sizeof(T)); }
   Int block_size() const {
@@ -148,6 +153,7 @@ template <class T> class Thread {
   std::vector<Array<T>> arrays_;
   std::vector<Moving<T>> moving_;
   std::vector<Carry<T>> carries_;
+  std::vector<T*> link_memory_;
   Buffer<Bound<T>> bound_;
   Int scratch_size_;
   Buffer<T> scratch_;

@@ -15,9 +15,10 @@ namespace elman {
   X(add, 2) X(sub, 2) X(mul, 2) X(div, 2) X(pow, 2) X(maximum, 2) X(minimum, 2)                                    \
   X(lt, 2) X(le, 2) X(gt, 2) X(ge, 2) X(eq, 2) X(ne, 2) X(logical_and, 2) X(logical_or, 2)                         \
   X(tanh_backward, 2) X(sigmoid_backward, 2) X(threshold_backward0, 2)                                            \
-  X(where, 3) X(fma, 3) X(clamp, 3)
+  X(where, 3) X(clamp, 3) X(fma, 3) X(mul_sub, 3) X(sub_mul, 3) X(mul_mul, 3)                                      \
+  X(mul_tanh_backward, 3) X(mul_sigmoid_backward, 3)
 
-#define ELMAN_REDUCE_OPS(X) X(reduce_sum, 1) X(reduce_max, 1) X(reduce_min, 1) X(reduce_prod, 1)
+#define ELMAN_REDUCE_OPS(X) X(reduce_sum, 1) X(reduce_max, 1) X(reduce_min, 1) X(reduce_prod, 1) X(reduce_dot, 2)
 
 #define ELMAN_STRUCTURED_OPS(X) X(cumsum, 1) X(permute, 1) X(rowmm, 2) X(gemm, 2)
 

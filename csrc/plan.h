@@ -53,10 +53,42 @@ template <class T> struct Moving {
   Int stride;
 };
 
+// Memory that the next step will touch, brought nearer while this step's products run: those wait for no memory, and
+// what comes after them would wait for nothing else. `take` hands out lines in order.
+struct Ahead {
+  static constexpr int most = 24, line = 64;
+  const char* begin[most];
+  const char* end[most];
+  int count, at;
+
+  void add(const void* memory, Int bytes) {
+    if (count == most || bytes <= 0) return;
+    begin[count] = static_cast<const char*>(memory);
+    end[count++] = static_cast<const char*>(memory) + bytes;
+  }
+  // At most `wanted` lines that follow one another; their number is written to `found`.
+  const char* take(Int wanted, Int& found) {
+    found = 0;
+    if (at == count) return nullptr;
+    const char* p = begin[at];
+    const Int left = (end[at] - p + line - 1) / line;
+    found = left < wanted ? left : wanted;
+    begin[at] += found * line;
+    at += found == left;
+    return p;
+  }
+};
+
 template <class T> struct Carry {
   T* state;  // [rows of the thread, width], distinct from all other memory
   T* reset;  // the same shape, or null
   Int width;
+};
+
+// A carry whose next value is a whole row of an array of rows: instead of being copied, it is read there at the next
+// step. At the end it is copied to its own memory.
+struct Link {
+  int carry, out;  // arrays
 };
 
 template <class T> struct Weight {
@@ -76,6 +108,7 @@ template <class T> struct Bound {
   bool flat;  // rows and elements form one contiguous loop
   Op op;
   const Weight<T>* weight;
+  Ahead* ahead;  // gemm only
 };
 
 enum class ResetMode : int { none = 0, load = 1, flush = 2 };
@@ -94,6 +127,9 @@ template <class T> struct Task {
   int moving_count;
   const Carry<T>* carries;
   int carry_count;
+  const Link* links;
+  T* const* link_memory;  // of the linked carries
+  int link_count;         // the commits of linked carries are the last instructions, and are not run
   const Weight<T>* weights;
   Int steps, batch, first_row, last_row;
   const Int* offsets;  // [steps + 1], or null: every step has `batch` rows
@@ -105,8 +141,14 @@ template <class T> struct Task {
   bool poison;
 };
 
-// Sums over rows r of a (rows, N): sums[n] = sum_r a[r, n] (times factor[r, n] where there is one), and for each product
-// out[n, m] = sum_r a[r, n] b[r, m].
+// Sums over rows r of a (rows, N): for each of the columns out[n] = sum_r a[r, n] (times factor[r, n] where there is
+// one), for each of the products out[n, m] = sum_r a[r, n] b[r, m].
+template <class T> struct SummedColumns {
+  const T* factor;  // or null
+  Int factor_stride;
+  T* out;  // (N,)
+};
+
 template <class T> struct SummedProduct {
   const T* b;
   Int b_stride, M;
@@ -117,9 +159,8 @@ template <class T> struct RowSum {
   Int rows, N;
   const T* a;
   Int a_stride;
-  const T* factor;  // or null
-  Int factor_stride;
-  T* sums;  // (N,), or null
+  const SummedColumns<T>* columns;
+  int column_count;
   const SummedProduct<T>* products;
   int product_count;
 };

@@ -68,7 +68,7 @@ Instruction copy_of(Int width, Operand dst, Operand src) {
 // A commit copies into its carry. Where the source is a carry too, it first goes through a hidden register, so that
 // all sources are read before any carry is replaced.
 void append_commits(const Spec& spec, Program& program, Checker& checker) {
-  std::vector<Instruction> first, last;
+  std::vector<Instruction> first, last, whole;
   std::vector<bool> committed(program.arrays.width.size());
   for (std::size_t i = 0; i < spec.commits.size(); ++i) {
     Reader reader(spec.commits[i], program.arrays, "commit " + std::to_string(i));
@@ -86,10 +86,13 @@ void append_commits(const Spec& spec, Program& program, Checker& checker) {
       first.push_back(copy_of(width, hidden, source));
       source = hidden;
     }
-    last.push_back(copy_of(width, {array, 0, {}}, source));
+    const bool links = program.arrays.space(source.array) == Space::out && program.arrays.width[source.array] == width;
+    (links ? whole : last).push_back(copy_of(width, {array, 0, {}}, source));
+    if (links) program.links.push_back({array, source.array});
   }
   for (const Instruction& in : first) program.arrays.width.push_back(in.size[1]);
   first.insert(first.end(), last.begin(), last.end());
+  first.insert(first.end(), whole.begin(), whole.end());
   for (const Instruction& in : first) {
     checker.check_commit(in, Reader({}, program.arrays, "commit to " + program.arrays.name(in.at[0].array)));
     program.code.push_back(in);

@@ -48,6 +48,7 @@ struct Program {
   std::vector<WeightShape> weights;
   std::vector<double> constants;
   std::vector<Instruction> code;  // the commits are its last instructions
+  std::vector<Link> links;        // those of the last commits that copy a whole row of an OUT array to a carry
   std::vector<Stage> stages;
   std::vector<RegisterPlace> registers;
   std::vector<Int> block_width;  // a stage's block scratch, elements a row

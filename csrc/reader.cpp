@@ -20,16 +20,18 @@ void read_elementwise(Reader& reader, Instruction& in) {
   }
 }
 
-// [op, outer, reduced, inner, dst(space, index, offset), src(space, index, offset, so, sr, si)]
+// [op, outer, reduced, inner, dst(space, index, offset), src(space, index, offset, so, sr, si)...]
 void read_reduction(Reader& reader, Instruction& in) {
   in.dims = 3;
-  in.operands = 2;
+  in.operands = 1 + op_table[int(in.op)].sources;
   for (int i = 0; i < 3; ++i) in.size[i] = reader.size("size");
   in.at[0] = reader.place("destination");
   in.at[0].stride[0] = in.size[2];
   in.at[0].stride[2] = 1;
-  in.at[1] = reader.place("source");
-  reader.strides(in.at[1], 0, 3, "source");
+  for (int i = 1; i < in.operands; ++i) {
+    in.at[i] = reader.place("source");
+    reader.strides(in.at[i], 0, 3, "source");
+  }
 }
 
 // [op, dims, sizes..., dst(space, index, offset, strides...), src(...)]; padded in front to five dimensions

@@ -26,9 +26,11 @@ void check(Int rows, const std::vector<RowSumMemory>& jobs, int threads, Int siz
   if (threads < 1) refuse("threads = " + text(threads) + ", expected 1 or more");
   for (const RowSumMemory& job : jobs) {
     check("a", job.a, job.a_stride, job.N, size);
-    if (job.factor) check("factor", job.factor, job.factor_stride, job.N, size);
-    if (job.sums) check("sums", job.sums, job.N, job.N, size);
-    for (const RowProductMemory& product : job.products) {
+    for (const ColumnsMemory& columns : job.columns) {
+      if (columns.factor) check("factor", columns.factor, columns.factor_stride, job.N, size);
+      check("out", columns.out, job.N, job.N, size);
+    }
+    for (const ProductMemory& product : job.products) {
       check("b", product.b, product.b_stride, product.M, size);
       check("out", product.out, product.M, product.M, size);
     }
@@ -39,16 +41,19 @@ template <class T> T* at(std::uintptr_t address) { return reinterpret_cast<T*>(a
 
 template <class T> void run(const Engine<T>& engine, Int rows, const std::vector<RowSumMemory>& given, int threads) {
   std::vector<std::vector<SummedProduct<T>>> products;
+  std::vector<std::vector<SummedColumns<T>>> columns;
   std::vector<RowSum<T>> jobs;
   Int work = 0, scratch_size = 0;
   for (const RowSumMemory& job : given) {
     auto& own = products.emplace_back();
     for (const auto& p : job.products) own.push_back({at<const T>(p.b), p.b_stride, p.M, at<T>(p.out)});
+    auto& own_columns = columns.emplace_back();
+    for (const auto& c : job.columns) own_columns.push_back({at<const T>(c.factor), c.factor_stride, at<T>(c.out)});
   }
   for (std::size_t i = 0; i < given.size(); ++i) {
     const RowSumMemory& job = given[i];
-    jobs.push_back({rows, job.N, at<const T>(job.a), job.a_stride, at<const T>(job.factor), job.factor_stride,
-                    at<T>(job.sums), products[i].data(), int(products[i].size())});
+    jobs.push_back({rows, job.N, at<const T>(job.a), job.a_stride, columns[i].data(), int(columns[i].size()),
+                    products[i].data(), int(products[i].size())});
     scratch_size = std::max(scratch_size, engine.sums_scratch(jobs.back()));
     for (const auto& p : products[i]) work += rows * job.N * p.M;
     work += rows * job.N;

@@ -8,21 +8,24 @@
 
 namespace elman {
 
-struct RowProductMemory {
+struct ColumnsMemory {
+  std::uintptr_t factor;  // 0: there is none
+  Int factor_stride;
+  std::uintptr_t out;
+};
+
+struct ProductMemory {
   std::uintptr_t b;
   Int b_stride, M;
   std::uintptr_t out;
 };
 
-// Addresses of 0: there is none.
 struct RowSumMemory {
   Int N;
   std::uintptr_t a;
   Int a_stride;
-  std::uintptr_t factor;
-  Int factor_stride;
-  std::uintptr_t sums;
-  std::vector<RowProductMemory> products;
+  std::vector<ColumnsMemory> columns;
+  std::vector<ProductMemory> products;
 };
 
 // Throws std::invalid_argument before any work for sizes, strides and addresses that do not fit together. What is

@@ -73,6 +73,8 @@ template <class T> struct TileArguments {
   Int K;
   Int panel_stride;  // from one panel to the next
   Int columns;       // of the last panel, in 1..its width
+  const char* ahead;  // lines to bring nearer, one for each k
+  Int lines;
 };
 
 // packed: `a` holds the rows' elements side by side for each k, and init is added at the end (see sums.h).
@@ -103,7 +105,7 @@ template <class V, int rows, int vectors, int panels, bool packed = false> struc
     Sums sum;
     begin(t, sum);
     const T *a = t.a.p, *w = t.panel;
-    for (Int k = 0; k < t.K; ++k, a += packed ? rows : 1, w += vectors * V::N) {
+    const auto multiply = [&]() __attribute__((always_inline)) {
       V left[rows];
 #pragma GCC unroll 16
       for (int r = 0; r < rows; ++r) left[r] = V::splat(a[packed ? r : r * t.a.stride]);
@@ -113,7 +115,15 @@ template <class V, int rows, int vectors, int panels, bool packed = false> struc
 #pragma GCC unroll 16
         for (int r = 0; r < rows; ++r) sum[r][v] = fma(left[r], right, sum[r][v]);
       }
-    }
+      a += packed ? rows : 1, w += vectors * V::N;
+    };
+    Int k = 0;
+    if constexpr (!packed)
+      for (const char* p = t.ahead; k < t.lines; ++k, p += Ahead::line) {
+        __builtin_prefetch(p, 0, 2);
+        multiply();
+      }
+    for (; k < t.K; ++k) multiply();
     end(t, sum);
   }
 };
@@ -143,10 +153,11 @@ template <class V, bool packed> TileRunner<typename V::Scalar> choose_tile(Int r
 
 // All rows against `panels` panels: the rows are dealt into tiles of nearly equal height.
 template <class V, bool packed>
-void multiply_panels(TileArguments<typename V::Scalar> t, Int rows, Int vectors, int panels) {
+void multiply_panels(TileArguments<typename V::Scalar> t, Int rows, Int vectors, int panels, Ahead* ahead = nullptr) {
   const Int tiles = (rows + tile_rows - 1) / tile_rows;
   for (Int i = 0; i < tiles; ++i) {
     const Int height = rows / tiles + (i < rows % tiles);
+    if (ahead) t.ahead = ahead->take(t.K, t.lines);
     choose_tile<V, packed>(height, vectors, panels)(t);
     t.dst.p += height * t.dst.stride;
     t.a.p += packed ? height * t.K : height * t.a.stride;
@@ -168,8 +179,10 @@ template <class V> void run_gemm(const Bound<typename V::Scalar>& b, typename V:
                                 b.weight->panels + n * K,
                                 K,
                                 panel_columns<V> * K,
-                                pair || N - n > width ? width : N - n};
-    multiply_panels<V, false>(t, rows, width / V::N, pair ? 2 : 1);
+                                pair || N - n > width ? width : N - n,
+                                nullptr,
+                                0};
+    multiply_panels<V, false>(t, rows, width / V::N, pair ? 2 : 1, b.ahead);
     p += pair ? 2 : 1;
     n = p * panel_columns<V>;
   }

@@ -9,12 +9,14 @@ namespace elman::ELMAN_ISA_NAMESPACE {
 template <class V> struct Loop {
   using T = typename V::Scalar;
   const Task<T>& task;
+  mutable Ahead ahead;
 
   void bind(const Instruction& from, Bound<T>& b) const {
     b.op = from.op;
     b.operands = from.operands;
     b.flat = false;
     b.weight = from.op == Op::gemm ? task.weights + from.weight : nullptr;
+    b.ahead = &ahead;
     for (int i = 0; i < max_dims; ++i) b.size[i] = i < from.dims ? from.size[i] : 1;
     for (int i = 0; i < from.operands; ++i) {
       b.array[i] = from.at[i].array;
@@ -27,7 +29,8 @@ template <class V> struct Loop {
   }
 
   ELMAN_INLINE void run_block(const Stage& stage, Int row, Int rows) const {
-    for (int i = stage.begin; i < stage.end; ++i) {
+    const int last = task.instructions - task.link_count;
+    for (int i = stage.begin; i < (stage.end < last ? stage.end : last); ++i) {
       const Bound<T>& b = task.bound[i];
       T* at[max_operands];
       for (int j = 0; j < b.operands; ++j) {
@@ -71,6 +74,20 @@ template <class V> struct Loop {
     for (Int i = 0; i < task.scratch_size; ++i) task.scratch[i] = T(__builtin_nanf(""));
   }
 
+  // More than this a step does not stay in a second-level cache, and is long enough for the processor to see it coming.
+  static constexpr Int most_ahead = 256 << 10;
+
+  void look_ahead(Int packed, Int rows) const {
+    ahead.count = ahead.at = 0;
+    Int bytes = 0;
+    for (int i = 0; i < task.moving_count; ++i) bytes += rows * task.moving[i].stride * Int(sizeof(T));
+    if (bytes > most_ahead) return;
+    for (int i = 0; i < task.moving_count; ++i) {
+      const Moving<T>& moving = task.moving[i];
+      ahead.add(moving.origin + packed * moving.stride, rows * moving.stride * Int(sizeof(T)));
+    }
+  }
+
   void step(Int t) const {
     const Int packed = task.offsets ? task.offsets[t] : t * task.batch;
     const Int active = task.offsets ? task.offsets[t + 1] - packed : task.batch;
@@ -80,19 +97,34 @@ template <class V> struct Loop {
       const Moving<T>& moving = task.moving[i];
       task.arrays[moving.array].base = moving.origin + packed * moving.stride;
     }
+    const Int next = t + (task.reverse ? -1 : 1);
+    if (next >= 0 && next < task.steps) look_ahead(task.offsets ? task.offsets[next] : next * task.batch, rows);
+    else ahead.count = ahead.at = 0;
     const Int first = packed + task.first_row;
     if (task.poison) poison();
     if (task.reset_mode == ResetMode::load) load_initial(task.reset_flags + first, rows);
     run_step(rows);
+    for (int i = 0; i < task.link_count; ++i) task.arrays[task.links[i].carry].base = task.arrays[task.links[i].out].base;
     if (task.reset_mode == ResetMode::flush) flush(task.reset_flags + first, rows);
+  }
+
+  // The last values of linked carries, to where they are expected.
+  void bring_home() const {
+    const Int rows = task.last_row - task.first_row;
+    for (int i = 0; i < task.link_count; ++i) {
+      const Array<T>& carry = task.arrays[task.links[i].carry];
+      if (carry.base == task.link_memory[i]) continue;
+      for (Int j = 0; j < rows * carry.row; ++j) task.link_memory[i][j] = carry.base[j];
+    }
   }
 
   void run() const {
     for (int i = 0; i < task.instructions; ++i) bind(task.code[i], task.bound[i]);
     for (Int i = 0; i < task.steps; ++i) step(task.reverse ? task.steps - 1 - i : i);
+    bring_home();
   }
 };
 
-template <class V> void run_task(const Task<typename V::Scalar>& task) { Loop<V>{task}.run(); }
+template <class V> void run_task(const Task<typename V::Scalar>& task) { Loop<V>{task, {}}.run(); }
 
 }  // namespace elman::ELMAN_ISA_NAMESPACE

@@ -80,6 +80,41 @@ template <class R, class V> struct Reduce {
   }
 };
 
+template <class V> ELMAN_INLINE typename V::Scalar dot(const typename V::Scalar* a, const typename V::Scalar* b, Int n) {
+  V sum[4] = {V::splat(0), V::splat(0), V::splat(0), V::splat(0)};
+  Int i = 0;
+  for (; i + 4 * V::N <= n; i += 4 * V::N)
+    for (int j = 0; j < 4; ++j) sum[j] = fma(V::load(a + i + j * V::N), V::load(b + i + j * V::N), sum[j]);
+  for (; i < n; i += V::N) {
+    const Int left = n - i < V::N ? n - i : V::N;
+    sum[0] = fma(load_up_to<V>(a + i, left), load_up_to<V>(b + i, left), sum[0]);
+  }
+  return join_lanes<Sum>((sum[0] + sum[1]) + (sum[2] + sum[3]));
+}
+
+// As Reduce<Sum>, of the products of two sources.
+template <class V> struct ReduceDot {
+  using T = typename V::Scalar;
+
+  static void run(const Bound<T>& b, T* const* at, Int rows) {
+    const bool along = b.size[2] == 1 && b.stride[1][1] == 1 && b.stride[2][1] == 1;
+    for (Int r = 0; r < rows; ++r)
+      for (Int o = 0; o < b.size[0]; ++o)
+        for (Int i = 0; i < b.size[2]; ++i) {
+          T& to = at[0][r * b.row[0] + o * b.stride[0][0] + i];
+          const T* left = at[1] + r * b.row[1] + o * b.stride[1][0] + i * b.stride[1][2];
+          const T* right = at[2] + r * b.row[2] + o * b.stride[2][0] + i * b.stride[2][2];
+          if (along) {
+            to = dot<V>(left, right, b.size[1]);
+            continue;
+          }
+          T sum = 0;
+          for (Int k = 0; k < b.size[1]; ++k) sum += left[k * b.stride[1][1]] * right[k * b.stride[2][1]];
+          to = sum;
+        }
+  }
+};
+
 template <class T> void run_cumsum(const Bound<T>& b, T* const* at, Int rows) {
   for (Int r = 0; r < rows; ++r)
     for (Int o = 0; o < b.size[0]; ++o) {
@@ -106,18 +141,6 @@ template <class V> void run_permute(const Bound<typename V::Scalar>& b, typename
             else
               for (Int e = 0; e < size[4]; ++e) dst[e * d[4]] = src[e * s[4]];
           }
-}
-
-template <class V> ELMAN_INLINE typename V::Scalar dot(const typename V::Scalar* a, const typename V::Scalar* b, Int n) {
-  V sum[2] = {V::splat(0), V::splat(0)};
-  Int i = 0;
-  for (; i + 2 * V::N <= n; i += 2 * V::N)
-    for (int j = 0; j < 2; ++j) sum[j] = fma(V::load(a + i + j * V::N), V::load(b + i + j * V::N), sum[j]);
-  for (; i < n; i += V::N) {
-    const Int left = n - i < V::N ? n - i : V::N;
-    sum[0] = fma(load_up_to<V>(a + i, left), load_up_to<V>(b + i, left), sum[0]);
-  }
-  return join_lanes<Sum>(sum[0] + sum[1]);
 }
 
 // size = (batch, m, k, n): dst[m, n] = sum over k of a[m, k] b[k, n]
@@ -162,6 +185,7 @@ template <class V> Runner<typename V::Scalar> choose_structured(Op op) {
   switch (op) {
     case Op::reduce_sum: return Reduce<Sum, V>::run;
     case Op::reduce_prod: return Reduce<Product, V>::run;
+    case Op::reduce_dot: return ReduceDot<V>::run;
     case Op::reduce_max: return Reduce<Largest, V>::run;
     case Op::reduce_min: return Reduce<Smallest, V>::run;
     case Op::cumsum: return run_cumsum<T>;

@@ -42,13 +42,13 @@ template <class V> struct Sums {
   T *packed_b, *packed_a;
 
   // Rows [row, row + K), columns [column, column + N).
-  template <bool factor> void columns(Int row, Int K, Int column, Int N) const {
+  template <bool factor> void columns(const SummedColumns<T>& to, Int row, Int K, Int column, Int N) const {
     const Int step = 4 * V::N;
     for (Int n = column; n < column + N; n += step) {
       const Int some = column + N - n < step ? column + N - n : step;
-      const T *a = job.a + row * job.a_stride + n, *f = factor ? job.factor + row * job.factor_stride + n : a;
-      if (row) sum_columns<V, factor, true>(a, job.a_stride, f, job.factor_stride, K, some, job.sums + n);
-      else sum_columns<V, factor, false>(a, job.a_stride, f, job.factor_stride, K, some, job.sums + n);
+      const T *a = job.a + row * job.a_stride + n, *f = factor ? to.factor + row * to.factor_stride + n : a;
+      if (row) sum_columns<V, factor, true>(a, job.a_stride, f, to.factor_stride, K, some, to.out + n);
+      else sum_columns<V, factor, false>(a, job.a_stride, f, to.factor_stride, K, some, to.out + n);
     }
   }
 
@@ -85,7 +85,7 @@ template <class V> struct Sums {
       const Int width = panel_width<V>(product.M, p), left = product.M - m;
       T* out = product.out + column * product.M + m;
       multiply_panels<V, true>({{out, product.M}, {row ? out : nullptr, product.M}, {packed_a, 1}, panels + m * K, K, 0,
-                                left < width ? left : width}, N, width / V::N, 1);
+                                left < width ? left : width, nullptr, 0}, N, width / V::N, 1);
     }
   }
 
@@ -95,8 +95,9 @@ template <class V> struct Sums {
       if (job.product_count) pack_b(row, K);
       for (Int column = first; column < last; column += block_columns) {
         const Int N = last - column < block_columns ? last - column : block_columns;
-        if (job.sums && job.factor) columns<true>(row, K, column, N);
-        else if (job.sums) columns<false>(row, K, column, N);
+        for (int i = 0; i < job.column_count; ++i)
+          if (job.columns[i].factor) columns<true>(job.columns[i], row, K, column, N);
+          else columns<false>(job.columns[i], row, K, column, N);
         if (!job.product_count) continue;
         pack_a(row, K, column, N);
         const T* panels = packed_b;

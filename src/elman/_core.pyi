@@ -9,7 +9,7 @@ Spaces of an operand (row r of the array at step t; w elements a row):
 Instructions, all integers; `operand` is (space, index, offset, then its strides in elements):
 
     elementwise, cumsum   [op, outer, inner, dst(so, si), source(so, si)...]
-    reduce_*              [op, outer, reduced, inner, dst(), source(so, sr, si)]          dst contiguous (outer, inner)
+    reduce_*              [op, outer, reduced, inner, dst(), source(so, sr, si)...]       dst contiguous (outer, inner)
     permute               [op, dims, sizes..., dst(strides...), source(strides...)]       at most 5 dims
     rowmm                 [op, batch, m, k, n, dst(), a(sb, sm, sk), b(sb, sk, sn)]       dst contiguous (batch, m, n)
     gemm                  [op, weight, N, K, dst(), has_init, init(), a()]                dst = init + a W,  W (K, N)
@@ -35,6 +35,34 @@ def isas() -> list[str]:
 
 def poison(on: bool) -> None:
     """For tests (also ELMAN_POISON=1): registers start every step as NaN."""
+
+def array(dtype: str, rows: int, width: int) -> object:
+    """Uninitialised (rows, width) as a DLPack capsule, from memory that is kept between calls. ValueError for sizes < 1."""
+
+def kept_memory() -> int:
+    """Bytes of freed arrays that are kept for the next ones."""
+
+def memory_limit() -> int:
+    """The most bytes that are kept: ELMAN_CACHE_MB, else an eighth of the machine's memory, at most 1 GiB."""
+
+def release_memory() -> None:
+    """Give what is kept back to the system."""
+
+def sum_rows(
+    dtype: str,
+    rows: int,
+    jobs: Sequence[tuple[int, int, int, Sequence[tuple[int, int, int]], Sequence[tuple[int, int, int, int]]]],
+    threads: int,
+    *,
+    isa: str = "",
+) -> None:
+    """Sums over rows; the interpreter lock is released. ValueError before any work.
+
+    jobs: (N, a, stride, columns, products), a (rows, N). Columns (factor, stride, out): out[n] = sum_r a[r, n]
+    factor[r, n], factor 0 for none. Products (b, stride, M, out): out[n, m] = sum_r a[r, n] b[r, m], contiguous.
+    Arrays are given by address and by the elements from one row to the next. What is written overlaps nothing.
+    A sum is blocks of 256 rows, added in order: it depends on nothing but its own column.
+    """
 
 class Kernel:
     """A step in one dtype. ValueError, with the instruction's number and what is wrong, for code that is not sound."""

@@ -80,9 +80,11 @@ class Assembly:
         self.code.append(words)
 
     def reduce(
-        self, op: str, sizes: tuple[int, int, int], to: Place, source: Place, strides: Sequence[int]
+        self, op: str, sizes: tuple[int, int, int], to: Place, *sources: tuple[Place, Sequence[int]]
     ) -> None:
-        self.code.append([OPCODE[op], *sizes, *to.words, *source.words, *strides])
+        """Sources: (place, strides of outer, reduced, inner)."""
+        operands = [word for place, strides in sources for word in (*place.words, *strides)]
+        self.code.append([OPCODE[op], *sizes, *to.words, *operands])
 
     def permute(
         self,

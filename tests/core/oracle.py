@@ -67,11 +67,17 @@ MEANING = {
     "threshold_backward0": lambda g, x: np.where(x <= 0, 0, g),
     "where": lambda c, a, b: np.where(c != 0, a, b),
     "fma": lambda a, b, c: a * b + c,
+    "mul_sub": lambda a, b, c: a * b - c,
+    "sub_mul": lambda a, b, c: c - a * b,
+    "mul_mul": lambda a, b, c: a * b * c,
+    "mul_tanh_backward": lambda a, b, y: a * b * (1 - y * y),
+    "mul_sigmoid_backward": lambda a, b, y: a * b * (1 - y) * y,
     "clamp": through_torch(torch.clamp),
     "reduce_sum": lambda a: a.sum(1),
     "reduce_max": lambda a: a.max(1),
     "reduce_min": lambda a: a.min(1),
     "reduce_prod": lambda a: a.prod(1),
+    "reduce_dot": lambda a, b: (a * b).sum(1),
     "cumsum": lambda a: np.cumsum(a, axis=1),
     "permute": lambda a: a,
 }
@@ -136,8 +142,9 @@ def execute(row: Row, instruction, weights):
         return row.write(to, row.read(a) @ row.read(b))
     if name.startswith("reduce"):
         outer, reduced, inner = words.take(3)
-        to, source = words.operand([outer, inner], [inner, 1]), words.operand([outer, reduced, inner])
-        return row.write(to, MEANING[name](row.read(source)))
+        to = words.operand([outer, inner], [inner, 1])
+        sources = [words.operand([outer, reduced, inner]) for _ in range(SOURCES[name])]
+        return row.write(to, MEANING[name](*(row.read(source) for source in sources)))
     sizes = words.take(words.take(1)[0]) if name == "permute" else words.take(2)
     to = words.operand(sizes)
     sources = [words.operand(sizes) for _ in range(SOURCES[name])]

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.core.assembly import CARRY, CTX, IN, OUT, REG, VEC, Assembly, Memory, Place
+from tests.core.assembly import CARRY, CTX, IN, OUT, REG, SOURCES, VEC, Assembly, Memory, Place
 
 SMOOTH = {1: ["copy", "neg", "abs", "tanh", "sigmoid", "relu", "sin", "cos", "erf", "square"]}
 SMOOTH[2] = ["add", "sub", "mul", "maximum", "minimum", "tanh_backward", "sigmoid_backward"]
-SMOOTH[3] = ["fma", "clamp"]
+SMOOTH[3] = ["fma", "clamp", "mul_sub", "sub_mul", "mul_mul", "mul_tanh_backward", "mul_sigmoid_backward"]
 # Of positive arguments: applied to a square and a half.
 POSITIVE = ["log", "sqrt", "rsqrt", "reciprocal", "log1p", "expm1", "exp", "softplus"]
 JUMPS = {1: ["sign", "floor", "ceil", "round", "logical_not"]}
@@ -71,7 +71,9 @@ class Builder:
         bounds = [max(value.bound, 1.0) for value in values]
         # Outside |y| <= 1 the backward formulas are cubic.
         grown = (
-            bounds[0] * (1 + bounds[-1] ** 2) if op.endswith("_backward") else np.prod(bounds) + sum(bounds)
+            np.prod(bounds[:-1]) * (1 + bounds[-1] ** 2)
+            if op.endswith("_backward")
+            else np.prod(bounds) + sum(bounds)
         )
         self.add(to, {"tanh": 1, "sigmoid": 1, "sin": 1, "cos": 1, "erf": 1}.get(op, float(grown)))
 
@@ -94,13 +96,16 @@ class Builder:
         self.add(to, max(x.bound, y.bound))
 
     def reduce(self):
-        op = self.draw(st.sampled_from(["reduce_sum", "reduce_max", "reduce_min", "reduce_prod"]))
+        op = self.draw(
+            st.sampled_from(["reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_dot"])
+        )
         value = self.pick(lambda value: value.bound <= 2)
         sizes = self.factors(3)
         outer, reduced, inner = sizes
         small = self.assembly.apply("mul", value.place, self.assembly.const(1.0 / max(reduced, 2)))
         to = self.assembly.array(REG, outer * inner)
-        self.assembly.reduce(op, sizes, to, small, (reduced * inner, inner, 1))
+        strides = (reduced * inner, inner, 1)
+        self.assembly.reduce(op, sizes, to, *[(small, strides)] * SOURCES[op])
         spread = self.assembly.array(REG, self.width)
         each = [(outer, reduced, inner), spread, (reduced * inner, inner, 1), to, (inner, 0, 1)]
         self.assembly.permute(*each)

@@ -25,7 +25,8 @@ INF, NAN = np.inf, np.nan
 # Exact in IEEE arithmetic (rounded once, or not at all).
 EXACT = set(ELEMENTWISE) - {
     "exp", "log", "log1p", "expm1", "rsqrt", "tanh", "sigmoid", "sin", "cos", "erf", "softplus", "pow",
-    "tanh_backward", "sigmoid_backward", "fma",
+    "tanh_backward", "sigmoid_backward", "fma", "mul_sub", "sub_mul", "mul_mul", "mul_tanh_backward",
+    "mul_sigmoid_backward",
 }  # fmt: skip
 ULPS = dict.fromkeys(
     ["exp", "log", "log1p", "expm1", "tanh", "sigmoid", "sin", "cos", "erf", "rsqrt", "pow"], 2.0

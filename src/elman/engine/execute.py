@@ -92,21 +92,30 @@ def run_section(
     program: Program, name: str, functions: dict[str, Any], env: Environment, rows: Layout, compiler: Compiler
 ) -> None:
     """Run a section that is no loop and put what it gives into `env`; `compiler` makes its function."""
+    if name not in functions:
+        functions[name] = _prepare(program, name, compiler)
+    if functions[name] is None:
+        return
+    f, per_row, ins, outs = functions[name]
+    device = next(iter(env.values())).device if env else None
+    given = []
+    for source, spread in ins:
+        t = env[source]
+        device = t.device
+        given.append(t if spread is None else rows.spread(t, *spread))
+    env.update(zip(outs, f(rows.rows if per_row else rows.B, device, *given), strict=True))
+
+
+def _prepare(program: Program, name: str, compiler: Compiler) -> tuple[Any, ...] | None:
+    """What running a section takes: its function, whether it runs on rows, its inputs (and how those that are the same
+    at all steps become rows), its outputs; None where it gives nothing."""
     section = program.sections[name]
     if not section.outs:
-        return
-    f = functions.get(name)
-    if f is None:
-        per_row = name not in ("static", "context", "final")
-        f = functions[name] = (compiler if per_row else compile_section)(section, section.outs)
+        return None
     per_row = name not in ("static", "context", "final")
-    given = []
-    device = next(iter(env.values())).device if env else None
-    for v in section.ins:
-        t = env[v.name]
-        device = t.device
-        if per_row and kind(program, v) == "context":
-            t = rows.spread(t, v.axis or 0, v.factor)
-        given.append(t)
-    for v, t in zip(section.outs, f(rows.rows if per_row else rows.B, device, *given), strict=True):
-        env[v.name] = t
+    f = (compiler if per_row else compile_section)(section, section.outs)
+    ins = [
+        (v.name, (v.axis or 0, v.factor) if per_row and kind(program, v) == "context" else None)
+        for v in section.ins
+    ]
+    return f, per_row, ins, [v.name for v in section.outs]

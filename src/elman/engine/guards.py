@@ -37,6 +37,7 @@ _BY_IDENTITY = (
     types.ModuleType,
     types.BuiltinFunctionType,
 )
+_DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType, types.WrapperDescriptorType)
 _GLOBAL_HOOKS = ("_global_forward_pre_hooks", "_global_forward_hooks", "_global_backward_hooks",
                  "_global_backward_pre_hooks")  # fmt: skip
 MISSING = object()
@@ -110,6 +111,11 @@ class _Picture:
         return None
 
 
+def _is_constant(value: Any) -> bool:
+    """Whether nothing in a value can change: numbers, strings and tuples of such."""
+    return isinstance(value, _PLAIN) or (type(value) is tuple and all(map(_is_constant, value)))
+
+
 def is_users_own(kind: type) -> bool:
     """Whether a class is neither of Python's standard library nor of an installed package (but for elman's own)."""
     return _is_users_module(kind.__module__)
@@ -133,7 +139,10 @@ class _Class:
         self.kind = kind
 
     def get(self, key: str, default: Any = None) -> Any:
-        return inspect.getattr_static(self.kind, key, default)
+        for kind in self.kind.__mro__:
+            if key in kind.__dict__:
+                return kind.__dict__[key]
+        return default
 
 
 class _Cell:
@@ -179,7 +188,8 @@ class Reached:
         if code.co_argcount:
             first = frame.f_locals.get(code.co_varnames[0])
             kind = type(first)  # the object itself is not asked: it may be half made
-            if issubclass(kind, nn.Module) or (is_users_own(kind) and not issubclass(kind, _NO_OBJECTS)):
+            own = is_users_own(kind) and not kind.__module__.startswith("elman.engine.")
+            if issubclass(kind, nn.Module) or (own and not issubclass(kind, _NO_OBJECTS)):
                 self.objects[id(first)] = first
         if not torch_code and not code.co_filename.startswith(_STDLIB):
             self.codes[code] = frame.f_globals
@@ -203,16 +213,21 @@ class Guard:
 
     watched: list[tuple[Any, Any, Any, Any]] = field(default_factory=list)
     sizes: list[tuple[Any, int]] = field(default_factory=list)
-    places: list[tuple[list[tuple[Any, Any]], Any]] = field(default_factory=list)
+    places: list[tuple[list[tuple[Any, Any]], torch.Size, torch.dtype, torch.device, bool]] = field(
+        default_factory=list
+    )
 
     def watch(self, mapping: Any, key: Any, value: Any) -> None:
-        quick = isinstance(value, (*_PLAIN, *_BY_IDENTITY))
+        frozen = freeze(value)
+        quick = (
+            isinstance(value, (*_BY_IDENTITY, *_DESCRIPTORS)) or _is_constant(value) or type(frozen) is _Same
+        )
         if (
             isinstance(value, dict | list | tuple | set) and not value
         ):  # mostly hooks: still the same, and still empty
             self.sizes.append((value, 0))
             quick = True
-        self.watched.append((mapping, key, value if quick else MISSING, freeze(value)))
+        self.watched.append((mapping, key, value if quick else MISSING, frozen))
 
     def holds(self) -> bool:
         """Whether everything is as it was when the step was traced."""
@@ -223,10 +238,12 @@ class Guard:
             now = mapping.get(key, MISSING)
             if now is not plain and freeze(now) != frozen:
                 return False
-        for places, frozen in self.places:
+        for places, shape, dtype, device, requires_grad in self.places:
             mapping, key = places[0]
             now = mapping.get(key) if key is not None else mapping
-            if not isinstance(now, Tensor) or freeze(now) != frozen:
+            if not isinstance(now, Tensor) or now.shape != shape or now.dtype is not dtype:
+                return False
+            if now.device != device or now.requires_grad is not requires_grad:
                 return False
             for mapping, key in places[1:]:  # tied under several names, and still so
                 if mapping.get(key) is not now:
@@ -235,7 +252,7 @@ class Guard:
 
     def tensors(self) -> list[Tensor]:
         """The tensors that the step reads, as they are now."""
-        firsts = [places[0] for places, _ in self.places]
+        firsts = [places[0] for places, *_ in self.places]
         return [mapping.get(key) if key is not None else mapping for mapping, key in firsts]
 
 
@@ -260,7 +277,8 @@ def make_guard(
     for name in _GLOBAL_HOOKS:
         guard.watch(torch_module.__dict__, name, getattr(torch_module, name))
     for t in tensors:
-        guard.places.append((found.get(id(t), [(t, None)]), freeze(t)))
+        places = found.get(id(t), [(t, None)])
+        guard.places.append((places, t.shape, t.dtype, t.device, t.requires_grad))
     return guard
 
 

@@ -94,7 +94,8 @@ def gather(
                 raise EngineError(
                     f"{what} has shape {tuple(v.shape)} where x has a batch of {B}; expected ({B}, ...)"
                 )
-    initial = _initial(initial_state, states, s_spec, B)
+    unused = initial_state is None and reset is None
+    initial = states if unused else _initial(initial_state, states, s_spec, B)
     return Inputs(
         xs, states, initial, cs if context is not None else [], x_spec, s_spec, c_spec if context is not None else None,
         _lengths(lengths, T, B), _reset(reset, T, B), bool(reverse), bool(return_states),

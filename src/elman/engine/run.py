@@ -53,6 +53,7 @@ class Plan:
     functions: dict[str, Any] = field(default_factory=dict)
     before: list[Value] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    apart: bool = False  # the outputs and the final states are known to lie in memory of their own
     sizes: set[int] = field(default_factory=set)  # batch sizes at which one step has been seen to agree
 
     def for_inference(self) -> Plan:
@@ -84,7 +85,12 @@ class Plan:
         kept = list(dict.fromkeys(n for n in wanted if n not in made and n not in given))
         assert graph.y_spec is not None
         dead = [g is None for g in (*graph.gy, *graph.gs)]
-        return cls(program, loops, graph.y_spec, needs, reason, random, dead, before=before, kept=kept)
+        stored = {v.name for v in sections["loop"].outs}
+        apart = loops.name == "native" and len(set(program.y)) == len(program.y)
+        apart = apart and all(v.name in stored for v in program.y)
+        return cls(
+            program, loops, graph.y_spec, needs, reason, random, dead, before=before, kept=kept, apart=apart
+        )
 
 
 def run_forward(
@@ -99,7 +105,11 @@ def run_forward(
     for name in ("static", "context", "hoisted"):
         run_section(program, name, plan.functions, env, rows, plan.loops.compile)
     states = [rows.sort(t).to(v.dtype) for v, t in zip(program.s, s, strict=True)]
-    starts = [rows.sort(t).to(v.dtype) for v, t in zip(program.s, initial, strict=True)]
+    starts = (
+        [rows.sort(t).to(v.dtype) for v, t in zip(program.s, initial, strict=True)]
+        if rows.flags is not None
+        else []
+    )
     finals = plan.loops.forward(rows, env, states, starts, plan.before, after)
     run_section(program, "trailing", plan.functions, env, rows, plan.loops.compile)
     ys = [rows.unpack(_as_rows(program, v, env, rows)) for v in program.y]
@@ -164,7 +174,7 @@ def run_plan(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: I
             ys, finals, history, _ = run_forward(
                 plan, rows, given.x, given.s, given.initial, given.c, p, after
             )
-        outs = _unaliased([*ys, *finals, *history], tensors)
+        outs = _own_memory(plan, [*ys, *finals, *history], tensors, history)
     n_y, n_s = len(plan.program.y), len(given.s)
     states = unflatten(outs[n_y + n_s :], given.s_spec) if given.return_states else None
     return ScanResult(
@@ -200,7 +210,7 @@ class ScanFunction(torch.autograd.Function):
         x, s, initial, c, p = _split(tensors, call.counts)
         with _autocast_off(tensors[0].device):
             ys, finals, history, env = run_forward(call.plan, call.rows, x, s, initial, c, p, call.after)
-        outs = _unaliased([*ys, *finals, *history], tensors)
+        outs = _own_memory(call.plan, [*ys, *finals, *history], tensors, history)
         ctx.call, ctx.count = call, len(tensors)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, *[env[name] for name in call.plan.kept])
@@ -256,6 +266,12 @@ def _split(tensors: Sequence[Tensor], counts: tuple[int, int, int, int]) -> list
         parts.append(list(tensors[start : start + n]))
         start += n
     return parts
+
+
+def _own_memory(
+    plan: Plan, outs: list[Tensor], inputs: Sequence[Tensor], history: list[Tensor]
+) -> list[Tensor]:
+    return outs if plan.apart and not history else _unaliased(outs, inputs)
 
 
 def _unaliased(outs: list[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:

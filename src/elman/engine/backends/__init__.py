@@ -19,9 +19,10 @@ def choose_loops(program: Program, wanted: str | None, device: Any) -> tuple[Any
     if wanted == "reference":
         return ReferenceLoops(program), "the reference was asked for"
     try:
+        from elman.engine.backends.counting import CountingLoops, counts
         from elman.engine.backends.native import NativeLoops
 
-        return NativeLoops(program, device), ""
+        return (CountingLoops if counts(program) else NativeLoops)(program, device), ""
     except (ImportError, NotSupported) as error:
         reason = f"not native: {error}"
         if wanted == "native":

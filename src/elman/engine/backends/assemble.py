@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from elman.engine.backends.fuse import Fusions
+from elman.engine.backends.integers import bounded_integers
 from elman.engine.backends.views import (
     CARRY,
     CONST,
@@ -66,14 +68,13 @@ class Assembler:
     ) -> None:  # fmt: skip
         self.section, self.kinds, self.opcodes = section, kinds, opcodes
         self.code = Code(dtype)
+        self.integers = bounded_integers(section.nodes, dtype)
         self.views: dict[Value, View] = {}
         self.constants: dict[str, int] = {}
         self.vector_of: dict[Value, View] = {}
         self.carry_of = {v: j for j, v in enumerate(carries)}
         self.made_by = {o: n for n in section.nodes for o in n.outs}
         self.uses = Counter(v for n in section.nodes for v in refs(n))
-        self.placed: dict[Value, tuple[Value, int]] = {}
-        self.fused: dict[int, Node] = {}
         for v in carries:
             self.code.widths[CARRY].append(math.prod(row_shape(v)))
             self._check_dtype(v)
@@ -95,8 +96,7 @@ class Assembler:
             else:
                 copies.append((name, v))
         self.uses.update(read)
-        self._plan_joins()
-        self._plan_sums()
+        self.fusions = Fusions(self.section, self.made_by, self.uses, self.stores, self.code.dtype)
         early = [(name, v) for name, v in copies if v in self.carry_of]
         self._store(early)
         for node in self.section.nodes:
@@ -126,69 +126,10 @@ class Assembler:
             view = self._materialize(view)
         self.code.commits.append([carry, *view.place()])
 
-    def _plan_joins(self) -> None:
-        """What is joined by a cat is made in its place."""
-        for node in self.section.nodes:
-            if node.op != "cat.default":
-                continue
-            out = node.outs[0]
-            dim = (node.args[1] if len(node.args) > 1 else 0) % len(out.shape)
-            if math.prod(row_shape(out)[:dim]) != 1:
-                continue
-            start = 0
-            for part in node.args[0]:
-                width = math.prod(row_shape(part))
-                if self._can_be_placed(part, out):
-                    self.placed[part] = (out, start)
-                start += width
-
-    def _can_be_placed(self, part: Value, out: Value) -> bool:
-        maker = self.made_by.get(part)
-        if maker is None or part in self.stores or part in self.placed or part.dtype != out.dtype:
-            return False
-        native = OPS[maker.op].native if maker.op in OPS else None
-        return native is not None and native[0] in (
-            "elementwise",
-            "clamp",
-            "threshold_backward",
-            "masked_fill",
-            "mm",
-        )
-
-    def _plan_sums(self) -> None:
-        """A sum of a product and something else becomes a product that starts from it."""
-        for node in self.section.nodes:
-            if node.op != "add.Tensor":
-                continue
-            out = node.outs[0]
-            for product, other in (node.args[::-1], node.args):
-                maker = self.made_by.get(product) if isinstance(product, Value) else None
-                if (
-                    maker is None
-                    or not isinstance(other, Value)
-                    or not self._starts_from(maker, product, other, out)
-                ):
-                    continue
-                self.fused[id(node)] = maker
-                break
-
-    def _starts_from(self, maker: Node, product: Value, other: Value, out: Value) -> bool:
-        if (
-            maker.op != "mm.default"
-            or self.uses[product] != 1
-            or product in self.stores
-            or product in self.placed
-        ):
-            return False
-        if any(f is maker for f in self.fused.values()) or product.shape != out.shape or product.factor != 1:
-            return False
-        whole = math.prod(row_shape(other)) == math.prod(row_shape(out))
-        return whole and other.dtype == out.dtype and maker.args[0].axis == 0 and other is not product
-
     # -- places
 
     def _check_dtype(self, v: Value) -> None:
-        if v.dtype not in (self.code.dtype, torch.bool):
+        if v.dtype not in (self.code.dtype, torch.bool) and v not in self.integers:
             raise NotSupported(f"a value of {v.dtype} in the loop")
 
     def _view(self, v: Value) -> View:
@@ -234,8 +175,8 @@ class Assembler:
         """Where a node's result goes: its array, its part of a join, or a register."""
         self._check_dtype(v)
         sizes = row_shape(v)
-        if v in self.placed:
-            whole, start = self.placed[v]
+        if v in self.fusions.placed:
+            whole, start = self.fusions.placed[v]
             base = self.views.get(whole) or self._made(whole)
             return self._set(v, View(base.space, base.index, base.offset + start, sizes, row_strides(sizes)))
         return self._made(v)
@@ -303,10 +244,12 @@ class Assembler:
     # -- nodes
 
     def _node(self, node: Node) -> None:
-        if any(f is node for f in self.fused.values()):
+        if id(node) in self.fusions.swallowed:
             return None
-        if id(node) in self.fused:
-            return self._product_from(node, self.fused[id(node)])
+        if id(node) in self.fusions.started:
+            return self._product_from(node, self.fusions.started[id(node)])
+        if id(node) in self.fusions.chained:
+            return self._chain(node, *self.fusions.chained[id(node)])
         native = OPS[node.op].native if node.op in OPS else None
         if native is None:
             raise NotSupported(f"{node.op} has no native instruction")
@@ -327,12 +270,36 @@ class Assembler:
             raise NotSupported(f"{node.op} of booleans")
         return self._elementwise(name, self._target(out), sources)
 
+    def _chain(self, node: Node, name: str, product: Node, place: int) -> None:
+        factors = [self._operand(a) for a in product.args]
+        if name == "reduce_dot":
+            a, b = (self._contiguous(v) for v in factors)
+            target = self._target(node.outs[0])
+            red = a.sizes[-1]
+            self._emit(
+                name,
+                a.count // max(red, 1),
+                red,
+                1,
+                *target.place(),
+                *a.place(),
+                red,
+                1,
+                0,
+                *b.place(),
+                red,
+                1,
+                0,
+            )
+            return
+        self._elementwise(name, self._target(node.outs[0]), [*factors, self._operand(node.args[1 - place])])
+
     def _convert(self, node: Node) -> None:
         source, out = self._view(node.args[0]), node.outs[0]
         self._check_dtype(out)
         if out.dtype == torch.bool and node.args[0].dtype != torch.bool:
             return self._elementwise("ne", self._target(out), [source, self._const(0)])
-        if out in self.placed or out in self.stores:
+        if out in self.fusions.placed or out in self.stores:
             return self._copy(source, self._target(out))
         self._set(out, source)
         return None
@@ -398,7 +365,7 @@ class Assembler:
         for part in node.args[0]:
             source = self._view(part)
             n = source.sizes[dim]
-            if self.placed.get(part, (None, 0))[0] is not out:
+            if self.fusions.placed.get(part, (None, 0))[0] is not out:
                 self._copy(source, sliced(target, (dim, start, start + n)))
             start += n
 

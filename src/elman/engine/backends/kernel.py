@@ -18,7 +18,7 @@ from elman.engine.execute import Environment
 from elman.engine.program import Section, Value
 from elman.engine.rows import Layout
 
-__all__ = ["DTYPES", "Kernel", "empty", "shaped", "sum_rows", "threads"]
+__all__ = ["DTYPES", "Kernel", "empty", "is_plain", "shaped", "sum_rows", "threads"]
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 LARGE = 1 << 14  # elements
@@ -44,6 +44,11 @@ class Kernel:
 
     def __init__(self, code: Code, dtype: torch.dtype) -> None:
         self.code, self.dtype = code, dtype
+        self.ins = [(v.name, w) for v, w in zip(code.rows, code.widths[IN], strict=True)]
+        self.contexts = [v.name for v in code.contexts]
+        self.vectors = [v if isinstance(v, Tensor) else v.name for v in code.vectors]
+        self.weights = [(v.name, turned) for v, turned in code.weights]
+        self.outs = [(name, code.widths[OUT][i]) for name, i in code.outs.items()]
         self.kernel = _core.Kernel(
             DTYPES[dtype], code.widths, code.weight_sizes, code.instructions, code.consts, code.commits
         )
@@ -62,12 +67,9 @@ class Kernel:
         except ValueError as error:
             raise NotSupported(f"the core refuses the loop: {error}") from error
 
-    def arrays(self, rows: Layout) -> Environment:
+    def arrays(self, rows: int) -> Environment:
         """Memory for what the loop stores."""
-        widths = self.code.widths[OUT]
-        return {
-            name: empty(rows.rows, widths[i], self.dtype) for name, i in self.code.outs.items()
-        }
+        return {name: empty(rows, width, self.dtype) for name, width in self.outs}
 
     def run(
         self, rows: Layout, env: Environment, arrays: Environment, carries: list[Tensor], flags: Tensor | None,
@@ -84,21 +86,31 @@ class Kernel:
         reverse: bool = False, flags: Tensor | None = None, reset_mode: int = 0, rests: Sequence[Tensor] = (),
     ) -> None:  # fmt: skip
         """One call of the core; the tensors live until it is over."""
-        code = self.code
-        ins = [self._rows(env[v.name], w) for v, w in zip(code.rows, code.widths[IN], strict=True)]
-        contexts = [self._flat(env[v.name]) for v in code.contexts]
-        vectors = [v if isinstance(v, Tensor) else self._flat(env[v.name]) for v in code.vectors]
-        weights = [env[v.name] for v, _ in code.weights]
-        strides = [
-            (w.data_ptr(), w.stride(1), w.stride(0)) if turned else (w.data_ptr(), w.stride(0), w.stride(1))
-            for w, (_, turned) in zip(weights, code.weights, strict=True)
-        ]
+        dtype, alive = self.dtype, []
+        ins = []
+        for name, width in self.ins:
+            t = env[name]
+            if t.dtype is dtype and t.is_contiguous():
+                ins.append((t.data_ptr(), width))
+                continue
+            alive.append(t := self._rows(t, width))
+            ins.append((t.data_ptr(), t.stride(0) if t.shape[0] > 1 else width))
+        flat = []
+        for which in (*self.contexts, *self.vectors):
+            t = env[which] if isinstance(which, str) else which
+            if t.dtype is not dtype or not t.is_contiguous():
+                alive.append(t := t.to(dtype).contiguous())
+            flat.append(t.data_ptr())
+        weights = []
+        for name, turned in self.weights:
+            t = env[name]
+            k, n = t.stride()
+            weights.append((t.data_ptr(), n, k) if turned else (t.data_ptr(), k, n))
+        count = len(self.contexts)
         self.kernel.run(
-            T, B, offsets, reverse,
-            [(t.data_ptr(), t.stride(0) if t.shape[0] > 1 else t.shape[1]) for t in ins],
-            [t.data_ptr() for t in contexts], [t.data_ptr() for t in vectors],
-            [arrays[name].data_ptr() for name in code.outs], [t.data_ptr() for t in carries],
-            strides, 0 if flags is None else flags.data_ptr(), reset_mode, [t.data_ptr() for t in rests], threads(),
+            T, B, offsets, reverse, ins, flat[:count], flat[count:],
+            [arrays[name].data_ptr() for name, _ in self.outs], [t.data_ptr() for t in carries], weights,
+            0 if flags is None else flags.data_ptr(), reset_mode, [t.data_ptr() for t in rests], threads(),
         )  # fmt: skip
 
     def _rows(self, t: Tensor, width: int) -> Tensor:
@@ -108,16 +120,14 @@ class Kernel:
             return t
         return t.reshape(-1, width).contiguous()
 
-    def _flat(self, t: Tensor) -> Tensor:
-        return t.to(self.dtype).contiguous()
+
+Pairs = Sequence[tuple[Tensor, Tensor]]
 
 
-def sum_rows(
-    R: int, jobs: Sequence[tuple[Tensor, Tensor | None, Tensor | None, Sequence[tuple[Tensor, Tensor]]]]
-) -> None:
-    """Sums over R rows, for each job (a, factor, total, products): `total = sum_r a[r] (* factor[r])`, and for each
-    (b, out) of its products `out = a.T @ b`. All of one dtype; what is written is contiguous."""
-    written = [t for _, _, total, products in jobs for t in (total, *(out for _, out in products)) if t is not None]
+def sum_rows(R: int, jobs: Sequence[tuple[Tensor, Sequence[tuple[Tensor | None, Tensor]], Pairs]]) -> None:
+    """Sums over R rows, for each job (a, columns, products): `out = sum_r a[r] (* factor[r])` for each (factor, out) of
+    its columns, `out = a.T @ b` for each (b, out) of its products. All of one dtype; what is written is contiguous."""
+    written = [out for _, columns, products in jobs for _, out in (*columns, *products)]
     if R == 0:
         for t in written:
             t.zero_()
@@ -130,18 +140,27 @@ def sum_rows(
             return 0, 0
         found = rows.get(id(t))
         if found is None:
-            if t.stride(1) != 1 or t.stride(0) < t.shape[1]:
-                t = t.contiguous()
-            alive.append(t)
-            found = rows[id(t)] = t.data_ptr(), t.stride(0) if R > 1 else t.shape[1]
+            width = t.shape[1]
+            if t.is_contiguous():
+                found = t.data_ptr(), width
+            else:
+                flat = t if t.stride(1) == 1 and t.stride(0) >= width else t.contiguous()
+                alive.append(flat)
+                found = flat.data_ptr(), flat.stride(0) if R > 1 else width
+            rows[id(t)] = found
         return found
 
     calls = [
-        (a.shape[1], place(a), place(factor), 0 if total is None else total.data_ptr(),
+        (a.shape[1], *place(a), [(*place(factor), out.data_ptr()) for factor, out in columns],
          [(*place(b), b.shape[1], out.data_ptr()) for b, out in products])
-        for a, factor, total, products in jobs
+        for a, columns, products in jobs
     ]  # fmt: skip
     _core.sum_rows(DTYPES[written[0].dtype], R, calls, threads())
+
+
+def is_plain(v: Value, dtype: torch.dtype) -> bool:
+    """Whether an array `(rows, width)` of this dtype is the value as it is."""
+    return v.axis == 0 and v.factor == 1 and len(v.shape) == 2 and v.dtype == dtype
 
 
 def shaped(t: Tensor, v: Value) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.engine.backends.kernel import DTYPES, Kernel, empty, shaped
+from elman.engine.backends.kernel import DTYPES, Kernel, empty, is_plain, shaped
 from elman.engine.backends.sections import RowSection
 from elman.engine.errors import NotSupported
 from elman.engine.execute import Environment, kind
@@ -31,6 +31,8 @@ class NativeLoops:
         self.gs = [v for v in program.gs if v is not None]
         self._forward: dict[tuple[Any, ...], Kernel] = {}
         self._backward: Kernel | None = None
+        self._others = [v for v in program.sections["loop"].outs if not is_plain(v, self.dtype)]
+        self._others_back = [v for v in program.sections["loop_back"].outs if not is_plain(v, self.dtype)]
         self._forward_kernel((), ())
         if program.ds:
             self._backward = self._backward_kernel()
@@ -72,19 +74,19 @@ class NativeLoops:
             () if shifted else tuple(wanted), tuple(sorted({*after, *(wanted if shifted else ())}))
         )
         carries = [s.clone(memory_format=torch.contiguous_format) for s in states]
-        arrays = kernel.arrays(rows)
+        arrays = kernel.arrays(rows.rows)
         histories = self._histories(kernel, arrays, rows, carries, wanted) if shifted else {}
         flags, starts = _reset(rows, initial)
         kernel.run(rows, env, arrays, carries, flags, 1 if flags is not None else 0, starts, backward=False)
-        values = {v.name: v for v in program.sections["loop"].outs}
-        for name, t in arrays.items():
-            env[name] = shaped(t, values[name]) if name in values else t
+        env.update(arrays)
+        for v in self._others:
+            env[v.name] = shaped(arrays[v.name], v)
         for j in after:
             env[f"after{j}"] = shaped(env[self._array_of(j, arrays)], program.ns[j])
         for j in wanted:
-            source = histories[j] if shifted else arrays[f"before{j}"]
-            env[program.s[j].name] = shaped(source, program.s[j])
-        return [shaped(c, v) for c, v in zip(carries, program.s, strict=True)]
+            v, source = program.s[j], histories[j] if shifted else arrays[f"before{j}"]
+            env[v.name] = source if is_plain(v, self.dtype) else shaped(source, v)
+        return carries
 
     def _array_of(self, j: int, arrays: Environment) -> str:
         name = self.program.ns[j].name
@@ -99,7 +101,7 @@ class NativeLoops:
             name = self._array_of(j, arrays)
             B, width = rows.B, arrays[name].shape[1]
             whole = empty(rows.rows + B, width, self.dtype)
-            start = carries[j].reshape(B, width)
+            start = carries[j].view(B, width)
             if rows.reverse:
                 whole[rows.rows :] = start
                 arrays[name], found[j] = whole[: rows.rows], whole[B:]
@@ -132,11 +134,12 @@ class NativeLoops:
         kernel = self._backward
         assert kernel is not None
         carries = [g.clone(memory_format=torch.contiguous_format) for g in grads if g is not None]
-        flags, sums = _reset(rows, [torch.zeros_like(c) for c in carries])
-        arrays = kernel.arrays(rows)
+        flags, sums = _reset(rows, [] if rows.flags is None else [torch.zeros_like(c) for c in carries])
+        arrays = kernel.arrays(rows.rows)
         kernel.run(rows, env, arrays, carries, flags, 2 if flags is not None else 0, sums, backward=True)
-        values = {v.name: v for v in self.program.sections["loop_back"].outs}
-        env.update({name: shaped(t, values[name]) for name, t in arrays.items()})
+        env.update(arrays)
+        for v in self._others_back:
+            env[v.name] = shaped(arrays[v.name], v)
         return _spread(grads, carries), _spread(grads, sums) if flags is not None else [None] * len(grads)
 
 

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.engine.backends.kernel import DTYPES, Kernel, empty, shaped, sum_rows
-from elman.engine.backends.views import OUT
+from elman.engine.backends.kernel import DTYPES, Kernel, empty, is_plain, shaped, sum_rows
 from elman.engine.errors import NotSupported
 from elman.engine.execute import compile_section
 from elman.engine.program import Node, Section, Value, refs
@@ -24,20 +23,15 @@ TRANSPOSED = ([1, 0], (1, 0))
 
 @dataclass(slots=True)
 class RowSum:
-    """What is summed over the rows of `a` (R, N): itself, or times a factor (R, N), or as products with (R, M)."""
+    """What is summed over the rows of `a` (R, N): itself, or times factors (R, N), or as products with (R, M)."""
 
     a: Value
-    factor: Value | None = None
-    total: Value | None = None
+    columns: list[tuple[Value | None, Value]] = field(default_factory=list)  # (factor, where it goes)
     products: list[tuple[Value, Value]] = field(default_factory=list)  # (b, where it goes)
 
     def reads(self) -> list[Value]:
         """What it takes."""
-        return [v for v in (self.a, self.factor, *(b for b, _ in self.products)) if v is not None]
-
-    def gives(self) -> list[Value]:
-        """What it makes."""
-        return [v for v in (self.total, *(out for _, out in self.products)) if v is not None]
+        return [v for v in (self.a, *(v for v, _ in (*self.columns, *self.products))) if v is not None]
 
 
 class RowSection:
@@ -67,16 +61,16 @@ class RowSection:
         jobs = []
         for job in self.sums:
             a = env[job.a.name]
-            factor = None if job.factor is None else env[job.factor.name]
-            total = None
-            if job.total is not None:
+            columns = []
+            for factor, out in job.columns:
                 total = empty(1, a.shape[1], self.dtype)
-                env[job.total.name] = total.view([n for n in job.total.shape if isinstance(n, int)])
+                env[out.name] = total if len(out.shape) == 2 else total[0]
+                columns.append((None if factor is None else env[factor.name], total))
             products = []
             for b, out in job.products:
                 env[out.name] = empty(a.shape[1], env[b.name].shape[1], self.dtype)
                 products.append((env[b.name], env[out.name]))
-            jobs.append((a, factor, total, products))
+            jobs.append((a, columns, products))
         sum_rows(R, jobs)
 
 
@@ -102,13 +96,14 @@ def _rows(section: Section, dtype: torch.dtype) -> Part | None:
         )  # fmt: skip
     except NotSupported:
         return _with_torch(section)
-    values = {v.name: v for v in section.outs}
-    widths = [(name, kernel.code.widths[OUT][i]) for name, i in kernel.code.outs.items()]
+    others = [v for v in section.outs if not is_plain(v, dtype)]
 
     def run(R: int, device: torch.device, env: dict[str, Tensor]) -> None:
-        arrays = {name: empty(R, width, dtype) for name, width in widths}
+        arrays = kernel.arrays(R)
         kernel.call(env, arrays, [], 1, R)
-        env.update({name: shaped(t, values[name]) for name, t in arrays.items()})
+        env.update(arrays)
+        for v in others:
+            env[v.name] = shaped(arrays[v.name], v)
 
     return run
 
@@ -140,18 +135,24 @@ def split(nodes: Sequence[Node]) -> tuple[list[Node], list[Node]]:
 
 def take_sums(section: Section, dtype: torch.dtype) -> tuple[list[RowSum], list[Node]]:
     """Takes the sums over rows out of a section: those of one array together, and a product that is made only to be
-    summed with its sum."""
+    summed with its sum. Gives them, and the nodes that are left."""
     made_by = {o: n for n in section.nodes for o in n.outs}
     uses = Counter(v for n in section.nodes for v in refs(n))
     uses.update(section.outs)
     late = _late(section)
     jobs: dict[Value, RowSum] = {}
-    extra: list[RowSum] = []
     gone: set[int] = set()
 
     def fits(v: Any) -> bool:
         plain = isinstance(v, Value) and v.axis == 0 and len(v.shape) == 2 and v.factor == 1
         return plain and v.dtype == dtype and v not in late
+
+    def factors(a: Value) -> tuple[Value, Value] | None:
+        maker = made_by.get(a)
+        if maker is None or maker.op != "mul.Tensor" or uses[a] != 1 or not all(map(fits, maker.args)):
+            return None
+        left, right = maker.args
+        return (left, right) if left.shape == right.shape == a.shape else None
 
     for node in section.nodes:
         out = node.outs[0]
@@ -165,27 +166,20 @@ def take_sums(section: Section, dtype: torch.dtype) -> tuple[list[RowSum], list[
             if fits(a) and fits(b):
                 jobs.setdefault(a, RowSum(a)).products.append((b, out))
                 gone.add(id(node))
-        elif node.op == "sum.dim_IntList" and list(node.args[1]) == [0] and not node.kwargs:
+        elif node.op == "sum.dim_IntList" and list(node.args[1]) == [0] and fits(node.args[0]):
             a = node.args[0]
-            maker = made_by.get(a)
-            if not fits(a):
-                continue
-            if maker is not None and maker.op == "mul.Tensor" and uses[a] == 1 and all(map(fits, maker.args)):
-                same = all(v.shape == a.shape for v in maker.args)
-                if same:
-                    extra.append(RowSum(maker.args[0], maker.args[1], out))
-                    gone |= {id(node), id(maker)}
-                    continue
-            job = jobs.setdefault(a, RowSum(a))
-            if job.total is None:
-                job.total = out
-            else:
-                extra.append(RowSum(a, None, out))
+            pair = factors(a)
+            if pair is not None:
+                gone.add(id(made_by[a]))
+            a, factor = pair or (a, None)
+            jobs.setdefault(a, RowSum(a)).columns.append((factor, out))
             gone.add(id(node))
     needed = Counter(v for n in section.nodes if id(n) not in gone for v in refs(n))
     needed.update(section.outs)
-    rest = [n for n in section.nodes if id(n) not in gone and (n.op != "permute.default" or needed[n.outs[0]])]
-    return [*jobs.values(), *extra], rest
+    rest = [
+        n for n in section.nodes if id(n) not in gone and (n.op != "permute.default" or needed[n.outs[0]])
+    ]
+    return list(jobs.values()), rest
 
 
 def _late(section: Section) -> set[Value]:
@@ -202,5 +196,5 @@ def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
     if a.dtype not in DTYPES or not (a.numel() and b.numel()):
         return torch.mm(a, b)
     out = empty(a.shape[0], b.shape[1], a.dtype)
-    sum_rows(a.shape[1], [(a.t(), None, None, [(b.to(a.dtype), out)])])
+    sum_rows(a.shape[1], [(a.t(), [], [(b.to(a.dtype), out)])])
     return out
