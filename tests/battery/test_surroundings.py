@@ -204,7 +204,7 @@ def test_native_that_cannot_is_an_error() -> None:
     """A backend that was asked for by name is not silently another one."""
     if not CORE:
         pytest.skip("the core is not built")
-    case = BY_NAME["counter"]
+    case = BY_NAME["conv"]
     cell, inputs = case.cell(), case.inputs(3, 4)
     with pytest.raises(EngineError):
         Scan(cell, backend="native")(inputs.x, inputs.state)

@@ -22,7 +22,7 @@ import torch
 from elman.engine.errors import NotSupported
 from elman.engine.program import Node, Rows, Size, Value, refs
 
-__all__ = ["OPS", "Op", "check_rows", "function", "is_cheap", "is_random"]
+__all__ = ["OPS", "Op", "check_rows", "function", "is_cheap", "is_integer", "is_pointwise", "is_random"]
 
 Rule = Callable[[Node], None]
 
@@ -503,8 +503,20 @@ def is_random(node: Node) -> bool:
 
 
 def is_cheap(node: Node) -> bool:
-    """Whether a node is better done again than stored."""
+    """Whether a node is better done again than stored; not what makes others of integers."""
+    if any(is_integer(v.dtype) for v in refs(node)) and not is_integer(node.outs[0].dtype):
+        return False
     return node.op in OPS and OPS[node.op].cheap
+
+
+def is_integer(dtype: torch.dtype) -> bool:
+    """Whether numbers of this type are integers (booleans are none)."""
+    return not (dtype == torch.bool or dtype.is_floating_point or dtype.is_complex)
+
+
+def is_pointwise(node: Node) -> bool:
+    """Whether a node is element by element, all arguments in one type."""
+    return node.op in OPS and OPS[node.op].rule is _pointwise
 
 
 # ---- how a node is carried out with torch

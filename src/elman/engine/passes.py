@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from elman.engine.ops import is_random
+import torch
+
+from elman.engine.ops import is_integer, is_pointwise, is_random
 from elman.engine.program import Graph, Node, Rows, Size, Value, refs
 
 __all__ = ["PASSES", "ancestors", "dependencies", "optimize"]
@@ -363,7 +365,40 @@ def _gathered(free: list[Value], bound: list[Value], node: Node, new: _Namer) ->
     return nodes + _sum([start, *bound], node.outs[0], new, node.source)
 
 
+def convert_integers(graph: Graph) -> None:
+    """An integer beside floats is converted where it is made, not where it is used, as torch does it: so that what is
+    made of integers alone stays out of a loop of floats."""
+    new = _Namer(graph, "i")
+    converted: dict[tuple[Value, torch.dtype], Value] = {}
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        kind = _common_float(node)
+        args = list(node.args)
+        for i, arg in enumerate(args):
+            if kind is None or not isinstance(arg, Value) or not is_integer(arg.dtype):
+                continue
+            if (arg, kind) not in converted:
+                v = converted[arg, kind] = new(arg.shape, Value("", (), kind))
+                nodes.append(Node("elman.convert", (arg, kind), {}, (v,), node.source))
+            args[i] = converted[arg, kind]
+        node.args = tuple(args)
+        nodes.append(node)
+    graph.nodes = nodes
+
+
+def _common_float(node: Node) -> torch.dtype | None:
+    """The type that an element-wise operation reckons in, where it is a float and some argument is an integer."""
+    if not is_pointwise(node) or node.op == "elman.convert":
+        return None
+    out = node.outs[0].dtype
+    if out.is_floating_point:
+        return out
+    floats = {v.dtype for v in refs(node) if v.dtype.is_floating_point and v.shape}
+    return floats.pop() if len(floats) == 1 and out == torch.bool else None
+
+
 PASSES: list[Callable[[Graph], None]] = [
+    convert_integers,
     fold_shapes,
     dead_code,
     common_subexpressions,

@@ -47,13 +47,9 @@ class CountingLoops:
         last = [n for n in loop.nodes if n.outs[0] in bound]
         wanted = {*loop.outs, *(program.ns[j] for j in self.real), *(v for n in last for v in refs(n))}
         self.derived = _section(rest, wanted)
-        counting = _part(
-            program, self.counted, _section(steps, wanted | set(self.derived.ins)), backward=False
-        )
+        counting = _part(program, self.counted, steps, wanted | set(self.derived.ins), backward=False)
         self.counting = ReferenceLoops(counting)
-        self.loops = NativeLoops(
-            _part(program, self.real, _section(last, set(loop.outs)), backward=True), device
-        )
+        self.loops = NativeLoops(_part(program, self.real, last, set(loop.outs), backward=True), device)
         self.program = counting
         self._derive: Callable[..., Any] | None = None
 
@@ -130,23 +126,23 @@ def _ancestors(nodes: list[Node], ends: list[Value]) -> set[Value]:
     return found
 
 
-def _section(nodes: list[Node], wanted: set[Value]) -> Section:
-    """These nodes, with what they take from outside and what of theirs is wanted there."""
+def _section(nodes: list[Node], wanted: set[Value], carried: Sequence[Value] = ()) -> Section:
+    """These nodes, with what they (and the next step) take from outside and what of theirs is wanted there."""
     made = {out for node in nodes for out in node.outs}
-    ins = dict.fromkeys(v for node in nodes for v in refs(node) if v not in made)
+    taken = [*(v for node in nodes for v in refs(node)), *carried]
+    ins = dict.fromkeys(v for v in taken if v not in made)
     return Section(
         nodes=nodes, ins=list(ins), outs=[out for node in nodes for out in node.outs if out in wanted]
     )
 
 
-def _part(program: Program, places: list[int], loop: Section, *, backward: bool) -> Program:
-    """The program of some of the states, with another loop."""
-    part = replace(
-        program,
-        s=_of(program.s, places),
-        ns=_of(program.ns, places),
-        sections={**program.sections, "loop": loop},
-    )
+def _part(
+    program: Program, places: list[int], nodes: list[Node], wanted: set[Value], *, backward: bool
+) -> Program:
+    """The program of some of the states, with these nodes as its loop."""
+    ns = _of(program.ns, places)
+    loop = _section(nodes, wanted, ns)
+    part = replace(program, s=_of(program.s, places), ns=ns, sections={**program.sections, "loop": loop})
     for role in ("gs", "ga", "ds"):
         setattr(part, role, _of(getattr(program, role), places) if backward else [])
     return part
