@@ -3,6 +3,7 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <cstdlib>
@@ -42,20 +43,38 @@ void make_kernel(Kernel* self, const std::string& dtype, std::vector<List> width
   new (self) Kernel(number_of(dtype), spec, find_isa(isa.empty() ? wanted_isa() : isa));
 }
 
-void run_kernel(const Kernel& self, Int T, Int B, Address offsets, bool reverse_time,
-                const std::vector<std::pair<Address, Int>>& in, std::vector<Address> ctx, std::vector<Address> vec,
-                std::vector<Address> out, std::vector<Address> carry,
-                const std::vector<std::tuple<Address, Int, Int>>& weights, Address reset, int reset_mode,
+using Strides = std::vector<std::pair<Address, Int>>;
+using Weights = std::vector<std::tuple<Address, Int, Int>>;
+
+Sequence sequence_of(Int T, Int B, const Strides& in, std::vector<Address> ctx, std::vector<Address> vec,
+                     std::vector<Address> out, std::vector<Address> carry, const Weights& weights, int threads) {
+  Sequence sequence{T, B, nullptr, false, {}, std::move(ctx), std::move(vec), std::move(out), std::move(carry), {},
+                    nullptr, ResetMode::none, {}, threads};
+  for (const auto& [address, stride] : in) sequence.in.push_back({address, stride});
+  for (const auto& [address, stride_k, stride_n] : weights) sequence.weights.push_back({address, stride_k, stride_n});
+  return sequence;
+}
+
+void run_kernel(const Kernel& self, Int T, Int B, Address offsets, bool reverse_time, const Strides& in,
+                std::vector<Address> ctx, std::vector<Address> vec, std::vector<Address> out,
+                std::vector<Address> carry, const Weights& weights, Address reset, int reset_mode,
                 std::vector<Address> reset_rows, int threads) {
   if (reset_mode < 0 || reset_mode > 2)
     throw std::invalid_argument("reset_mode is " + std::to_string(reset_mode) + ", expected 0, 1 or 2");
-  Sequence sequence{T, B, reinterpret_cast<const Int*>(offsets), reverse_time, {}, std::move(ctx), std::move(vec),
-                    std::move(out), std::move(carry), {}, reinterpret_cast<const unsigned char*>(reset),
-                    ResetMode(reset_mode), std::move(reset_rows), threads};
-  for (const auto& [address, stride] : in) sequence.in.push_back({address, stride});
-  for (const auto& [address, stride_k, stride_n] : weights) sequence.weights.push_back({address, stride_k, stride_n});
+  Sequence sequence = sequence_of(T, B, in, std::move(ctx), std::move(vec), std::move(out), std::move(carry), weights, threads);
+  sequence.offsets = reinterpret_cast<const Int*>(offsets);
+  sequence.reverse = reverse_time;
+  sequence.reset_flags = reinterpret_cast<const unsigned char*>(reset);
+  sequence.reset_mode = ResetMode(reset_mode);
+  sequence.reset = std::move(reset_rows);
   nb::gil_scoped_release release;
   self.run(sequence);
+}
+
+std::unique_ptr<Stream> make_stream(const Kernel& self, Int B, const Strides& in, std::vector<Address> ctx,
+                                    std::vector<Address> vec, std::vector<Address> out, std::vector<Address> carry,
+                                    const Weights& weights, int threads) {
+  return self.stream(sequence_of(1, B, in, std::move(ctx), std::move(vec), std::move(out), std::move(carry), weights, threads));
 }
 
 // Jobs are (N, a, stride, columns, products) with columns (factor, stride, out) and products (b, stride, M, out).
@@ -110,12 +129,15 @@ NB_MODULE(_core, m) {
   m.def("kept_memory", kept_memory, "Bytes of freed arrays that are kept for the next ones.");
   m.def("memory_limit", memory_limit, "The most bytes that are kept (ELMAN_CACHE_MB).");
   m.def("release_memory", release_memory, "Give what is kept back to the system.");
+  nb::class_<Stream>(m, "Stream").def("step", &Stream::step, nb::arg("in_ptrs"), nb::arg("out_ptrs"));
   nb::class_<Kernel>(m, "Kernel")
       .def("__init__", make_kernel, nb::arg("dtype"), nb::arg("widths"), nb::arg("nweights"), nb::arg("code"),
            nb::arg("consts"), nb::arg("commits"), nb::kw_only(), nb::arg("isa") = "")
       .def("run", run_kernel, nb::arg("T"), nb::arg("B"), nb::arg("offsets_ptr"), nb::arg("reverse_time"),
            nb::arg("in_ptrs"), nb::arg("ctx_ptrs"), nb::arg("vec_ptrs"), nb::arg("out_ptrs"), nb::arg("carry_ptrs"),
            nb::arg("weights"), nb::arg("reset_ptr"), nb::arg("reset_mode"), nb::arg("reset_ptrs"), nb::arg("threads"))
+      .def("stream", make_stream, nb::keep_alive<0, 1>(), nb::arg("B"), nb::arg("in_ptrs"), nb::arg("ctx_ptrs"),
+           nb::arg("vec_ptrs"), nb::arg("out_ptrs"), nb::arg("carry_ptrs"), nb::arg("weights"), nb::arg("threads"))
       .def_prop_ro("dtype", [](const Kernel& k) { return k.number() == Number::f32 ? "float32" : "float64"; })
       .def_prop_ro("isa", [](const Kernel& k) { return k.isa().name; })
       .def("__str__", [](const Kernel& k) { return describe(k.program()); });

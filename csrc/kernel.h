@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,15 @@ struct Sequence {
   int threads;
 };
 
+// One step at a time: weights packed once, states and tables kept. Holds on to nothing of the Sequence but its memory
+// for states, contexts and vectors.
+class Stream {
+ public:
+  virtual ~Stream() = default;
+  // One step on arrays [batch, width] at these addresses, as many as the kernel has. Not to be called by two at once.
+  virtual void step(const std::vector<std::uintptr_t>& in, const std::vector<std::uintptr_t>& out) = 0;
+};
+
 enum class Number { f32, f64 };
 constexpr Int element_size(Number number) { return number == Number::f32 ? 4 : 8; }
 
@@ -50,6 +60,10 @@ class Kernel {
   // Throws std::invalid_argument before any work if memory is missing, misaligned or overlaps.
   // May be called from several threads at once.
   void run(const Sequence& sequence) const;
+
+  // `sequence` of one step with any memory for its inputs and outputs; the kernel must outlive the stream.
+  // Throws as run() does, also for an empty batch.
+  std::unique_ptr<Stream> stream(const Sequence& sequence) const;
 
   const Program& program() const { return program_; }
   Number number() const { return number_; }

@@ -139,6 +139,8 @@ template <class T> struct Task {
   T* scratch;  // registers; filled with NaN before each step if `poison`
   Int scratch_size;
   bool poison;
+  Ahead* ahead;
+  bool is_bound;  // `bound` is filled already, for arrays of the same strides
 };
 
 // Sums over rows r of a (rows, N): for each of the columns out[n] = sum_r a[r, n] (times factor[r, n] where there is

@@ -9,14 +9,12 @@ namespace elman::ELMAN_ISA_NAMESPACE {
 template <class V> struct Loop {
   using T = typename V::Scalar;
   const Task<T>& task;
-  mutable Ahead ahead;
-
   void bind(const Instruction& from, Bound<T>& b) const {
     b.op = from.op;
     b.operands = from.operands;
     b.flat = false;
     b.weight = from.op == Op::gemm ? task.weights + from.weight : nullptr;
-    b.ahead = &ahead;
+    b.ahead = task.ahead;
     for (int i = 0; i < max_dims; ++i) b.size[i] = i < from.dims ? from.size[i] : 1;
     for (int i = 0; i < from.operands; ++i) {
       b.array[i] = from.at[i].array;
@@ -78,13 +76,13 @@ template <class V> struct Loop {
   static constexpr Int most_ahead = 256 << 10;
 
   void look_ahead(Int packed, Int rows) const {
-    ahead.count = ahead.at = 0;
+    task.ahead->count = task.ahead->at = 0;
     Int bytes = 0;
     for (int i = 0; i < task.moving_count; ++i) bytes += rows * task.moving[i].stride * Int(sizeof(T));
     if (bytes > most_ahead) return;
     for (int i = 0; i < task.moving_count; ++i) {
       const Moving<T>& moving = task.moving[i];
-      ahead.add(moving.origin + packed * moving.stride, rows * moving.stride * Int(sizeof(T)));
+      task.ahead->add(moving.origin + packed * moving.stride, rows * moving.stride * Int(sizeof(T)));
     }
   }
 
@@ -99,7 +97,7 @@ template <class V> struct Loop {
     }
     const Int next = t + (task.reverse ? -1 : 1);
     if (next >= 0 && next < task.steps) look_ahead(task.offsets ? task.offsets[next] : next * task.batch, rows);
-    else ahead.count = ahead.at = 0;
+    else task.ahead->count = task.ahead->at = 0;
     const Int first = packed + task.first_row;
     if (task.poison) poison();
     if (task.reset_mode == ResetMode::load) load_initial(task.reset_flags + first, rows);
@@ -119,12 +117,12 @@ template <class V> struct Loop {
   }
 
   void run() const {
-    for (int i = 0; i < task.instructions; ++i) bind(task.code[i], task.bound[i]);
+    for (int i = 0; i < task.instructions && !task.is_bound; ++i) bind(task.code[i], task.bound[i]);
     for (Int i = 0; i < task.steps; ++i) step(task.reverse ? task.steps - 1 - i : i);
     bring_home();
   }
 };
 
-template <class V> void run_task(const Task<typename V::Scalar>& task) { Loop<V>{task, {}}.run(); }
+template <class V> void run_task(const Task<typename V::Scalar>& task) { Loop<V>{task}.run(); }
 
 }  // namespace elman::ELMAN_ISA_NAMESPACE

@@ -64,6 +64,12 @@ def sum_rows(
     A sum is blocks of 256 rows, added in order: it depends on nothing but its own column.
     """
 
+class Stream:
+    """One step at a time on weights that were packed once (see Kernel.stream)."""
+
+    def step(self, in_ptrs: Sequence[int], out_ptrs: Sequence[int]) -> None:
+        """A step on arrays (B, w) at these addresses, contiguous. Not to be called from two threads at once."""
+
 class Kernel:
     """A step in one dtype. ValueError, with the instruction's number and what is wrong, for code that is not sound."""
 
@@ -116,6 +122,20 @@ class Kernel:
         threads: rows are split over at most so many threads of the OpenMP runtime in the process.
         OUT, CARRY and (mode 2) reset memory must overlap nothing else.
         """
+
+    def stream(
+        self,
+        B: int,
+        in_ptrs: Sequence[tuple[int, int]],
+        ctx_ptrs: Sequence[int],
+        vec_ptrs: Sequence[int],
+        out_ptrs: Sequence[int],
+        carry_ptrs: Sequence[int],
+        weights: Sequence[tuple[int, int, int]],
+        threads: int,
+    ) -> Stream:
+        """The kernel, made ready for single steps on B rows. Weights are read here, once; contexts, vectors and carries
+        are used where they are, at every step; inputs and outputs are given again with each step."""
 
     @property
     def dtype(self) -> str: ...

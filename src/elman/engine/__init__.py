@@ -3,6 +3,7 @@
 from elman.engine.errors import EngineError, EngineWarning
 from elman.engine.explain import Explanation
 from elman.engine.scan import Scan, check
+from elman.engine.stream import Stepper
 from elman.engine.structure import ScanResult
 
-__all__ = ["EngineError", "EngineWarning", "Explanation", "Scan", "ScanResult", "check"]
+__all__ = ["EngineError", "EngineWarning", "Explanation", "Scan", "ScanResult", "Stepper", "check"]

@@ -20,6 +20,7 @@ from elman.nn.lstm import LSTM
 from elman.nn.recurrent import Recurrent
 from elman.nn.rnn import RNN
 from elman.nn.stack import Output, OutputWithStates
+from elman.nn.streaming import Stream
 
 __all__ = [
     "ACTIVATIONS",
@@ -41,4 +42,5 @@ __all__ = [
     "ProjectedLSTMCell",
     "Recurrent",
     "SequenceDropout",
+    "Stream",
 ]

@@ -285,13 +285,19 @@ class Recurrent(Stack):
             return_states=return_states,
             scans=scans,
         )
-        y, final = sequences.outputs_out(result.y), sequences.rows_out(self._own(result.finals))
+        y, final = sequences.outputs_out(result.y), self._states_out(result.finals, sequences)
         if not return_states:
             return Output(y, final)
         return OutputWithStates(y, final, sequences.steps_out(self._own(result.states)))
 
     def _own(self, states: list[Any]) -> Any:
         return states[0] if self.is_instance else tuple(states)
+
+    def _states_out(self, states: list[Any], sequences: Sequences) -> Any:
+        return sequences.rows_out(self._own(states))
+
+    def _draws(self) -> bool:
+        return super()._draws() or self.zoneout is not None
 
     def _check_input(self, x: Any) -> bool:
         """Whether x has a batch axis; RuntimeError where its last size is not the cell's input_size."""

@@ -16,6 +16,7 @@ from elman.engine import Scan, ScanResult, check
 from elman.nn.cells.base import check_size
 from elman.nn.dropout import check_rate, sequence_mask
 from elman.nn.layout import Sequences, without_padding
+from elman.nn.streaming import Stream
 
 __all__ = ["Explanations", "Merge", "Output", "OutputWithStates", "Stack", "StackResult"]
 
@@ -200,6 +201,37 @@ class Stack(nn.Module):
         replica._box = ScanBox(())
         return replica
 
+    # ---- one step at a time
+
+    def stream(self, state: Any = None, *, context: Any = None) -> Stream:
+        """The layer for one step at a time, the state carried from call to call: `y_t = stream(x_t)`.
+
+        state: where to start, in the structure that the layer takes; default as in a call. context: for a `Recurrent`.
+        ValueError with a backward direction, or in training mode where the layer draws random numbers.
+        """
+        return Stream(self, state, context=context)
+
+    def _draws(self) -> bool:
+        """Whether a call in training mode draws random numbers."""
+        return self.dropout > 0 and self.num_layers > 1
+
+    def _starts(self, given: Any, sequences: Sequences, name: str) -> list[Any]:
+        """One state for each layer and direction, `given` or the default, rows in the engine's order."""
+        raise NotImplementedError
+
+    def _states_out(self, states: list[Any], sequences: Sequences) -> Any:
+        """One state for each layer and direction, in the structure and the row order of the caller."""
+        raise NotImplementedError
+
+    def _check_input(self, x: Any) -> Any:
+        raise NotImplementedError
+
+    def scans(self) -> tuple[Scan, ...]:
+        """The scan of each layer and direction."""
+        if not self._scans:
+            self._make_scans()
+        return self._scans
+
     # ---- running
 
     def _unfold(
@@ -218,15 +250,14 @@ class Stack(nn.Module):
         `flip` runs the first direction from the last step to the first, and a second one the other way. `scans` take
         the place of the stack's own.
         """
-        if not self._scans:
-            self._make_scans()
+        own = self.scans()
         x, finals, histories = sequences.x, [], []
         for layer in range(self.num_layers):
             inputs = x if layer == 0 else self._drop(x)
             outputs = []
             for direction in range(self.num_directions):
                 k = layer * self.num_directions + direction
-                result = (scans or self._scans)[k](
+                result = (scans or own)[k](
                     inputs,
                     starts[k],
                     context=contexts[k],

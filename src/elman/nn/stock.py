@@ -310,10 +310,21 @@ class StockLayer(Stack):
             scans=scans,
         )
         y = sequences.outputs_out(result.y)
-        state = self._layout.join(sequences.rows_out(result.finals))
+        state = self._states_out(result.finals, sequences)
         if not return_states:
             return Output(y, state)
         return OutputWithStates(y, state, self._layout.join(sequences.steps_out(result.states)))
+
+    def _states_out(self, states: list[Any], sequences: Sequences) -> Any:
+        return self._layout.join(sequences.rows_out(states))
+
+    def _draws(self) -> bool:
+        return (
+            super()._draws()
+            or self.recurrent_dropout > 0
+            or self.weight_dropout > 0
+            or self.zoneout is not None
+        )
 
     def _check_input(self, input: Any) -> None:
         name, I = type(self).__name__, self.input_size

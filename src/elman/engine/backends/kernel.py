@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,6 +49,7 @@ class Kernel:
         self.contexts = [v.name for v in code.contexts]
         self.vectors = [v if isinstance(v, Tensor) else v.name for v in code.vectors]
         self.weights = [(v.name, turned) for v, turned in code.weights]
+        self.alive: list[Tensor] = []
         self.outs = [(name, code.widths[OUT][i]) for name, i in code.outs.items()]
         self.kernel = _core.Kernel(
             DTYPES[dtype], code.widths, code.weight_sizes, code.instructions, code.consts, code.commits
@@ -86,7 +88,30 @@ class Kernel:
         reverse: bool = False, flags: Tensor | None = None, reset_mode: int = 0, rests: Sequence[Tensor] = (),
     ) -> None:  # fmt: skip
         """One call of the core; the tensors live until it is over."""
-        dtype, alive = self.dtype, []
+        ins, contexts, vectors, outs, states, weights, alive = self._places(env, arrays, carries)
+        self.kernel.run(
+            T, B, offsets, reverse, ins, contexts, vectors, outs, states, weights,
+            0 if flags is None else flags.data_ptr(), reset_mode, [t.data_ptr() for t in rests], threads(),
+        )  # fmt: skip
+        del alive
+
+    def stream(
+        self, env: Environment, arrays: Environment, carries: Sequence[Tensor], B: int
+    ) -> Callable[[list[int], list[int]], None]:
+        """`step(addresses of the rows in, addresses of the rows out)`, one step on each call. The states are those in
+        `carries`; all else is read or copied now, and lives with the kernel."""
+        copied = (*self.contexts, *(v for v in self.vectors if isinstance(v, str)))
+        env = {**env, **{name: env[name].clone() for name in copied}}
+        ins, contexts, vectors, outs, states, weights, alive = self._places(env, arrays, carries)
+        stream = self.kernel.stream(B, ins, contexts, vectors, outs, states, weights, 1)
+        step: Callable[[list[int], list[int]], None] = stream.step
+        self.alive = [*alive, *(env[name] for name in copied), *carries]
+        return step
+
+    def _places(self, env: Environment, arrays: Environment, carries: Sequence[Tensor]) -> tuple[Any, ...]:
+        """What the core is told of the tensors of a call, and copies of some that must live as long."""
+        dtype = self.dtype
+        alive: list[Tensor] = []
         ins = []
         for name, width in self.ins:
             t = env[name]
@@ -107,11 +132,8 @@ class Kernel:
             k, n = t.stride()
             weights.append((t.data_ptr(), n, k) if turned else (t.data_ptr(), k, n))
         count = len(self.contexts)
-        self.kernel.run(
-            T, B, offsets, reverse, ins, flat[:count], flat[count:],
-            [arrays[name].data_ptr() for name, _ in self.outs], [t.data_ptr() for t in carries], weights,
-            0 if flags is None else flags.data_ptr(), reset_mode, [t.data_ptr() for t in rests], threads(),
-        )  # fmt: skip
+        outs = [arrays[name].data_ptr() for name, _ in self.outs]
+        return ins, flat[:count], flat[count:], outs, [t.data_ptr() for t in carries], weights, alive
 
     def _rows(self, t: Tensor, width: int) -> Tensor:
         """`(rows, width)` with elements side by side, rows at any distance."""
