@@ -37,7 +37,8 @@ def poison(on: bool) -> None:
     """For tests (also ELMAN_POISON=1): registers start every step as NaN."""
 
 def array(dtype: str, rows: int, width: int) -> object:
-    """Uninitialised (rows, width) as a DLPack capsule, from memory that is kept between calls. ValueError for sizes < 1."""
+    """Uninitialised (rows, width) as a DLPack capsule, from memory that is kept between calls. ValueError for sizes
+    below 1."""
 
 def kept_memory() -> int:
     """Bytes of freed arrays that are kept for the next ones."""

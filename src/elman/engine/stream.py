@@ -110,11 +110,11 @@ class Stepper:
 
     def __call__(self, x: Any) -> Any:
         """The next step: y_t, leaves `(B, ...)`, in memory of their own."""
-        if self._one and isinstance(x, Tensor) and x.shape == self._shape:
-            if x.dtype is self._dtype and x.is_contiguous() and self._step is not None:
-                y = torch.empty(self._size, dtype=self._dtype)
-                self._step([x.data_ptr()], [y.data_ptr()])
-                return y
+        short = self._one and isinstance(x, Tensor) and x.shape == self._shape and x.dtype is self._dtype
+        if short and x.is_contiguous() and self._step is not None:
+            y = torch.empty(self._size, dtype=self._dtype)
+            self._step([x.data_ptr()], [y.data_ptr()])
+            return y
         if not self._flat:
             return self._general(x)
         leaves, spec = flatten(x)

@@ -86,7 +86,7 @@ class Stream:
 
     @property
     def path(self) -> str | None:
-        """How the steps run: "native", "reference" or "loop"; joined by "+" where layers differ. None before the first."""
+        """How the steps run: "native", "reference" or "loop"; joined by "+" where layers differ. None before any."""
         return "+".join(dict.fromkeys(str(s.path) for s in self._steppers)) or None
 
     @property
