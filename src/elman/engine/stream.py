@@ -53,7 +53,7 @@ class Stepper:
             self._scan(
                 unflatten(given.x, given.x_spec), unflatten(given.s, given.s_spec), context=self._context
             )
-            return
+            return False
         if plan.random:
             raise EngineError(
                 "the step draws random numbers; a stream runs without: call eval() on the module first"
