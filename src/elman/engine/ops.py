@@ -165,10 +165,6 @@ def _view(node: Node) -> None:
         raise _mixes(node, "folds the batch into the features")
 
 
-def _permute(node: Node) -> None:
-    return
-
-
 def _expand(node: Node) -> None:
     v, out = node.args[0], node.outs[0]
     if v.axis is not None and (_axis_from_right(v) != _axis_from_right(out) or v.factor != out.factor):
@@ -209,8 +205,8 @@ def _mv(node: Node) -> None:
         raise _mixes(node, "multiplies rows with other rows")
 
 
-def _factory(node: Node) -> None:
-    return
+def _free(node: Node) -> None:
+    """Nothing to refuse."""
 
 
 def _no_rows(node: Node) -> None:
@@ -282,10 +278,6 @@ def _convolution_backward(node: Node) -> None:
         out.summed = g.axis is not None
 
 
-def _getitem(node: Node) -> None:
-    return
-
-
 def _linear_only(node: Node) -> None:
     """For fused backward ops on sums (weight norm): no rows at all."""
     if any(v.axis is not None for v in refs(node)):
@@ -346,7 +338,7 @@ _TABLE: list[Op] = [
     Op("masked_fill.Tensor", _pointwise, ("masked_fill", ""), cheap=True),
     # shapes
     Op("elman.view", _view, ("reshape", ""), sizes=(1,), cheap=True, linear="first"),
-    Op("permute.default", _permute, ("permute", ""), cheap=True, linear="first"),
+    Op("permute.default", _free, ("permute", ""), cheap=True, linear="first"),
     Op("expand.default", _expand, ("expand", ""), sizes=(1,), cheap=True, linear="first"),
     Op("slice.Tensor", _slice, ("slice", ""), cheap=True, linear="first"),
     Op("select.int", _select, ("select", ""), cheap=True, linear="first"),
@@ -400,8 +392,8 @@ _TABLE: list[Op] = [
     Op("embedding.default", _embedding),
     Op("embedding_dense_backward.default", _embedding_backward),
     # values out of nothing
-    Op("full.default", _factory, ("full", ""), sizes=(0,), cheap=True),
-    Op("elman.constant", _factory, ("constant", ""), cheap=True),
+    Op("full.default", _free, ("full", ""), sizes=(0,), cheap=True),
+    Op("elman.constant", _free, ("constant", ""), cheap=True),
     Op("arange.default", _no_rows, cheap=True),
     Op("arange.start", _no_rows, cheap=True),
     Op("arange.start_step", _no_rows, cheap=True),
@@ -416,7 +408,7 @@ _TABLE: list[Op] = [
     # sums through fused backward ops
     Op("_weight_norm_interface.default", _linear_only),
     Op("_weight_norm_interface_backward.default", _linear_only, linear="first"),
-    Op("elman.item", _getitem, cheap=True, linear="first"),
+    Op("elman.item", _free, cheap=True, linear="first"),
 ]  # fmt: skip
 
 OPS: dict[str, Op] = {op.name: op for op in _TABLE}
@@ -530,7 +522,14 @@ def _constant(numbers: list[Any], shape: list[int], dtype: torch.dtype) -> torch
     return torch.tensor(numbers, dtype=dtype).reshape(shape)
 
 
+def _convolution_gradients(*args: Any) -> Any:
+    """Those that are asked for, one alone as a tensor."""
+    found = [t for t in torch.ops.aten.convolution_backward.default(*args) if t is not None]
+    return found[0] if len(found) == 1 else tuple(found)
+
+
 _OWN: dict[str, Callable[..., Any]] = {
+    "convolution_backward.default": _convolution_gradients,
     "elman.view": torch.reshape,
     "elman.convert": _convert,
     "elman.constant": _constant,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -120,6 +121,114 @@ def _var_mean(
 def _vector_norm(
     t: Tensor, ord: float = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Any:
-    if ord != 2 or dtype is not None or not t.dtype.is_floating_point:
+    if dtype is not None or not t.dtype.is_floating_point or ord not in (1, 2, math.inf):
         return NotImplemented
+    if ord == 1:
+        return aten.sum.dim_IntList(aten.abs.default(t), all_dims(t, dim), keepdim)
+    if ord == math.inf:
+        return aten.amax.default(aten.abs.default(t), all_dims(t, dim), keepdim)
     return aten.sqrt.default(aten.sum.dim_IntList(aten.mul.Tensor(t, t), all_dims(t, dim), keepdim))
+
+
+def _safe(top: Tensor) -> Tensor:
+    """A maximum that may be taken off: an infinite one would leave no number."""
+    return aten.masked_fill.Scalar(top, aten.eq.Scalar(aten.abs.default(top), math.inf), 0)
+
+
+@decomposes(aten.logsumexp.default)
+def _logsumexp(t: Tensor, dim: list[int], keepdim: bool = False) -> Any:
+    if not t.dtype.is_floating_point:
+        return NotImplemented
+    top = _safe(aten.amax.default(t, dim, True))
+    total = aten.sum.dim_IntList(aten.exp.default(aten.sub.Tensor(t, top)), dim, keepdim)
+    if not keepdim:
+        top = aten.sum.dim_IntList(top, dim, False)
+    return aten.add.Tensor(aten.log.default(total), top)
+
+
+# ---- functions of others
+
+
+@decomposes(aten.exp2.default)
+def _exp2(t: Tensor) -> Any:
+    return aten.pow.Scalar(2.0, t) if t.dtype.is_floating_point else NotImplemented
+
+
+@decomposes(aten.log2.default)
+def _log2(t: Tensor) -> Any:
+    return (
+        aten.mul.Tensor(aten.log.default(t), 1 / math.log(2)) if t.dtype.is_floating_point else NotImplemented
+    )
+
+
+@decomposes(aten.log10.default)
+def _log10(t: Tensor) -> Any:
+    return (
+        aten.mul.Tensor(aten.log.default(t), 1 / math.log(10))
+        if t.dtype.is_floating_point
+        else NotImplemented
+    )
+
+
+@decomposes(aten.trunc.default)
+def _trunc(t: Tensor) -> Any:
+    if not t.dtype.is_floating_point:
+        return NotImplemented
+    return aten.where.self(aten.lt.Scalar(t, 0), aten.ceil.default(t), aten.floor.default(t))
+
+
+@decomposes(aten.frac.default)
+def _frac(t: Tensor) -> Any:
+    return aten.sub.Tensor(t, aten.trunc.default(t))
+
+
+@decomposes(aten.clamp.Tensor)
+def _clamp(t: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+    if low is not None:
+        t = aten.maximum.default(t, low)
+    return t if high is None else aten.minimum.default(t, high)
+
+
+@decomposes(aten.threshold_backward.default)
+def _threshold_backward(grad: Tensor, t: Tensor, threshold: float) -> Any:
+    """That of relu has an instruction of its own."""
+    if threshold == 0:
+        return NotImplemented
+    return aten.masked_fill.Scalar(grad, aten.le.Scalar(t, threshold), 0)
+
+
+# ---- questions
+
+
+@decomposes(aten.isnan.default)
+def _isnan(t: Tensor) -> Any:
+    return aten.ne.Tensor(t, t) if t.dtype.is_floating_point else NotImplemented
+
+
+@decomposes(aten.isinf.default)
+def _isinf(t: Tensor) -> Any:
+    return aten.eq.Scalar(aten.abs.default(t), math.inf) if t.dtype.is_floating_point else NotImplemented
+
+
+@decomposes(aten.isfinite.default)
+def _isfinite(t: Tensor) -> Any:
+    return aten.lt.Scalar(aten.abs.default(t), math.inf) if t.dtype.is_floating_point else NotImplemented
+
+
+def _booleans(*tensors: Any) -> bool:
+    return all(isinstance(t, Tensor) and t.dtype == torch.bool for t in tensors)
+
+
+@decomposes(aten.bitwise_and.Tensor)
+def _and(a: Tensor, b: Tensor) -> Any:
+    return aten.logical_and.default(a, b) if _booleans(a, b) else NotImplemented
+
+
+@decomposes(aten.bitwise_or.Tensor)
+def _or(a: Tensor, b: Tensor) -> Any:
+    return aten.logical_or.default(a, b) if _booleans(a, b) else NotImplemented
+
+
+@decomposes(aten.bitwise_xor.Tensor, aten.logical_xor.default)
+def _xor(a: Tensor, b: Tensor) -> Any:
+    return aten.ne.Tensor(a, b) if _booleans(a, b) else NotImplemented

@@ -12,6 +12,8 @@ from elman.engine.windows import in_rows, window
 
 aten = torch.ops.aten
 
+MOST_COPIES = 64
+
 
 @decomposes(aten.roll.default)
 def _roll(t: Tensor, shifts: list[int], dims: list[int] | None = None) -> Any:
@@ -61,9 +63,49 @@ def _transpose(a: Tensor, first: int, second: int) -> Tensor:
     return aten.permute.default(a, order)
 
 
+@decomposes(aten.repeat.default)
+def _repeat(t: Tensor, times: list[int]) -> Any:
+    """Copies side by side; those of a single element are an expansion."""
+    new = len(times) - t.dim()
+    sizes = [1] * new + list(t.shape)
+    if any(k < 1 or k > MOST_COPIES for k in times) or all(
+        n == 1 or k == 1 for n, k in zip(sizes, times, strict=True)
+    ):
+        return NotImplemented
+    for _ in range(new):
+        t = aten.unsqueeze.default(t, 0)
+    for dim, k in enumerate(times):
+        if k > 1:
+            t = aten.cat.default([t] * k, dim)
+    return t
+
+
+def _triangle(t: Tensor, diagonal: int, cut: Any) -> Any:
+    """A matrix of each row, by a mask without rows."""
+    if t.dim() < 3:
+        return NotImplemented
+    kept = cut(aten.ones.default(t.shape[-2:], dtype=torch.bool, device=t.device), diagonal)
+    return aten.masked_fill.Scalar(t, aten.logical_not.default(kept), 0)
+
+
+@decomposes(aten.tril.default)
+def _tril(t: Tensor, diagonal: int = 0) -> Any:
+    return _triangle(t, diagonal, aten.tril.default)
+
+
+@decomposes(aten.triu.default)
+def _triu(t: Tensor, diagonal: int = 0) -> Any:
+    return _triangle(t, diagonal, aten.triu.default)
+
+
 @decomposes(aten.index_put.default)
 def _index_put(t: Tensor, indices: list[Any], values: Tensor, accumulate: bool = False) -> Any:
-    """`t[mask] = number`."""
+    """`t[mask] = number`, and the gradient of `t[:, [2, 0, 1]]`."""
+    given = [d for d, i in enumerate(indices) if i is not None]
+    if accumulate and len(given) == 1 and indices[given[0]].dtype == torch.int64:
+        d, index = given[0], indices[given[0]]
+        sizes = [*t.shape[:d], index.shape[0] if index.dim() == 1 else -1, *t.shape[d + 1 :]]
+        return aten.index_add.default(t, d, index, values) if list(values.shape) == sizes else NotImplemented
     mask = indices[0] if len(indices) == 1 else None
     if mask is None or mask.dtype != torch.bool or mask.shape != t.shape or values.dim() or accumulate:
         return NotImplemented
