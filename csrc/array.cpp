@@ -33,7 +33,7 @@ constexpr std::uint8_t floating = 2;
 
 struct Owned {
   Managed managed;
-  std::int64_t sizes[2], strides[2];
+  std::int64_t sizes[max_array_dims], strides[max_array_dims];
   std::size_t bytes;
 };
 
@@ -52,18 +52,38 @@ void drop_capsule(PyObject* capsule) {
 
 }  // namespace
 
-PyObject* new_array(Int element_size, Int rows, Int width) {
+ArrayShape::ArrayShape(Int element_size, const std::vector<Int>& sizes) : element_size_(element_size) {
   constexpr Int largest = Int(1) << 46;
-  if (rows < 1 || width < 1 || rows > largest / width)
-    throw std::invalid_argument("an array of (" + std::to_string(rows) + ", " + std::to_string(width) + ")");
-  const std::size_t bytes = std::size_t(rows * width * element_size);
-  void* memory = take_memory(bytes);
-  Owned* array = new (std::nothrow) Owned{{}, {rows, width}, {width, 1}, bytes};
+  Int count = 1;
+  bool sound = !sizes.empty() && sizes.size() <= max_array_dims;
+  for (Int size : sizes) {
+    sound = sound && size > 0 && count <= largest / size;
+    if (sound) count *= size;
+  }
+  if (!sound) {
+    std::string text;
+    for (Int size : sizes) text += (text.empty() ? "" : ", ") + std::to_string(size);
+    throw std::invalid_argument("an array of (" + text + "), expected 1 to 6 sizes of 1 or more");
+  }
+  dims_ = int(sizes.size());
+  bytes_ = std::size_t(count * element_size);
+  for (int i = 0; i < dims_; ++i) {
+    sizes_[i] = sizes[std::size_t(i)];
+    count /= sizes_[i];
+    strides_[i] = count;
+  }
+}
+
+PyObject* ArrayShape::make() const {
+  void* memory = take_memory(bytes_);
+  Owned* array = new (std::nothrow) Owned;
   if (!array) {
-    give_memory(memory, bytes);
+    give_memory(memory, bytes_);
     throw std::bad_alloc();
   }
-  array->managed = {{memory, on_cpu, 0, 2, floating, std::uint8_t(8 * element_size), 1, array->sizes, array->strides, 0},
+  array->bytes = bytes_;
+  for (int i = 0; i < dims_; ++i) array->sizes[i] = sizes_[i], array->strides[i] = strides_[i];
+  array->managed = {{memory, on_cpu, 0, dims_, floating, std::uint8_t(8 * element_size_), 1, array->sizes, array->strides, 0},
                     array, drop};
   PyObject* capsule = PyCapsule_New(&array->managed, "dltensor", drop_capsule);
   if (!capsule) drop(&array->managed);

@@ -3,12 +3,27 @@
 
 #include <Python.h>
 
+#include <vector>
+
 #include "plan.h"
 
 namespace elman {
 
-// A new capsule "dltensor": uninitialised, contiguous (rows, width) floats of 4 or 8 bytes on the CPU.
-// Throws std::invalid_argument for sizes that are none, std::bad_alloc.
-PyObject* new_array(Int element_size, Int rows, Int width);
+inline constexpr int max_array_dims = 6;
+
+// The shape of contiguous floats of 4 or 8 bytes on the CPU.
+class ArrayShape {
+ public:
+  // Throws std::invalid_argument for sizes that are none.
+  ArrayShape(Int element_size, const std::vector<Int>& sizes);
+  // A new array, uninitialised: a capsule "dltensor". Throws std::bad_alloc.
+  PyObject* make() const;
+
+ private:
+  Int element_size_;
+  int dims_;
+  std::size_t bytes_;
+  Int sizes_[max_array_dims], strides_[max_array_dims];
+};
 
 }  // namespace elman

@@ -96,7 +96,7 @@ void run_sums(const std::string& dtype, Int rows, const Jobs& given, int threads
 }
 
 nb::object make_array(const std::string& dtype, Int rows, Int width) {
-  return nb::steal<nb::object>(new_array(element_size(number_of(dtype)), rows, width));
+  return nb::steal<nb::object>(ArrayShape(element_size(number_of(dtype)), {rows, width}).make());
 }
 
 nb::dict ops() {
@@ -129,7 +129,17 @@ NB_MODULE(_core, m) {
   m.def("kept_memory", kept_memory, "Bytes of freed arrays that are kept for the next ones.");
   m.def("memory_limit", memory_limit, "The most bytes that are kept (ELMAN_CACHE_MB).");
   m.def("release_memory", release_memory, "Give what is kept back to the system.");
-  nb::class_<Stream>(m, "Stream").def("step", &Stream::step, nb::arg("in_ptrs"), nb::arg("out_ptrs"));
+  nb::class_<ArrayShape>(m, "ArrayShape")
+      .def("__init__", [](ArrayShape* self, const std::string& dtype, const List& sizes) {
+             new (self) ArrayShape(element_size(number_of(dtype)), sizes);
+           }, nb::arg("dtype"), nb::arg("sizes"))
+      .def("make", [](const ArrayShape& self) { return nb::steal<nb::object>(self.make()); });
+  nb::class_<Stream>(m, "Stream")
+      .def("step", [](Stream& self, const std::vector<Address>& in, const std::vector<Address>& out) {
+             self.step(in.data(), in.size(), out.data(), out.size());
+           }, nb::arg("in_ptrs"), nb::arg("out_ptrs"))
+      .def("step_one", [](Stream& self, Address in, Address out) { self.step(&in, 1, &out, 1); }, nb::arg("in_ptr"),
+           nb::arg("out_ptr"));
   nb::class_<Kernel>(m, "Kernel")
       .def("__init__", make_kernel, nb::arg("dtype"), nb::arg("widths"), nb::arg("nweights"), nb::arg("code"),
            nb::arg("consts"), nb::arg("commits"), nb::kw_only(), nb::arg("isa") = "")

@@ -21,11 +21,11 @@ template <class T> class TeamStream : public Stream {
   TeamStream(const Program& program, const Engine<T>& engine, const Sequence& sequence)
       : sequence_(sequence), team_(program, engine, sequence_, false) {}
 
-  void step(const std::vector<std::uintptr_t>& in, const std::vector<std::uintptr_t>& out) override {
-    if (in.size() != sequence_.in.size() || out.size() != sequence_.out.size())
-      refuse("a step on " + text(Int(in.size())) + " inputs and " + text(Int(out.size())) + " outputs, expected " +
+  void step(const std::uintptr_t* in, std::size_t ins, const std::uintptr_t* out, std::size_t outs) override {
+    if (ins != sequence_.in.size() || outs != sequence_.out.size())
+      refuse("a step on " + text(Int(ins)) + " inputs and " + text(Int(outs)) + " outputs, expected " +
              text(Int(sequence_.in.size())) + " and " + text(Int(sequence_.out.size())));
-    team_.run_on(in.data(), out.data());
+    team_.run_on(in, out);
   }
 
  private:

@@ -46,7 +46,7 @@ class Stream {
  public:
   virtual ~Stream() = default;
   // One step on arrays [batch, width] at these addresses, as many as the kernel has. Not to be called by two at once.
-  virtual void step(const std::vector<std::uintptr_t>& in, const std::vector<std::uintptr_t>& out) = 0;
+  virtual void step(const std::uintptr_t* in, std::size_t ins, const std::uintptr_t* out, std::size_t outs) = 0;
 };
 
 enum class Number { f32, f64 };

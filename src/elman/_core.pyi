@@ -40,6 +40,13 @@ def array(dtype: str, rows: int, width: int) -> object:
     """Uninitialised (rows, width) as a DLPack capsule, from memory that is kept between calls. ValueError for sizes
     below 1."""
 
+class ArrayShape:
+    """The shape of arrays that are made again and again. ValueError for sizes below 1, or more than 6 of them."""
+
+    def __init__(self, dtype: str, sizes: Sequence[int]) -> None: ...
+    def make(self) -> object:
+        """A new one, uninitialised and contiguous, as a DLPack capsule."""
+
 def kept_memory() -> int:
     """Bytes of freed arrays that are kept for the next ones."""
 
@@ -70,6 +77,9 @@ class Stream:
 
     def step(self, in_ptrs: Sequence[int], out_ptrs: Sequence[int]) -> None:
         """A step on arrays (B, w) at these addresses, contiguous. Not to be called from two threads at once."""
+
+    def step_one(self, in_ptr: int, out_ptr: int) -> None:
+        """The same where there is one input and one output."""
 
 class Kernel:
     """A step in one dtype. ValueError, with the instruction's number and what is wrong, for code that is not sound."""

@@ -63,6 +63,18 @@ def test_sizes_that_are_none(rows, width):
         _core.array("float32", rows, width)
 
 
+def test_arrays_of_a_shape():
+    make = _core.ArrayShape("float64", [2, 3, 5]).make
+    a, b = from_dlpack(make()), from_dlpack(make())
+    a.fill_(1)
+    b.fill_(2)
+    assert (a.shape, a.dtype, a.is_contiguous()) == ((2, 3, 5), torch.float64, True)
+    assert (a == 1).all()
+    for sizes in ([], [3, 0], [1] * 7):
+        with pytest.raises(ValueError, match="expected 1 to 6 sizes"):
+            _core.ArrayShape("float64", sizes)
+
+
 def in_a_process(code, **environment):
     program = f"import torch\nfrom torch.utils.dlpack import from_dlpack\nfrom elman import _core\n{code}"
     run = subprocess.run(

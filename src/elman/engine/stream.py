@@ -70,7 +70,7 @@ class Stepper:
 
     def _on_the_core(self, plan: Plan, p: list[Tensor], given: Inputs) -> None:
         """All parts of the step as one kernel."""
-        from elman.engine.backends.kernel import DTYPES, Kernel
+        from elman.engine.backends.kernel import DTYPES, Kernel, maker_of
 
         program, sections = plan.program, plan.program.sections
         rows = layout(1, given.B, None, None, False, given.x[0].device)
@@ -99,9 +99,10 @@ class Stepper:
         self._dtype, self._y_spec = dtype, plan.y_spec
         self._one = self._order == [0] and self._outs == [0] and self._plain(plan)
         flat = self._flat
-        self._shape, self._size = self._kinds[0][0][int(flat) :], self._sizes[0][int(flat) :]
-        step = kernel.stream(env, arrays, self._state, B)
-        self._kernel, self._step = kernel, step  # the kernel holds the tensors
+        self._shape, self._new = self._kinds[0][0][int(flat) :], maker_of(self._sizes[0][int(flat) :], dtype)
+        stream = kernel.stream(env, arrays, self._state, B)
+        self._kernel = kernel  # it holds the tensors
+        self._step, self._step_one = stream.step, stream.step_one
 
     def _plain(self, plan: Plan) -> bool:
         """Whether x and y are one tensor each."""
@@ -111,9 +112,9 @@ class Stepper:
     def __call__(self, x: Any) -> Any:
         """The next step: y_t, leaves `(B, ...)`, in memory of their own."""
         short = self._one and isinstance(x, Tensor) and x.shape == self._shape and x.dtype is self._dtype
-        if short and x.is_contiguous() and self._step is not None:
-            y = torch.empty(self._size, dtype=self._dtype)
-            self._step([x.data_ptr()], [y.data_ptr()])
+        if short and x.is_contiguous():
+            y = self._new()
+            self._step_one(x.data_ptr(), y.data_ptr())
             return y
         if not self._flat:
             return self._general(x)
