@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,13 +31,21 @@ class AnswersDifferError(AssertionError):
 
 @dataclass(frozen=True)
 class Side:
-    """One way to compute it. `run` does the whole computation and gives its answers by name.
+    """One way to compute it. `run` does the whole computation; `read` turns its result into answers by name.
 
-    A name that begins with `grad` is held to the tolerance of gradients, any other to that of values.
+    Only `run` is timed. A name that begins with `grad` is held to the tolerance of gradients, any other to that of
+    values. Without `read` the result is the answers.
     """
 
     name: str
-    run: Callable[[], Answers]
+    run: Callable[[], Any]
+    read: Callable[[Any], Answers] | None = None
+
+    def answers(self) -> Answers:
+        """Compute once and give the answers."""
+        result = self.run()
+        named: Answers = result if self.read is None else self.read(result)
+        return named
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,7 @@ def compare(case: Case, effort: Effort | None = None) -> Result:
 
 def assert_same_answers(case: Case) -> None:
     """Raise AnswersDifferError unless both sides name the same answers and agree within the tests' tolerances."""
-    ours, theirs = case.ours.run(), case.theirs.run()
+    ours, theirs = case.ours.answers(), case.theirs.answers()
     if ours.keys() != theirs.keys():
         raise AnswersDifferError(f"{case.name}: answers {sorted(ours)} beside {sorted(theirs)}")
     for name, expected in theirs.items():
