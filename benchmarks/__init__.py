@@ -1,1 +1,1 @@
-"""Measurements that a stranger can repeat: `python -m benchmarks layers`."""
+"""Measurements that a stranger can repeat: `python -m benchmarks layers`, `python -m benchmarks grid`."""

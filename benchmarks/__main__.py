@@ -1,4 +1,7 @@
-"""Run a suite: `python -m benchmarks layers [--only TEXT] [--threads N] [--quick] [--out FOLDER]`."""
+"""Run a suite: `python -m benchmarks layers [--only TEXT] [--threads N] [--quick] [--out FOLDER]`.
+
+`python -m benchmarks grid` has options of its own: see its `--help`.
+"""
 
 import argparse
 import json
@@ -11,6 +14,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import layers
+from benchmarks.grid import command as grid
 from benchmarks.pairing import AnswersDifferError, Case, Effort, Result, compare, machine, table
 
 SUITES = {"layers": layers}
@@ -20,6 +24,9 @@ QUICK = Effort(seconds=0.02, rounds=3, most_rounds=3)
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, write. Exit code 1: the answers differ (nothing is written), or a promised speed is missed."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["grid"]:
+        return grid.main(arguments[1:])
     options = _options(arguments)
     torch.set_num_threads(options.threads)
     suite = SUITES[options.suite]
@@ -71,9 +78,9 @@ def write(
     (folder / f"{suite}.md").write_text(page, encoding="utf-8")
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
+def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("suite", choices=sorted(SUITES))
+    parser.add_argument("suite", choices=[*sorted(SUITES), "grid"])
     parser.add_argument("--only", default="", metavar="TEXT", help="only cases with this text in their name")
     parser.add_argument("--threads", type=int, default=2, help="torch's threads, for both sides")
     parser.add_argument(

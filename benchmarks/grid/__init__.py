@@ -1,0 +1,1 @@
+"""Elman beside its peers, over cells and sizes: `python -m benchmarks grid`."""
