@@ -41,7 +41,6 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         command, "conditions", lambda: {"threads": torch.get_num_threads(), "load before": 0.0}
     )
-    return iter([None])
 
 
 @pytest.mark.parametrize(
