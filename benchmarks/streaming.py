@@ -1,4 +1,4 @@
-"""One step at a time, batch 1, float32, one thread: `elman`'s stream beside torch.nn under inference_mode and onnxruntime.
+"""One step at a time, batch 1, float32, one thread: a stream beside torch.nn under inference_mode and onnxruntime.
 
 A call of a side is 100 steps from Python, the state carried over; the times are of one call. Each side keeps the state
 as it likes: the stream in the core, torch.nn and onnxruntime hand it in and out at each step.
@@ -113,7 +113,7 @@ def onnx_step(layer: nn.Module) -> Any:
 
     bias = np.concatenate([gates("bias_ih_l0"), gates("bias_hh_l0")], axis=1)[..., 0]
     weights = {"W": gates("weight_ih_l0"), "R": gates("weight_hh_l0"), "B": bias}
-    more = {"linear_before_reset": 1} if kind == "GRU" else {}
+    more: dict[str, Any] = {"linear_before_reset": 1} if kind == "GRU" else {}
     node = helper.make_node(
         kind, ["x", "W", "R", "B", "", *states], ["y", *(f"{s}_next" for s in states)], hidden_size=H, **more
     )

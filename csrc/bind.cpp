@@ -129,6 +129,7 @@ NB_MODULE(_core, m) {
   m.def("kept_memory", kept_memory, "Bytes of freed arrays that are kept for the next ones.");
   m.def("memory_limit", memory_limit, "The most bytes that are kept (ELMAN_CACHE_MB).");
   m.def("release_memory", release_memory, "Give what is kept back to the system.");
+  m.def("share_columns", share_columns, nb::arg("always"), "For tests: threads share the columns of every product.");
   nb::class_<ArrayShape>(m, "ArrayShape")
       .def("__init__", [](ArrayShape* self, const std::string& dtype, const List& sizes) {
              new (self) ArrayShape(element_size(number_of(dtype)), sizes);

@@ -9,7 +9,7 @@ namespace elman {
 
 namespace {
 
-std::atomic<bool> poison{false};
+std::atomic<bool> poison{false}, always_columns{false};
 
 template <class T> void run_sequence(const Program& program, const Engine<T>& engine, const Sequence& sequence) {
   const bool may_link = !sequence.offsets && sequence.reset_mode == ResetMode::none;
@@ -37,6 +37,8 @@ template <class T> class TeamStream : public Stream {
 
 void set_poison(bool on) { poison = on; }
 bool is_poisoned() { return poison; }
+void share_columns(bool always) { always_columns = always; }
+bool always_shares_columns() { return always_columns; }
 
 Kernel::Kernel(Number number, const Spec& spec, const Isa& isa) : number_(number), isa_(isa), program_(parse(spec)) {
   schedule(program_, element_size(number));

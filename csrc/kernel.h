@@ -81,7 +81,8 @@ std::vector<Int> partition(const Sequence& sequence, int parts);
 // Throws std::invalid_argument unless the sequence's memory fits the program. False: there is no row to run.
 bool check_sequence(const Program& program, const Sequence& sequence, Int element_size);
 
-// For tests: registers start every step as NaN.
+// For tests: registers start every step as NaN; threads share the columns of every product, however small.
 void set_poison(bool on);
+void share_columns(bool always);
 
 }  // namespace elman

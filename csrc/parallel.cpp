@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sched.h>
 
 #include <atomic>
 
@@ -47,26 +48,32 @@ const Runtime& runtime() {
 
 struct Team {
   const Runtime& runtime;
-  int parts;
-  PartWork work;
+  TeamWork work;
   void* context;
 };
 
-// The team may be smaller than asked.
 void run_team(void* argument) {
   const Team& team = *static_cast<Team*>(argument);
-  const int threads = team.runtime.threads();
-  for (int part = team.runtime.thread(); part < team.parts; part += threads) team.work(team.context, part);
+  team.work(team.context, team.runtime.thread(), team.runtime.threads());
 }
 
 }  // namespace
 
-void in_parallel(int parts, PartWork work, void* context) {
-  if (parts > 1 && runtime() && !forked) {
-    Team team{runtime(), parts, work, context};
-    return runtime().parallel(run_team, &team, unsigned(parts), 0);
+void in_team(int wanted, TeamWork work, void* context) {
+  if (wanted > 1 && runtime() && !forked) {
+    Team team{runtime(), work, context};
+    return runtime().parallel(run_team, &team, unsigned(wanted), 0);
   }
-  for (int part = 0; part < parts; ++part) work(context, part);
+  work(context, 0, 1);
 }
+
+// The team may be smaller than asked.
+void in_parallel(int parts, PartWork work, void* context) {
+  in_team(parts, [&](int thread, int threads) {
+    for (int part = thread; part < parts; part += threads) work(context, part);
+  });
+}
+
+void yield_processor() { sched_yield(); }
 
 }  // namespace elman

@@ -107,14 +107,41 @@ template <class T> struct Bound {
   Int size[max_dims];
   bool flat;  // rows and elements form one contiguous loop
   Op op;
+  // gemm only:
   const Weight<T>* weight;
-  Ahead* ahead;  // gemm only
+  Ahead* ahead;
+  Int first_panel, last_panel;
 };
 
 enum class ResetMode : int { none = 0, load = 1, flush = 2 };
 
-// The work of one thread: rows [first_row, last_row) of the batch, all steps. All tables are the thread's own but
-// code, stages, offsets, reset_flags and weights, which are shared and read-only.
+// Threads that work on the same steps wait here for one another. The last one to come opens it; who waits long lets
+// others have the processor.
+struct Barrier {
+  void (*yield)();
+  int waiting = 0;
+  unsigned phase = 0;
+
+  void wait(int parties) {
+    const unsigned now = __atomic_load_n(&phase, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&waiting, 1, __ATOMIC_ACQ_REL) == parties) {
+      __atomic_store_n(&waiting, 0, __ATOMIC_RELAXED);
+      __atomic_store_n(&phase, now + 1, __ATOMIC_RELEASE);
+      return;
+    }
+    for (int spins = 0; __atomic_load_n(&phase, __ATOMIC_ACQUIRE) == now; ++spins) {
+      if (spins > 4000) yield();
+#if defined(__x86_64__)
+      else __builtin_ia32_pause();
+#endif
+    }
+  }
+};
+
+// The work of one thread, all steps. Alone: rows [first_row, last_row) of the batch, on tables of its own. Together with
+// others: all arrays are shared, first_row is 0; of a row stage it does rows [own_first, own_last), of a product the
+// `part`th of `parts` shares of the columns.
+// All tables are the thread's own but code, stages, offsets, reset_flags and weights, which are shared and read-only.
 template <class T> struct Task {
   const Instruction* code;
   int instructions;
@@ -131,13 +158,16 @@ template <class T> struct Task {
   T* const* link_memory;  // of the linked carries
   int link_count;         // the commits of linked carries are the last instructions, and are not run
   const Weight<T>* weights;
-  Int steps, batch, first_row, last_row;
+  Int steps, batch, first_row, last_row, own_first, own_last;
+  int part, parts;
   const Int* offsets;  // [steps + 1], or null: every step has `batch` rows
   bool reverse;
   ResetMode reset_mode;
   const unsigned char* reset_flags;  // [packed rows]
   T* scratch;  // registers; filled with NaN before each step if `poison`
   Int scratch_size;
+  T* shared_scratch;  // registers that all threads of a team see, or null
+  Int shared_size;
   bool poison;
   Ahead* ahead;
   bool is_bound;  // `bound` is filled already, for arrays of the same strides
@@ -174,6 +204,8 @@ template <class T> struct Engine {
   void (*pack)(T* panels, const T* w, Int K, Int N, Int stride_k, Int stride_n, Int first, Int last);
   Int (*packed_size)(Int K, Int N);
   void (*run)(const Task<T>& task);
+  // Tasks first, first + stride, ... of one team; other threads run the others at the same time, and wait at the barrier.
+  void (*run_together)(const Task<T>* tasks, int count, int first, int stride, Barrier& barrier);
   // Columns [first, last) of a job, with sums_scratch(job) elements of scratch, aligned.
   void (*sums)(const RowSum<T>& job, Int first, Int last, T* scratch);
   Int (*sums_scratch)(const RowSum<T>& job);

@@ -12,7 +12,8 @@
 
 namespace elman {
 
-bool is_poisoned();  // for tests: see set_poison
+bool is_poisoned();             // for tests: see set_poison
+bool always_shares_columns();  // for tests: see share_columns
 
 template <class T> const Engine<T>& engine_of(const Isa& isa) {
   if constexpr (sizeof(T) == sizeof(float)) return isa.f32;
@@ -72,14 +73,21 @@ template <class T> class Packed {
 };
 
 // The tables and the scratch of one thread.
+struct Share {
+  Int first_row, last_row;
+  int part, parts;
+};
+
 template <class T> class Thread {
  public:
-  Thread(const Program& program, const Sequence& sequence, const Weight<T>* weights, Int first_row, Int last_row,
+  // shared: registers that all threads of a team see; null for a thread that works alone, on its own rows.
+  Thread(const Program& program, const Sequence& sequence, const Weight<T>* weights, const Share& share, T* shared,
          bool may_link)
-      : program_(program), sequence_(sequence), weights_(weights), first_(first_row), rows_(last_row - first_row),
+      : program_(program), sequence_(sequence), weights_(weights), share_(share), shared_(shared),
+        first_(shared ? 0 : share.first_row), rows_(shared ? sequence.batch : share.last_row - share.first_row),
         links_(may_link ? int(program.links.size()) : 0),
         constants_(program.constants.begin(), program.constants.end()), arrays_(program.arrays.width.size()),
-        bound_(Int(program.code.size())), scratch_size_(thread_size() + block_size()), scratch_(scratch_size_) {
+        bound_(Int(program.code.size())), scratch_size_((shared ? 0 : thread_size()) + block_size()), scratch_(scratch_size_) {
     place_registers();
     place_memory();
     place_carries();
@@ -87,11 +95,29 @@ template <class T> class Thread {
   }
 
   Task<T> task() {
-    return {program_.code.data(), int(program_.code.size()), program_.stages.data(), int(program_.stages.size()),
-            bound_.get(), arrays_.data(), int(arrays_.size()), moving_.data(), int(moving_.size()), carries_.data(),
-            int(carries_.size()), program_.links.data(), link_memory_.data(), links_, weights_, sequence_.steps, sequence_.batch, first_, first_ + rows_,
-            sequence_.offsets, sequence_.reverse, sequence_.reset_mode, sequence_.reset_flags, scratch_.get(),
-            scratch_size_, is_poisoned(), &ahead_, is_bound_};
+    Task<T> task{};
+    task.code = program_.code.data(), task.instructions = int(program_.code.size());
+    task.stages = program_.stages.data(), task.stage_count = int(program_.stages.size());
+    task.bound = bound_.get(), task.is_bound = is_bound_;
+    task.arrays = arrays_.data(), task.array_count = int(arrays_.size());
+    task.moving = moving_.data(), task.moving_count = int(moving_.size());
+    task.carries = carries_.data(), task.carry_count = int(carries_.size());
+    task.links = program_.links.data(), task.link_memory = link_memory_.data(), task.link_count = links_;
+    task.weights = weights_;
+    task.steps = sequence_.steps, task.batch = sequence_.batch, task.offsets = sequence_.offsets;
+    task.first_row = first_, task.last_row = first_ + rows_;
+    task.own_first = share_.first_row, task.own_last = share_.last_row;
+    task.part = shared_ ? share_.part : 0, task.parts = shared_ ? share_.parts : 1;
+    task.reverse = sequence_.reverse, task.reset_mode = sequence_.reset_mode, task.reset_flags = sequence_.reset_flags;
+    task.scratch = scratch_.get(), task.scratch_size = scratch_size_, task.poison = is_poisoned();
+    task.shared_scratch = shared_, task.shared_size = shared_ ? thread_size() : 0;
+    task.ahead = &ahead_;
+    return task;
+  }
+
+  // Elements of the registers that cross stages, for so many rows.
+  static Int crossing_size(const Program& program, Int rows) {
+    return aligned(program.thread_width * rows * Int(sizeof(T))) / Int(sizeof(T));
   }
 
   // The instructions keep what they found out about the arrays at the first run.
@@ -108,7 +134,7 @@ template <class T> class Thread {
   Int width(int array) const { return program_.arrays.width[array]; }
   Int block_rows(int stage) const { return std::min(program_.stages[stage].block_rows, rows_); }
 
-  Int thread_size() const { return aligned(program_.thread_width * rows_ * Int(sizeof(T))) / Int(sizeof(T)); }
+  Int thread_size() const { return crossing_size(program_, rows_); }
   Int block_size() const {
     Int size = 0;
     for (int s = 0; s < int(program_.stages.size()); ++s) size = std::max(size, program_.block_width[s] * block_rows(s));
@@ -119,8 +145,10 @@ template <class T> class Thread {
     for (int i = 0; i < int(arrays_.size()); ++i) {
       const RegisterPlace& place = program_.registers[i];
       if (program_.arrays.space(i) != Space::reg || place.stage < 0) continue;
-      if (place.in_block) arrays_[i] = {scratch_.get() + thread_size() + place.offset * block_rows(place.stage), width(i), 0};
-      else arrays_[i] = {scratch_.get() + place.offset * rows_, width(i), width(i)};
+      T* const block = scratch_.get() + (shared_ ? 0 : thread_size());
+      T* const crossing = shared_ ? shared_ : scratch_.get();
+      if (place.in_block) arrays_[i] = {block + place.offset * block_rows(place.stage), width(i), 0};
+      else arrays_[i] = {crossing + place.offset * rows_, width(i), width(i)};
     }
   }
 
@@ -155,6 +183,8 @@ template <class T> class Thread {
   const Program& program_;
   const Sequence& sequence_;
   const Weight<T>* weights_;
+  Share share_;
+  T* shared_;
   Int first_, rows_;
   int links_;
   bool is_bound_ = false;
@@ -169,21 +199,43 @@ template <class T> class Thread {
   Buffer<T> scratch_;
 };
 
-// All rows of a sequence, dealt to the threads.
+// Whether the threads share columns and not rows: where there are fewer rows than threads, and a step's products take
+// longer than the two barriers around them. (With more rows it changes nothing, measured up to 4 MiB of weights.)
+inline bool works_together(const Program& program, const Sequence& sequence, Int element_size) {
+  constexpr Int worth_two_barriers = 192 << 10;
+  if (always_shares_columns()) return sequence.threads > 1;
+  if (sequence.batch >= sequence.threads || sequence.steps < 2) return false;
+  Int bytes = 0;
+  for (const WeightShape& weight : program.weights) bytes += weight.K * weight.N * element_size;
+  return bytes > worth_two_barriers;
+}
+
+// All rows of a sequence, dealt to the threads: each alone on its own rows, or, where rows are few, all
+// together, each on its columns of every product.
 template <class T> class Team {
  public:
   // May throw; run() does not.
   Team(const Program& program, const Engine<T>& engine, const Sequence& sequence, bool may_link)
-      : engine_(engine), packed_(program, engine, sequence) {
-    const int parts = int(std::min<Int>(sequence.threads, sequence.batch));
+      : engine_(engine), packed_(program, engine, sequence), together_(works_together(program, sequence, sizeof(T))),
+        shared_(together_ ? Thread<T>::crossing_size(program, sequence.batch) : 1) {
+    const int parts = together_ ? sequence.threads : int(std::min<Int>(sequence.threads, sequence.batch));
     const std::vector<Int> bounds = partition(sequence, parts);
-    for (int part = 0; part < parts; ++part)
-      threads_.push_back(std::make_unique<Thread<T>>(program, sequence, packed_.weights(), bounds[std::size_t(part)],
-                                                     bounds[std::size_t(part) + 1], may_link));
+    for (int part = 0; part < parts; ++part) {
+      const Share share{bounds[std::size_t(part)], bounds[std::size_t(part) + 1], part, parts};
+      threads_.push_back(std::make_unique<Thread<T>>(program, sequence, packed_.weights(), share,
+                                                     together_ ? shared_.get() : nullptr, may_link));
+    }
   }
 
   void run() {
-    in_parallel(int(threads_.size()), [&](int part) { engine_.run(threads_[std::size_t(part)]->task()); });
+    tasks_.clear();
+    for (auto& thread : threads_) tasks_.push_back(thread->task());
+    const int parts = int(tasks_.size());
+    if (!together_) return in_parallel(parts, [&](int part) { engine_.run(tasks_[std::size_t(part)]); });
+    Barrier barrier{yield_processor};
+    in_team(parts, [&](int thread, int threads) {
+      engine_.run_together(tasks_.data(), parts, thread, threads, barrier);
+    });
   }
 
   // For many runs, each on other addresses.
@@ -196,7 +248,10 @@ template <class T> class Team {
  private:
   const Engine<T>& engine_;
   Packed<T> packed_;
+  bool together_;
+  Buffer<T> shared_;
   std::vector<std::unique_ptr<Thread<T>>> threads_;
+  std::vector<Task<T>> tasks_;
 };
 
 }  // namespace elman

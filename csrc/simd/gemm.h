@@ -170,8 +170,9 @@ template <class V> void run_gemm(const Bound<typename V::Scalar>& b, typename V:
   using T = typename V::Scalar;
   const Int K = b.weight->K, N = b.weight->N;
   const bool pairs = rows <= pair_rows;
-  for (Int n = 0, p = 0; n < N;) {
-    const bool pair = pairs && n + 2 * panel_columns<V> <= N;
+  for (Int p = b.first_panel; p < b.last_panel;) {
+    const Int n = p * panel_columns<V>;
+    const bool pair = pairs && p + 2 <= b.last_panel && n + 2 * panel_columns<V> <= N;
     const Int width = panel_width<V>(N, p);
     const TileArguments<T> t = {{at[0] + n, b.row[0]},
                                 {b.operands > 2 ? at[2] + n : nullptr, b.operands > 2 ? b.row[2] : 0},
@@ -184,7 +185,6 @@ template <class V> void run_gemm(const Bound<typename V::Scalar>& b, typename V:
                                 0};
     multiply_panels<V, false>(t, rows, width / V::N, pair ? 2 : 1, b.ahead);
     p += pair ? 2 : 1;
-    n = p * panel_columns<V>;
   }
 }
 

@@ -8,7 +8,7 @@ namespace elman::ELMAN_ISA_NAMESPACE {
 #define ELMAN_NAME(x) ELMAN_TEXT(x)
 
 template <class V> inline constexpr Engine<typename V::Scalar> engine = {panel_columns<V>, pack<V>, packed_size<V>,
-                                                                        run_task<V>, run_sums<V>, sums_scratch<V>};
+                                                                        run_task<V>, run_tasks<V>, run_sums<V>, sums_scratch<V>};
 
 extern const Isa isa;
 const Isa isa = {ELMAN_NAME(ELMAN_ISA_NAMESPACE), engine<Vec<float>>, engine<Vec<double>>};

@@ -9,12 +9,18 @@ namespace elman::ELMAN_ISA_NAMESPACE {
 template <class V> struct Loop {
   using T = typename V::Scalar;
   const Task<T>& task;
+
   void bind(const Instruction& from, Bound<T>& b) const {
     b.op = from.op;
     b.operands = from.operands;
     b.flat = false;
     b.weight = from.op == Op::gemm ? task.weights + from.weight : nullptr;
     b.ahead = task.ahead;
+    if (b.weight) {
+      const Int panels = (b.weight->N + panel_columns<V> - 1) / panel_columns<V>;
+      b.first_panel = panels * task.part / task.parts;
+      b.last_panel = panels * (task.part + 1) / task.parts;
+    }
     for (int i = 0; i < max_dims; ++i) b.size[i] = i < from.dims ? from.size[i] : 1;
     for (int i = 0; i < from.operands; ++i) {
       b.array[i] = from.at[i].array;
@@ -39,16 +45,20 @@ template <class V> struct Loop {
     }
   }
 
-  void run_step(Int rows) const {
-    for (int s = 0; s < task.stage_count; ++s) {
-      const Stage& stage = task.stages[s];
-      const Int block = stage.product ? rows : stage.block_rows;
-      for (Int row = 0; row < rows; row += block) run_block(stage, row, rows - row < block ? rows - row : block);
-    }
+  void run_rows(const Stage& stage, Int first, Int last) const {
+    for (Int row = first; row < last; row += stage.block_rows)
+      run_block(stage, row, last - row < stage.block_rows ? last - row : stage.block_rows);
   }
 
-  void load_initial(const unsigned char* flags, Int rows) const {
-    for (Int r = 0; r < rows; ++r)
+  void run_step(Int rows) const {
+    for (int s = 0; s < task.stage_count; ++s)
+      if (task.stages[s].product) run_block(task.stages[s], 0, rows);
+      else run_rows(task.stages[s], 0, rows);
+  }
+
+  // Rows [first, last) of the task, whose flags begin at flags[0].
+  void load_initial(const unsigned char* flags, Int first, Int last) const {
+    for (Int r = first; r < last; ++r)
       if (flags[r])
         for (int c = 0; c < task.carry_count; ++c) {
           const Carry<T>& carry = task.carries[c];
@@ -56,8 +66,8 @@ template <class V> struct Loop {
         }
   }
 
-  void flush(const unsigned char* flags, Int rows) const {
-    for (Int r = 0; r < rows; ++r)
+  void flush(const unsigned char* flags, Int first, Int last) const {
+    for (Int r = first; r < last; ++r)
       if (flags[r])
         for (int c = 0; c < task.carry_count; ++c) {
           const Carry<T>& carry = task.carries[c];
@@ -68,61 +78,132 @@ template <class V> struct Loop {
         }
   }
 
-  void poison() const {
-    for (Int i = 0; i < task.scratch_size; ++i) task.scratch[i] = T(__builtin_nanf(""));
+  static void poison(T* scratch, Int size) {
+    for (Int i = 0; i < size; ++i) scratch[i] = T(__builtin_nanf(""));
   }
 
   // More than this a step does not stay in a second-level cache, and is long enough for the processor to see it coming.
   static constexpr Int most_ahead = 256 << 10;
 
-  void look_ahead(Int packed, Int rows) const {
+  // Rows [first, last) of the task, of the step that begins at packed row `packed`.
+  void look_ahead(Int packed, Int first, Int last) const {
     task.ahead->count = task.ahead->at = 0;
     Int bytes = 0;
-    for (int i = 0; i < task.moving_count; ++i) bytes += rows * task.moving[i].stride * Int(sizeof(T));
+    for (int i = 0; i < task.moving_count; ++i) bytes += (last - first) * task.moving[i].stride * Int(sizeof(T));
     if (bytes > most_ahead) return;
     for (int i = 0; i < task.moving_count; ++i) {
       const Moving<T>& moving = task.moving[i];
-      task.ahead->add(moving.origin + packed * moving.stride, rows * moving.stride * Int(sizeof(T)));
+      task.ahead->add(moving.origin + (packed + first) * moving.stride, (last - first) * moving.stride * Int(sizeof(T)));
     }
   }
 
-  void step(Int t) const {
-    const Int packed = task.offsets ? task.offsets[t] : t * task.batch;
-    const Int active = task.offsets ? task.offsets[t + 1] - packed : task.batch;
-    const Int rows = (active < task.last_row ? active : task.last_row) - task.first_row;
-    if (rows <= 0) return;
+  Int packed(Int t) const { return task.offsets ? task.offsets[t] : t * task.batch; }
+
+  // Rows of the task that take step t.
+  Int active(Int t) const {
+    const Int rows = task.offsets ? task.offsets[t + 1] - task.offsets[t] : task.batch;
+    return (rows < task.last_row ? rows : task.last_row) - task.first_row;
+  }
+
+  // What comes before the stages of step t; [first, last) are the rows that the task does alone.
+  void begin_step(Int t, Int first, Int last) const {
     for (int i = 0; i < task.moving_count; ++i) {
       const Moving<T>& moving = task.moving[i];
-      task.arrays[moving.array].base = moving.origin + packed * moving.stride;
+      task.arrays[moving.array].base = moving.origin + packed(t) * moving.stride;
     }
     const Int next = t + (task.reverse ? -1 : 1);
-    if (next >= 0 && next < task.steps) look_ahead(task.offsets ? task.offsets[next] : next * task.batch, rows);
+    if (next >= 0 && next < task.steps) look_ahead(packed(next), first, last);
     else task.ahead->count = task.ahead->at = 0;
-    const Int first = packed + task.first_row;
-    if (task.poison) poison();
-    if (task.reset_mode == ResetMode::load) load_initial(task.reset_flags + first, rows);
-    run_step(rows);
+    if (task.poison) poison(task.scratch, task.scratch_size);
+    if (task.reset_mode == ResetMode::load) load_initial(task.reset_flags + packed(t) + task.first_row, first, last);
+  }
+
+  void end_step(Int t, Int first, Int last) const {
     for (int i = 0; i < task.link_count; ++i) task.arrays[task.links[i].carry].base = task.arrays[task.links[i].out].base;
-    if (task.reset_mode == ResetMode::flush) flush(task.reset_flags + first, rows);
+    if (task.reset_mode == ResetMode::flush) flush(task.reset_flags + packed(t) + task.first_row, first, last);
+  }
+
+  Int time(Int i) const { return task.reverse ? task.steps - 1 - i : i; }
+
+  void bind_all() const {
+    for (int i = 0; i < task.instructions && !task.is_bound; ++i) bind(task.code[i], task.bound[i]);
   }
 
   // The last values of linked carries, to where they are expected.
-  void bring_home() const {
-    const Int rows = task.last_row - task.first_row;
+  void bring_home(Int first, Int last) const {
     for (int i = 0; i < task.link_count; ++i) {
       const Array<T>& carry = task.arrays[task.links[i].carry];
       if (carry.base == task.link_memory[i]) continue;
-      for (Int j = 0; j < rows * carry.row; ++j) task.link_memory[i][j] = carry.base[j];
+      for (Int j = first * carry.row; j < last * carry.row; ++j) task.link_memory[i][j] = carry.base[j];
     }
   }
 
   void run() const {
-    for (int i = 0; i < task.instructions && !task.is_bound; ++i) bind(task.code[i], task.bound[i]);
-    for (Int i = 0; i < task.steps; ++i) step(task.reverse ? task.steps - 1 - i : i);
-    bring_home();
+    bind_all();
+    for (Int i = 0; i < task.steps; ++i) {
+      const Int t = time(i), rows = active(t);
+      if (rows <= 0) continue;
+      begin_step(t, 0, rows);
+      run_step(rows);
+      end_step(t, 0, rows);
+    }
+    bring_home(0, task.last_row - task.first_row);
   }
 };
 
 template <class V> void run_task(const Task<typename V::Scalar>& task) { Loop<V>{task}.run(); }
+
+// Tasks of a team: products are shared by columns, so that each thread's part of the weights stays in its own cache, and
+// rows by rows. What one thread writes in a stage, others read only across a product: it has a barrier on each side.
+template <class V> struct TeamLoop {
+  using T = typename V::Scalar;
+  const Task<T>* tasks;
+  int count, first, stride;
+  Barrier& barrier;
+
+  template <class F> void each(F work) const {
+    for (int i = first; i < count; i += stride) work(Loop<V>{tasks[i]});
+  }
+
+  static Int own_last(const Task<T>& task, Int active) { return task.own_last < active ? task.own_last : active; }
+
+  void run_stage(const Stage& stage, Int active) const {
+    each([&](const Loop<V>& loop) {
+      if (stage.product) loop.run_block(stage, 0, active);
+      else loop.run_rows(stage, loop.task.own_first, own_last(loop.task, active));
+    });
+  }
+
+  void run() const {
+    each([](const Loop<V>& loop) { loop.bind_all(); });
+    const Task<T>& any = tasks[first];
+    bool product_before = false;
+    for (Int i = 0; i < any.steps; ++i) {
+      const Int t = Loop<V>{any}.time(i), active = Loop<V>{any}.active(t);
+      if (active <= 0) continue;
+      if (product_before) barrier.wait(stride);
+      if (any.poison) {
+        barrier.wait(stride);
+        if (first == 0) Loop<V>::poison(any.shared_scratch, any.shared_size);
+        barrier.wait(stride);
+      }
+      each([&](const Loop<V>& loop) { loop.begin_step(t, loop.task.own_first, own_last(loop.task, active)); });
+      product_before = false;
+      for (int s = 0; s < any.stage_count; ++s) {
+        if (any.stages[s].product || product_before) barrier.wait(stride);
+        run_stage(any.stages[s], active);
+        product_before = any.stages[s].product;
+      }
+      each([&](const Loop<V>& loop) { loop.end_step(t, loop.task.own_first, own_last(loop.task, active)); });
+    }
+    if (product_before) barrier.wait(stride);
+    each([](const Loop<V>& loop) { loop.bring_home(loop.task.own_first, loop.task.own_last); });
+  }
+};
+
+template <class V>
+void run_tasks(const Task<typename V::Scalar>* tasks, int count, int first, int stride, Barrier& barrier) {
+  if (first < count) TeamLoop<V>{tasks, count, first, stride, barrier}.run();
+}
 
 }  // namespace elman::ELMAN_ISA_NAMESPACE

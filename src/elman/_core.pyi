@@ -36,6 +36,9 @@ def isas() -> list[str]:
 def poison(on: bool) -> None:
     """For tests (also ELMAN_POISON=1): registers start every step as NaN."""
 
+def share_columns(always: bool) -> None:
+    """For tests: threads share the columns of every product, not only where there are fewer rows than threads."""
+
 def array(dtype: str, rows: int, width: int) -> object:
     """Uninitialised (rows, width) as a DLPack capsule, from memory that is kept between calls. ValueError for sizes
     below 1."""
@@ -130,7 +133,8 @@ class Kernel:
         ctx_ptrs, carry_ptrs: (B, w) contiguous. vec_ptrs: (w,). weights: (address, stride of K, stride of N).
         reset_ptr: bytes (packed rows,) or 0. reset_mode 1: before a flagged row's step its carries become its row
             of reset_ptrs (B, w). 2: after a flagged row's step its carries are added to it and set to zero.
-        threads: rows are split over at most so many threads of the OpenMP runtime in the process.
+        threads: rows are split over at most so many threads of the OpenMP runtime in the process; where there are
+            fewer rows than threads, the columns of large products are.
         OUT, CARRY and (mode 2) reset memory must overlap nothing else.
         """
 

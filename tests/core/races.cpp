@@ -29,6 +29,15 @@ void in_parallel(int parts, PartWork work, void* context) {
   for (std::thread& thread : threads) thread.join();
 }
 
+void in_team(int wanted, TeamWork work, void* context) {
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < wanted; ++thread)
+    threads.emplace_back([=] { work(context, planted && thread > 0 ? thread - 1 : thread, wanted); });
+  for (std::thread& thread : threads) thread.join();
+}
+
+void yield_processor() { std::this_thread::yield(); }
+
 }  // namespace elman
 
 namespace {
@@ -98,6 +107,9 @@ int main(int count, char** arguments) {
       continue;
     }
     run_all(kernel);
+    share_columns(true);
+    run_all(kernel);
+    share_columns(false);
     std::vector<std::thread> callers;
     for (int i = 0; i < 3; ++i) callers.emplace_back([&] { run_all(kernel); });
     for (std::thread& caller : callers) caller.join();

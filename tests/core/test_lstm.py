@@ -98,3 +98,20 @@ def test_gru_is_torch_gru(isa, dtype):
     tolerance = {"float32": 2e-6, "float64": 1e-13}[dtype]
     np.testing.assert_allclose(done.outs[0].reshape(T, B, H), y.detach().numpy(), atol=tolerance)
     np.testing.assert_allclose(done.carries[0], h[0].detach().numpy(), atol=tolerance)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("B", [1, 2])
+def test_few_rows_share_columns(isa, B):
+    """With fewer rows than threads each thread has its columns of the product; the bits stay."""
+    torch.manual_seed(0)
+    H = 130
+    layer, x, dy = torch.nn.LSTM(5, H), torch.randn(7, B, 5), torch.randn(7, B, H)
+    want = reference(layer, x, dy)
+    one, *others = (
+        run_core(layer, x, dy, want, dtype="float32", isa=isa, threads=threads) for threads in (1, 3, 4)
+    )
+    for name, value in one.items():
+        np.testing.assert_allclose(value, want[name], rtol=0, atol=2e-5)
+        for other in others:
+            np.testing.assert_array_equal(other[name], value)

@@ -1,5 +1,7 @@
 """Random programs in every mode, on every instruction set, against the slow interpreter."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +22,15 @@ def _registers_start_as_nan():
     _core.poison(True)
     yield
     _core.poison(False)
+
+
+@contextmanager
+def columns_shared():
+    _core.share_columns(True)
+    try:
+        yield
+    finally:
+        _core.share_columns(False)
 
 
 def modes():
@@ -51,6 +62,8 @@ def test_random_program(assembly, mode, reverse, isa):
     for x, y in zip(got.results(), want.results(), strict=True):
         np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
     assert_same_bits(run(kernel, memory, reverse=reverse, threads=3), got)
+    with columns_shared():
+        assert_same_bits(run(kernel, memory, reverse=reverse, threads=3), got)
 
 
 @settings(EXAMPLES, max_examples=60)

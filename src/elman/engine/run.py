@@ -86,7 +86,7 @@ class Plan:
         assert graph.y_spec is not None
         dead = [g is None for g in (*graph.gy, *graph.gs)]
         stored = {v.name for v in sections["loop"].outs}
-        apart = loops.name == "native" and len(set(program.y)) == len(program.y)
+        apart = getattr(loops, "name", None) == "native" and len(set(program.y)) == len(program.y)
         apart = apart and all(v.name in stored for v in program.y)
         return cls(
             program, loops, graph.y_spec, needs, reason, random, dead, before=before, kept=kept, apart=apart

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import torch
@@ -29,29 +28,33 @@ class ScanResult(NamedTuple):
 
 
 _LEAF: TreeSpec = pytree.tree_flatten(0)[1]
-
-
-@functools.cache
-def _flat_tuple(n: int) -> TreeSpec:
-    return pytree.tree_flatten((0,) * n)[1]
+_TUPLES: list[TreeSpec] = [pytree.tree_flatten((0,) * n)[1] for n in range(5)]
 
 
 def flatten(tree: Any) -> tuple[list[Any], TreeSpec]:
     """Leaves of a (named) tuple, list or dict of tensors, and its structure."""
-    if isinstance(tree, torch.Tensor):  # nearly all trees are one tensor or a tuple of two: a walk takes 5 us
-        return [tree], _LEAF
-    if type(tree) is tuple and all(isinstance(leaf, torch.Tensor) for leaf in tree):
-        return list(tree), _flat_tuple(len(tree))
+    if (
+        not torch.compiler.is_compiling()
+    ):  # nearly all trees are a tensor or a tuple of two; a walk takes 5 us
+        if isinstance(tree, torch.Tensor):
+            return [tree], _LEAF
+        if (
+            type(tree) is tuple
+            and len(tree) < len(_TUPLES)
+            and all(isinstance(v, torch.Tensor) for v in tree)
+        ):
+            return list(tree), _TUPLES[len(tree)]
     leaves, spec = pytree.tree_flatten(tree)
     return leaves, spec
 
 
 def unflatten(leaves: list[Any], spec: TreeSpec) -> Any:
     """The inverse of `flatten`."""
-    if spec is _LEAF:
-        return leaves[0]
-    if spec is _flat_tuple(len(leaves)):
-        return tuple(leaves)
+    if not torch.compiler.is_compiling():
+        if spec is _LEAF:
+            return leaves[0]
+        if len(leaves) < len(_TUPLES) and spec is _TUPLES[len(leaves)]:
+            return tuple(leaves)
     return pytree.tree_unflatten(leaves, spec)
 
 
