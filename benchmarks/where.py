@@ -16,6 +16,7 @@ import torch
 import elman.nn
 from benchmarks import layers
 from benchmarks.cells import LayerNormLSTMCell
+from elman.engine import execute
 from elman.engine import run as engine_run
 from elman.engine.backends import kernel, native, sections
 
@@ -57,7 +58,8 @@ def made(cell: str, I: int, H: int) -> torch.nn.Module:
     torch.manual_seed(0)
     if cell == "LayerNormLSTM":
         return elman.nn.Recurrent(LayerNormLSTMCell(I, H), fallback="error")
-    return getattr(elman.nn, cell)(I, H)
+    layer: torch.nn.Module = getattr(elman.nn, cell)(I, H)
+    return layer
 
 
 def instrument(rounds: list[Clock]) -> Callable[[str, Callable[..., Any]], Callable[..., Any]]:
@@ -72,13 +74,14 @@ def instrument(rounds: list[Clock]) -> Callable[[str, Callable[..., Any]], Calla
 
         return timed
 
-    engine_run.run_section = clock("", engine_run.run_section, lambda *a: f"section {a[1]}")
+    run_section = execute.run_section
+    engine_run.run_section = clock("", run_section, lambda *a: f"section {a[1]}")  # type: ignore[attr-defined]
     engine_run.run_forward = clock("forward", engine_run.run_forward)
     engine_run.run_backward = clock("backward", engine_run.run_backward)
     native.NativeLoops.forward = clock("loop forward", native.NativeLoops.forward)  # type: ignore[method-assign]
     native.NativeLoops.backward = clock("loop backward", native.NativeLoops.backward)  # type: ignore[method-assign]
     kernel.Kernel.call = clock("kernels", kernel.Kernel.call)  # type: ignore[method-assign]
-    sections.sum_rows = clock("sums over rows", sections.sum_rows)
+    sections.sum_rows = clock("sums over rows", kernel.sum_rows)  # type: ignore[attr-defined]
     return clock
 
 

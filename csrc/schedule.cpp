@@ -24,8 +24,12 @@ std::vector<Stage> cut(const std::vector<Instruction>& code) {
 struct Life {
   int array;
   int first = -1, last = -1;  // instructions
-  int first_stage = -1;
+  int first_stage = -1, last_stage = -1;
   bool in_block = false;
+
+  // A register that crosses stages lives in whole stages: its rows are strewn over memory that another of another width
+  // would share, and within a stage one block of rows, or one thread, may be ahead of the next.
+  Life in_stages() const { return {array, first_stage, last_stage, first_stage, last_stage, in_block}; }
 };
 
 std::vector<Life> lives_of(const Program& program) {
@@ -35,8 +39,9 @@ std::vector<Life> lives_of(const Program& program) {
       for (int j = 0; j < program.code[i].operands; ++j) {
         const int array = program.code[i].at[j].array;
         Life& life = lives[array];
-        if (life.first < 0) life = {array, i, i, s, !program.stages[s].product};
+        if (life.first < 0) life = {array, i, i, s, s, !program.stages[s].product};
         life.last = i;
+        life.last_stage = s;
         if (s != life.first_stage) life.in_block = false;
       }
   std::erase_if(lives, [&](const Life& life) {
@@ -75,7 +80,8 @@ void schedule(Program& program, Int element_size) {
   program.registers.assign(program.arrays.width.size(), {});
   const std::vector<Life> lives = lives_of(program);
   std::vector<Life> crossing;
-  std::copy_if(lives.begin(), lives.end(), std::back_inserter(crossing), [](const Life& life) { return !life.in_block; });
+  for (const Life& life : lives)
+    if (!life.in_block) crossing.push_back(life.in_stages());
   program.thread_width = place(program, crossing, program.registers);
   for (int s = 0; s < int(program.stages.size()); ++s) {
     std::vector<Life> own;

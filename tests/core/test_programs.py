@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from elman import _core
 from tests.core import oracle
-from tests.core.assembly import DTYPES, ISAS, run
+from tests.core.assembly import DTYPES, IN, ISAS, OUT, REG, Assembly, Memory, run
 from tests.core.programs import assemblies, memory_for
 
 # Programs may chain a dozen operations over six steps; in float64 the same programs agree to nine digits.
@@ -103,3 +103,23 @@ def test_a_sequence_in_two_calls_has_the_same_bits(assembly, mode, isa, cut):
         parts.T, parts.offsets = end - begin, np.ascontiguousarray(offsets[begin : end + 1])
         parts = run(kernel, parts)
     assert_same_bits(parts, whole)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_registers_that_cross_stages_keep_out_of_each_others_rows(isa):
+    """A narrow product, dead in the middle of a row stage in which a wider register is born for the next product: with
+    more rows than one block, the wide rows of the first block must not lie on the narrow ones of the second."""
+    asm = Assembly()
+    source = asm.array(IN, 3)
+    narrow = asm.gemm(asm.weight(3, 4), source)
+    wide = asm.array(REG, 8)
+    last = asm.apply("tanh", narrow)
+    asm.apply("copy", last, to=wide[:4])
+    asm.apply("sigmoid", last, to=wide[4:])
+    asm.gemm(asm.weight(8, 5), wide, to=asm.array(OUT, 5))
+    rng = np.random.default_rng(0)
+    x, first, second = (rng.uniform(-1, 1, shape).astype(np.float32) for shape in ((600, 3), (3, 4), (8, 5)))
+    memory = Memory(1, 600, [x], outs=[np.zeros((600, 5), np.float32)], weights=[first, second])
+    a = np.tanh(x @ first)
+    want = np.concatenate([a, 1 / (1 + np.exp(-a))], axis=1) @ second
+    np.testing.assert_allclose(run(asm.kernel("float32", isa), memory).outs[0], want, rtol=0, atol=2e-6)
