@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import layers
+from benchmarks import layers, streaming
 from benchmarks.grid import command as grid
 from benchmarks.pairing import AnswersDifferError, Case, Effort, Result, compare, machine, table
 
-SUITES = {"layers": layers}
+SUITES = {"layers": layers, "streaming": streaming}
 RESULTS = Path(__file__).parent / "results"
 QUICK = Effort(seconds=0.02, rounds=3, most_rounds=3)
 
@@ -28,8 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[:1] == ["grid"]:
         return grid.main(arguments[1:])
     options = _options(arguments)
-    torch.set_num_threads(options.threads)
     suite = SUITES[options.suite]
+    torch.set_num_threads(options.threads or suite.THREADS)
     conditions = machine()
     print(", ".join(f"{name} {value}" for name, value in conditions.items()))
     try:
@@ -82,7 +82,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("suite", choices=[*sorted(SUITES), "grid"])
     parser.add_argument("--only", default="", metavar="TEXT", help="only cases with this text in their name")
-    parser.add_argument("--threads", type=int, default=2, help="torch's threads, for both sides")
+    parser.add_argument("--threads", type=int, default=None, help="torch's threads, for both sides (default: the suite's)")
     parser.add_argument(
         "--quick", action="store_true", help="a glance, not a measurement: nothing is written"
     )

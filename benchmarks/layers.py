@@ -15,6 +15,7 @@ from benchmarks.pairing import Answers, Case, Side
 
 Forward = Callable[[Tensor], Tensor]
 
+THREADS = 2
 LSTM_SIZES = [
     (100, 1, 64, 64),
     (100, 16, 128, 128),

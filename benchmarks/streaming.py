@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import elman.nn
 from benchmarks.pairing import Answers, Case, Side
 
+THREADS = 1
 STEPS = 100
 SIZES = (16, 64, 256)
 BAR = {("LSTM", 64, "onnxruntime"): 4.0}
@@ -23,7 +24,6 @@ ONNX_GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
 
 def cases() -> Iterator[Case]:
     """LSTM and GRU of each size beside each peer that is installed."""
-    torch.set_num_threads(1)
     for layer in ("LSTM", "GRU"):
         for size in SIZES:
             torch.manual_seed(0)
