@@ -51,6 +51,9 @@ class Kernel:
         self.contexts = [v.name for v in code.contexts]
         self.vectors = [v if isinstance(v, Tensor) else v.name for v in code.vectors]
         self.weights = [(v.name, turned) for v, turned in code.weights]
+        self.mixed = any(
+            words[0] != _core.OPS["gemm"][0] for words in code.instructions
+        )  # not products alone
         self.alive: list[Tensor] = []
         self.outs = [(name, code.widths[OUT][i]) for name, i in code.outs.items()]
         self.kernel = _core.Kernel(

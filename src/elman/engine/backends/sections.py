@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.engine.backends.kernel import DTYPES, Kernel, empty, is_plain, shaped, sum_rows
+from elman.engine.backends.kernel import DTYPES, Kernel, empty, is_plain, shaped, sum_rows, threads
 from elman.engine.errors import NotSupported
 from elman.engine.execute import compile_section
 from elman.engine.program import Node, Section, Value, refs
 
 __all__ = ["RowSection", "sum_of_products"]
 
+# Of the widest array of a section, what one thread has at hand at once: a part of a second-level cache.
+BLOCK_BYTES = 32 << 10
 TRANSPOSED = ([1, 0], (1, 0))
 
 
@@ -97,10 +99,20 @@ def _rows(section: Section, dtype: torch.dtype) -> Part | None:
     except NotSupported:
         return _with_torch(section)
     others = [v for v in section.outs if not is_plain(v, dtype)]
+    several = kernel.mixed
+    widest = max((width for widths in kernel.code.widths for width in widths), default=1)
+    block = max(BLOCK_BYTES // (widest * dtype.itemsize), 16)  # rows of one thread
 
     def run(R: int, device: torch.device, env: dict[str, Tensor]) -> None:
         arrays = kernel.arrays(R)
-        kernel.call(env, arrays, [], 1, R)
+        rows = block * threads()
+        if (
+            several and rows < R
+        ):  # a block after the other, as if they were steps: what one makes is still near
+            offsets = torch.arange(0, R + rows, rows, dtype=torch.int64).clamp_(max=R)
+            kernel.call(env, arrays, [], len(offsets) - 1, rows, offsets.data_ptr())
+        else:
+            kernel.call(env, arrays, [], 1, R)
         env.update(arrays)
         for v in others:
             env[v.name] = shaped(arrays[v.name], v)
