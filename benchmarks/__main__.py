@@ -82,7 +82,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("suite", choices=[*sorted(SUITES), "grid"])
     parser.add_argument("--only", default="", metavar="TEXT", help="only cases with this text in their name")
-    parser.add_argument("--threads", type=int, default=None, help="torch's threads, for both sides (default: the suite's)")
+    parser.add_argument(
+        "--threads", type=int, default=None, help="torch's threads on both sides (default: the suite's)"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="a glance, not a measurement: nothing is written"
     )
