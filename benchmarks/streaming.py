@@ -73,7 +73,7 @@ def by_torch(layer: nn.Module, x: Tensor) -> Callable[[], Answers]:
 def by_onnx(layer: nn.Module, x: Tensor) -> Callable[[], Answers] | None:
     """A session of one LSTM or GRU node, fed with numpy arrays; None where the packages are missing."""
     try:
-        import onnxruntime  # type: ignore[import-untyped]
+        import onnxruntime
     except ImportError:
         print("onnxruntime is missing: pip install onnx onnxruntime")
         return None
