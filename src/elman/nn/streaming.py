@@ -41,15 +41,16 @@ class Stream:
             )
         self._layer, self._given, self._context = layer, state, context
         self._steppers: list[Stepper] = []
+        self._only: Stepper | None = None  # where a step is one stepper and nothing else
         self._sequences: Sequences | None = None
         self._starts: list[Any] = []
 
     def __call__(self, x: Any) -> Any:
         """The next step."""
+        if self._only is not None:
+            return self._only(x)
         if not self._steppers:
             return self._first(x)
-        if len(self._steppers) == 1 and not self._layer.residual:
-            return self._steppers[0](x)
         y = x
         for k, stepper in enumerate(self._steppers):
             y = self._through(k, stepper, y)
@@ -82,6 +83,8 @@ class Stream:
             y = self._through(k, steppers[-1], y)
             inputs = y if batched else tree_map(lambda v: v.unsqueeze(0), y)
         self._steppers = steppers
+        if len(steppers) == 1 and not layer.residual:
+            self._only = steppers[0]
         return y
 
     @property
