@@ -12,11 +12,11 @@ from benchmarks.grid import command, measure, page, plot
 from benchmarks.grid.bars import Bar, judge
 from benchmarks.grid.catalog import CELLS
 from benchmarks.grid.compiled import GaveUpError, _TimeUp, time_limit
-from benchmarks.grid.measure import Bench, Spot
+from benchmarks.grid.measure import Bench
 from benchmarks.grid.network import MODES, Layer, Mode, Network, Size
 from benchmarks.grid.optional import MissingPackageError, package
 from benchmarks.grid.peers import PEERS, Limits
-from benchmarks.grid.record import Entry, OtherConditionsError, Record, resumed
+from benchmarks.grid.record import Entry, OtherConditionsError, Record, Spot, resumed
 from benchmarks.grid.sides import side
 from benchmarks.pairing import Case, Effort, Side, assert_same_answers
 

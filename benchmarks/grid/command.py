@@ -67,9 +67,9 @@ def _measure(bench: Bench, record: Record, options: argparse.Namespace) -> None:
 
 def _said(entry: Entry) -> str:
     if entry.status != "measured":
-        return f"{entry.name}: {entry.status}; {entry.reason}"
+        return f"{entry.spot.name}: {entry.status}; {entry.reason}"
     times = f"{entry.ours_ms:.3g} ms beside {entry.theirs_ms:.3g} ms"
-    return f"{entry.name}: {times}, x{entry.speedup:.2f}, spread {entry.spread:.1%} in {entry.rounds} rounds"
+    return f"{entry.spot.name}: {times}, x{entry.speedup:.2f}, spread {entry.spread:.1%} in {entry.rounds} rounds"
 
 
 def _report(record: Record) -> None:
@@ -89,7 +89,7 @@ def _judged(record: Record, *, quick: bool) -> int:
         return 2
     broken = [entry for entry in record.entries.values() if entry.status in {"refused", "failed"}]
     for entry in broken:
-        print(f"{entry.status}: {entry.name}: {entry.reason}", file=sys.stderr)
+        print(f"{entry.status}: {entry.spot.name}: {entry.reason}", file=sys.stderr)
     # A glance at a speed is too short to be held against anything.
     missed = [] if quick else [group for group in judge(record.entries.values()) if not group.met]
     for group in missed:

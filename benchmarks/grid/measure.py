@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import torch
 
@@ -14,7 +13,7 @@ from benchmarks.grid.compiled import GaveUpError
 from benchmarks.grid.network import MODES, SIZES, Mode, Network, Size
 from benchmarks.grid.optional import MissingPackageError
 from benchmarks.grid.peers import PEERS, Limits
-from benchmarks.grid.record import Entry, case_name
+from benchmarks.grid.record import Entry, Spot
 from benchmarks.grid.sides import side
 from benchmarks.pairing import AnswersDifferError, Case, Effort, Side, assert_same_answers, measure
 
@@ -24,25 +23,6 @@ NOISE_SIZE = Size(100, 16, 128, 128)
 SHARE_SIZE = Size(100, 64, 512, 512)
 PRODUCT_WIDTH = 2048
 ITSELF, PRODUCT = "itself", "torch.mm"
-
-
-class Spot(NamedTuple):
-    """Which case."""
-
-    cell: str
-    size: Size
-    mode: Mode
-    peer: str
-
-    @property
-    def key(self) -> tuple[str, str, str, Size]:
-        """As in the record."""
-        return self.cell, self.peer, self.mode, self.size
-
-    @property
-    def name(self) -> str:
-        """The case in words."""
-        return case_name(self.cell, self.size, self.mode, self.peer)
 
 
 def spots(cells: list[str], peers: list[str], only: str = "") -> Iterator[Spot]:

@@ -34,7 +34,7 @@ def page(record: Record) -> str:
     if left_out := [entry for entry in entries if entry.status != "measured"]:
         parts += [
             "## Not measured",
-            "\n".join(f"- {entry.name}: {entry.status}; {_line(entry.reason)}" for entry in left_out),
+            "\n".join(f"- {entry.spot.name}: {entry.status}; {_line(entry.reason)}" for entry in left_out),
         ]
     parts += ["## Every case"]
     for cell in dict.fromkeys(entry.cell for entry in entries):

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from benchmarks.grid.network import Mode, Size
 
@@ -19,6 +19,25 @@ PASSING = ("load before", "commit")
 
 class OtherConditionsError(Exception):
     """A record was begun on another machine, with other threads or other versions."""
+
+
+class Spot(NamedTuple):
+    """Which case."""
+
+    cell: str
+    size: Size
+    mode: Mode
+    peer: str
+
+    @property
+    def key(self) -> tuple[str, str, str, Size]:
+        """As in the record."""
+        return self.cell, self.peer, self.mode, self.size
+
+    @property
+    def name(self) -> str:
+        """The case in words: what `--only` looks into."""
+        return f"{self.cell} {self.size} {self.mode} beside {self.peer}"
 
 
 @dataclass(frozen=True)
@@ -46,19 +65,9 @@ class Entry:
     reason: str = ""
 
     @property
-    def key(self) -> tuple[str, str, str, Size]:
-        """What makes it this case."""
-        return self.cell, self.peer, self.mode, self.size
-
-    @property
-    def name(self) -> str:
-        """The case in words."""
-        return case_name(self.cell, self.size, self.mode, self.peer)
-
-
-def case_name(cell: str, size: Size, mode: Mode, peer: str) -> str:
-    """What `--only` looks into."""
-    return f"{cell} {size} {mode} beside {peer}"
+    def spot(self) -> Spot:
+        """Which case it is."""
+        return Spot(self.cell, self.size, self.mode, self.peer)
 
 
 @dataclass
@@ -71,7 +80,7 @@ class Record:
 
     def add(self, entry: Entry) -> None:
         """Keep an entry, in the place of an older one of the same case, and write the file."""
-        self.entries[entry.key] = entry
+        self.entries[entry.spot.key] = entry
         self.save()
 
     def done(self, key: tuple[str, str, str, Size]) -> bool:
@@ -111,7 +120,7 @@ def resumed(path: Path, conditions: Conditions) -> Record:
     commits = {*str(before.get("commit", "")).split(", "), str(conditions.get("commit", ""))} - {""}
     if commits:
         before = before | {"commit": ", ".join(sorted(commits))}
-    return Record(path, before, {entry.key: entry for entry in map(_entry, content["results"])})
+    return Record(path, before, {entry.spot.key: entry for entry in map(_entry, content["results"])})
 
 
 def _entry(saved: dict[str, Any]) -> Entry:
