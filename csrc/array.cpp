@@ -74,7 +74,7 @@ ArrayShape::ArrayShape(Int element_size, const std::vector<Int>& sizes) : elemen
   }
 }
 
-PyObject* ArrayShape::make() const {
+PyObject* ArrayShape::make(std::uintptr_t* address) const {
   void* memory = take_memory(bytes_);
   Owned* array = new (std::nothrow) Owned;
   if (!array) {
@@ -87,6 +87,7 @@ PyObject* ArrayShape::make() const {
                     array, drop};
   PyObject* capsule = PyCapsule_New(&array->managed, "dltensor", drop_capsule);
   if (!capsule) drop(&array->managed);
+  if (address) *address = reinterpret_cast<std::uintptr_t>(memory);
   return capsule;
 }
 

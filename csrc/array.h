@@ -17,7 +17,7 @@ class ArrayShape {
   // Throws std::invalid_argument for sizes that are none.
   ArrayShape(Int element_size, const std::vector<Int>& sizes);
   // A new array, uninitialised: a capsule "dltensor". Throws std::bad_alloc.
-  PyObject* make() const;
+  PyObject* make(std::uintptr_t* address = nullptr) const;
 
  private:
   Int element_size_;

@@ -13,6 +13,7 @@
 #include "isa.h"
 #include "kernel.h"
 #include "memory.h"
+#include "recipe.h"
 #include "sums.h"
 
 namespace nb = nanobind;
@@ -95,6 +96,149 @@ void run_sums(const std::string& dtype, Int rows, const Jobs& given, int threads
   sum_rows(number_of(dtype), chosen, rows, jobs, threads);
 }
 
+// Entries of dictionaries, and lengths of containers, that are watched for a change. Python's collector sees through it:
+// what is watched holds, by a long way round, the watch.
+struct Watch {
+  struct Entry {
+    PyObject *mapping, *key, *value;
+  };
+  struct Length {
+    PyObject* what;
+    Py_ssize_t length;
+  };
+  std::vector<Entry> entries;
+  std::vector<Length> lengths;
+
+  Watch() = default;
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+  ~Watch() { clear(); }
+
+  void add(nb::dict mapping, nb::object key, nb::object value) {
+    entries.push_back({mapping.release().ptr(), key.release().ptr(), value.release().ptr()});
+  }
+  void add_length(nb::object what, Py_ssize_t length) { lengths.push_back({what.release().ptr(), length}); }
+
+  bool same() const {
+    for (const Length& l : lengths) {
+      const Py_ssize_t now = PyDict_CheckExact(l.what) ? PyDict_GET_SIZE(l.what) : PyObject_Size(l.what);
+      if (now < 0) throw nb::python_error();
+      if (now != l.length) return false;
+    }
+    for (const Entry& e : entries) {
+      PyObject* now = PyDict_GetItemWithError(e.mapping, e.key);
+      if (!now && PyErr_Occurred()) throw nb::python_error();
+      if (now != e.value) return false;
+    }
+    return true;
+  }
+
+  void clear() {
+    std::vector<Entry> gone;
+    std::vector<Length> gone_lengths;
+    gone.swap(entries), gone_lengths.swap(lengths);
+    for (const Entry& e : gone) Py_DECREF(e.mapping), Py_DECREF(e.key), Py_DECREF(e.value);
+    for (const Length& l : gone_lengths) Py_DECREF(l.what);
+  }
+};
+
+int watch_traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  if (!nb::inst_ready(self)) return 0;
+  const Watch* watch = nb::inst_ptr<Watch>(self);
+  for (const Watch::Entry& e : watch->entries) {
+    Py_VISIT(e.mapping);
+    Py_VISIT(e.key);
+    Py_VISIT(e.value);
+  }
+  for (const Watch::Length& l : watch->lengths) Py_VISIT(l.what);
+  return 0;
+}
+
+int watch_clear(PyObject* self) {
+  if (nb::inst_ready(self)) nb::inst_ptr<Watch>(self)->clear();
+  return 0;
+}
+
+PyType_Slot watch_slots[] = {{Py_tp_traverse, reinterpret_cast<void*>(watch_traverse)},
+                             {Py_tp_clear, reinterpret_cast<void*>(watch_clear)},
+                             {0, nullptr}};
+
+// A recipe, and the kernels that it runs.
+struct Course {
+  std::vector<nb::object> kernels;
+  Recipe recipe;
+};
+
+using Operands = std::vector<std::pair<int, int>>;
+
+Moment moment_of(int number) {
+  if (number < 0 || number > 2) throw std::invalid_argument("a moment is " + std::to_string(number) + ", expected 0..2");
+  return Moment(number);
+}
+
+std::vector<Operated> operands_of(const Operands& given) {
+  std::vector<Operated> operands;
+  for (const auto& [array, moment] : given) operands.push_back({array, moment_of(moment)});
+  return operands;
+}
+
+KernelStep kernel_step(nb::tuple t, std::vector<nb::object>& kernels) {
+  KernelStep step{nb::cast<const Kernel*>(t[1]), nb::cast<bool>(t[2]), nb::cast<Int>(t[3]), nb::cast<bool>(t[4]),
+                  operands_of(nb::cast<Operands>(t[5])), nb::cast<std::vector<int>>(t[6]), nb::cast<std::vector<int>>(t[7]),
+                  operands_of(nb::cast<Operands>(t[8])), nb::cast<std::vector<int>>(t[9]), {}};
+  for (const auto& [array, k, n] : nb::cast<std::vector<std::tuple<int, Int, Int>>>(t[10])) step.weights.push_back({array, k, n});
+  kernels.push_back(nb::borrow<nb::object>(t[1]));
+  return step;
+}
+
+using SumGiven = std::tuple<int, int, std::vector<std::tuple<int, int, int>>, std::vector<std::tuple<int, int, int>>>;
+
+std::vector<RecipeSum> sums_step(const std::vector<SumGiven>& given) {
+  std::vector<RecipeSum> sums;
+  for (const auto& [a, moment, columns, products] : given) {
+    RecipeSum sum{{a, moment_of(moment)}, {}, {}};
+    for (const auto& [factor, when, out] : columns) sum.columns.push_back({{factor, moment_of(when)}, out});
+    for (const auto& [b, when, out] : products) sum.products.push_back({{b, moment_of(when)}, out});
+    sums.push_back(std::move(sum));
+  }
+  return sums;
+}
+
+void make_course(Course* self, const std::string& dtype, const std::vector<std::tuple<int, int, Int, List>>& given,
+                 const std::vector<nb::tuple>& steps, int block) {
+  std::vector<RecipeArray> arrays;
+  for (const auto& [keeper, extent, width, tail] : given) {
+    if (keeper < 0 || keeper > 3 || extent < 0 || extent > 3) throw std::invalid_argument("an array of an unknown kind");
+    arrays.push_back({Keeper(keeper), Extent(extent), width, tail});
+  }
+  std::vector<RecipeStep> course;
+  std::vector<nb::object> kernels;
+  for (const nb::tuple& t : steps) {
+    const std::string kind = nb::cast<std::string>(t[0]);
+    RecipeStep step{};
+    if (kind == "kernel") step.kind = RecipeStep::Kind::kernel, step.kernel = kernel_step(t, kernels);
+    else if (kind == "sums") step.kind = RecipeStep::Kind::sums, step.sums = sums_step(nb::cast<std::vector<SumGiven>>(t[1]));
+    else if (kind == "start") step.kind = RecipeStep::Kind::start, step.start = {nb::cast<int>(t[1]), nb::cast<int>(t[2])};
+    else throw std::invalid_argument("a step is '" + kind + "', expected 'kernel', 'sums' or 'start'");
+    course.push_back(std::move(step));
+  }
+  Recipe recipe(number_of(dtype), find_isa(wanted_isa()), std::move(arrays), std::move(course), block);
+  new (self) Course{std::move(kernels), std::move(recipe)};
+}
+
+nb::list run_course(const Course& self, Int T, Int B, bool reverse, const std::vector<Address>& given, int threads) {
+  Recipe::Made made;
+  self.recipe.make(T, B, made);
+  {
+    nb::gil_scoped_release release;
+    self.recipe.run(T, B, reverse, given, made, threads);
+  }
+  nb::list capsules;
+  for (PyObject* capsule : made.capsules) capsules.append(nb::borrow<nb::object>(capsule));
+  return capsules;
+}
+
 nb::object make_array(const std::string& dtype, Int rows, Int width) {
   return nb::steal<nb::object>(ArrayShape(element_size(number_of(dtype)), {rows, width}).make());
 }
@@ -141,6 +285,14 @@ NB_MODULE(_core, m) {
            }, nb::arg("in_ptrs"), nb::arg("out_ptrs"))
       .def("step_one", [](Stream& self, Address in, Address out) { self.step(&in, 1, &out, 1); }, nb::arg("in_ptr"),
            nb::arg("out_ptr"));
+  nb::class_<Watch>(m, "Watch", nb::type_slots(watch_slots))
+      .def(nb::init<>())
+      .def("add", &Watch::add, nb::arg("mapping"), nb::arg("key"), nb::arg("value").none())
+      .def("add_length", &Watch::add_length, nb::arg("what"), nb::arg("length"))
+      .def("same", &Watch::same);
+  nb::class_<Course>(m, "Recipe")
+      .def("__init__", make_course, nb::arg("dtype"), nb::arg("arrays"), nb::arg("steps"), nb::arg("block"))
+      .def("run", run_course, nb::arg("T"), nb::arg("B"), nb::arg("reverse"), nb::arg("given"), nb::arg("threads"));
   nb::class_<Kernel>(m, "Kernel")
       .def("__init__", make_kernel, nb::arg("dtype"), nb::arg("widths"), nb::arg("nweights"), nb::arg("code"),
            nb::arg("consts"), nb::arg("commits"), nb::kw_only(), nb::arg("isa") = "")

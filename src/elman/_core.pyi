@@ -22,7 +22,7 @@ rows and threads, and for any cut of the sequence into calls.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 OPS: Final[dict[str, tuple[int, int]]]
 """Name of an operation -> (opcode, number of sources). Elementwise opcodes come before that of reduce_sum."""
@@ -74,6 +74,45 @@ def sum_rows(
     Arrays are given by address and by the elements from one row to the next. What is written overlaps nothing.
     A sum is blocks of 256 rows, added in order: it depends on nothing but its own column.
     """
+
+class Recipe:
+    """A whole call in one: kernels and sums over rows in order, on arrays that are laid out and made here.
+
+    arrays: (keeper, rows, width, sizes). keeper: 0 given by the caller, 1 gone after the call, 2 kept in one block with
+    all others that are, 3 an array of its own, of which the sizes are those behind (T, B). rows: 0 one, 1 B, 2 T*B,
+    3 (T + 1)*B, a state before the first step and after each.
+    steps: ("kernel", kernel, all_rows, block, backward, ins, ctxs, vecs, outs, carries, weights), where all_rows means
+    no sequence, but all rows in blocks of `block` for each thread (0: at once); ("sums", jobs), each job (a, columns,
+    products), columns (factor or -1, out), products (b, out); ("start", from, to), the rows of a batch into another
+    array: a state, the first of a history, or once for each step. An array of rows is (index, moment), moment 0, or of
+    a history 1 what is before each step, 2 what is after it; written out flat in jobs. Weights: (index, strides).
+    block: the given array that is the block of another recipe with the same kept arrays, -1 for none.
+    ValueError for what does not fit together.
+    """
+
+    def __init__(
+        self,
+        dtype: str,
+        arrays: Sequence[tuple[int, int, int, Sequence[int]]],
+        steps: Sequence[tuple[Any, ...]],
+        block: int,
+    ) -> None: ...
+    def run(self, T: int, B: int, reverse: bool, given: Sequence[int], threads: int) -> list[object]:
+        """The block of kept arrays if there are any and it is not given, then the arrays of their own, as DLPack
+        capsules. given: addresses; 0 for zeros that a start copies. The interpreter lock is released. ValueError."""
+
+class Watch:
+    """Entries of dictionaries and lengths of containers, watched for a change."""
+
+    def __init__(self) -> None: ...
+    def add(self, mapping: dict[Any, Any], key: object, value: object) -> None:
+        """`mapping[key] is value` is watched."""
+
+    def add_length(self, what: object, length: int) -> None:
+        """`len(what) == length` is watched."""
+
+    def same(self) -> bool:
+        """Whether nothing has changed."""
 
 class Stream:
     """One step at a time on weights that were packed once (see Kernel.stream)."""

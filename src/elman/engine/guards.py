@@ -25,6 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from elman.engine.backends import core_watch
+
 __all__ = ["INTERNAL", "MISSING", "Guard", "Reached", "freeze", "make_guard", "modules_of"]
 
 INTERNAL = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_is_full_backward_hook"}
@@ -217,6 +219,27 @@ class Guard:
         default_factory=list
     )
 
+    core: Any = None  # the entries of dictionaries among all these, watched by the core
+    rest: list[tuple[Any, Any, Any, Any]] = field(default_factory=list)
+
+    def finish(self) -> Guard:
+        """Hand to the core what it can watch."""
+        self.rest = self.watched
+        core = core_watch()
+        if core is None:
+            return self
+        for what, n in self.sizes:
+            core.add_length(what, n)
+        self.rest = []
+        for entry in self.watched:
+            mapping, key, plain, _ = entry
+            if type(mapping) is dict and plain is not MISSING:
+                core.add(mapping, key, plain)
+            else:
+                self.rest.append(entry)
+        self.core = core
+        return self
+
     def watch(self, mapping: Any, key: Any, value: Any) -> None:
         frozen = freeze(value)
         quick = (
@@ -231,10 +254,11 @@ class Guard:
 
     def holds(self) -> bool:
         """Whether everything is as it was when the step was traced."""
-        for mapping, n in self.sizes:
+        quick = self.core is not None and self.core.same()
+        for mapping, n in () if quick else self.sizes:
             if len(mapping) != n:
                 return False
-        for mapping, key, plain, frozen in self.watched:
+        for mapping, key, plain, frozen in self.rest if quick else self.watched:
             now = mapping.get(key, MISSING)
             if now is not plain and freeze(now) != frozen:
                 return False
@@ -279,7 +303,7 @@ def make_guard(
     for t in tensors:
         places = found.get(id(t), [(t, None)])
         guard.places.append((places, t.shape, t.dtype, t.device, t.requires_grad))
-    return guard
+    return guard.finish()
 
 
 def modules_of(

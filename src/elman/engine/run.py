@@ -55,10 +55,18 @@ class Plan:
     kept: list[str] = field(default_factory=list)
     apart: bool = False  # the outputs and the final states are known to lie in memory of their own
     sizes: set[int] = field(default_factory=set)  # batch sizes at which one step has been seen to agree
+    recipes: list[Any] = field(default_factory=list)  # that of a plain call, or None, once it was asked for
 
     def for_inference(self) -> Plan:
         """The same without an autograd node."""
-        return replace(self, needs=Needs())
+        return replace(self, needs=Needs(), recipes=[])
+
+    def recipe(self) -> Any:
+        """A plain call in one go (see `backends.recipe`), or None."""
+        if not self.recipes:
+            make = getattr(self.loops, "recipe", None)
+            self.recipes.append(None if make is None else make(self.kept, self.before, grad=self.needs.any))
+        return self.recipes[0]
 
     @classmethod
     def of(
@@ -165,10 +173,14 @@ def run_plan(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: I
     rows = layout(given.T, given.B, given.lengths, given.reset, given.reverse, given.x[0].device)
     after = list(range(len(given.s))) if given.return_states else []
     tensors = [*given.x, *given.s, *given.initial, *given.c, *p]
+    recipe = plan.recipe() if is_plain_call(given, rows) else None
     if plan.needs.any:
         counts = (len(given.x), len(given.s), len(given.c), len(p))
-        call = Call(plan, rows, counts, after, lambda again: _on_the_loop(step, given, again))
+        call = Call(plan, rows, counts, after, lambda again: _on_the_loop(step, given, again), recipe)
         outs = list(ScanFunction.apply(call, *tensors))
+    elif recipe is not None:
+        with torch.no_grad():
+            outs, _ = recipe.forward(tensors, rows.T, rows.B, rows.reverse)
     else:
         with torch.no_grad(), _autocast_off(given.x[0].device):
             ys, finals, history, _ = run_forward(
@@ -179,6 +191,16 @@ def run_plan(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: I
     states = unflatten(outs[n_y + n_s :], given.s_spec) if given.return_states else None
     return ScanResult(
         unflatten(outs[:n_y], plan.y_spec), unflatten(outs[n_y : n_y + n_s], given.s_spec), states
+    )
+
+
+def is_plain_call(given: Inputs, rows: Layout) -> bool:
+    """Whether every row takes every step, nothing is reset, and no cast comes between."""
+    return (
+        rows.offsets is None
+        and rows.flags is None
+        and not given.return_states
+        and not torch.is_autocast_enabled(given.x[0].device.type)
     )
 
 
@@ -200,6 +222,7 @@ class Call:
     counts: tuple[int, int, int, int]  # leaves of x, state, context; tensors that the step reads
     after: list[int]
     again: Callable[..., list[Tensor]]  # the same call on the plain loop, differentiable as often as wished
+    recipe: Any = None  # the call in one go, where it can be
 
 
 class ScanFunction(torch.autograd.Function):
@@ -207,15 +230,23 @@ class ScanFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
-        x, s, initial, c, p = _split(tensors, call.counts)
-        with _autocast_off(tensors[0].device):
-            ys, finals, history, env = run_forward(call.plan, call.rows, x, s, initial, c, p, call.after)
-        outs = _own_memory(call.plan, [*ys, *finals, *history], tensors, history)
+        plan, rows = call.plan, call.rows
+        if call.recipe is not None:
+            outs, kept = call.recipe.forward(tensors, rows.T, rows.B, rows.reverse)
+        else:
+            x, s, initial, c, p = _split(tensors, call.counts)
+            with _autocast_off(tensors[0].device):
+                ys, finals, history, env = run_forward(plan, rows, x, s, initial, c, p, call.after)
+            outs = _own_memory(plan, [*ys, *finals, *history], tensors, history)
+            kept = [env[name] for name in plan.kept]
         ctx.call, ctx.count = call, len(tensors)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors, *[env[name] for name in call.plan.kept])
-        dead = [*call.plan.dead, *(call.plan.dead[len(ys) + j] for j in call.after)]
-        waits = call.rows.waits  # a row without steps hands its state, and its gradient, through
+        ctx.save_for_backward(*tensors, *kept)
+        if call.recipe is not None and not any(plan.dead):
+            return tuple(outs)
+        ys, finals = plan.program.y, plan.program.ns
+        dead = [*plan.dead, *(plan.dead[len(ys) + j] for j in call.after)]
+        waits = rows.waits  # a row without steps hands its state, and its gradient, through
         ctx.mark_non_differentiable(
             *[o for i, (o, d) in enumerate(zip(outs, dead, strict=True))
               if not o.dtype.is_floating_point or (d and not (waits and len(ys) <= i < len(ys) + len(finals)))]
@@ -229,6 +260,12 @@ class ScanFunction(torch.autograd.Function):
         tensors = saved[: ctx.count]
         if torch.is_grad_enabled():
             return (None, *_differentiate_again(call, tensors, grads))
+        if call.recipe is not None:
+            rows = call.rows
+            return (
+                None,
+                *call.recipe.backward(tensors, saved[ctx.count :], grads, rows.T, rows.B, rows.reverse),
+            )
         env = dict(zip(call.plan.kept, saved[ctx.count :], strict=True))
         n_y, n_s = len(call.plan.program.y), call.counts[1]
         gy, final, rest = grads[:n_y], grads[n_y : n_y + n_s], grads[n_y + n_s :]

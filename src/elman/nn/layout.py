@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 __all__ = ["Sequences", "lay_out", "without_padding"]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Sequences:
     """Sequences as the engine takes them, and the caller's layout.
 
@@ -35,7 +35,8 @@ class Sequences:
     @property
     def batch(self) -> int:
         """Number of rows."""
-        batch: int = tree_leaves(self.x)[0].shape[1]  # not int(): export keeps it open
+        x = self.x if isinstance(self.x, Tensor) else tree_leaves(self.x)[0]
+        batch: int = x.shape[1]  # not int(): export keeps it open
         return batch
 
     def rows_in(self, tree: Any) -> Any:
@@ -79,6 +80,8 @@ def lay_out(
     `batch_first` says where the batch axis of x and reset is; `batched=False` that there is none. Lengths are given
     with padded input only: ValueError beside a PackedSequence (it has its own) or one sequence (cut it instead).
     """
+    if isinstance(x, Tensor) and batched and lengths is None and reset is None and x.dim() >= 2 and x.numel():
+        return Sequences(x.transpose(0, 1) if batch_first else x, None, None, batch_first, True, None)
     lengths = None if lengths is None else torch.as_tensor(lengths)
     reset = None if reset is None else torch.as_tensor(reset)
     if isinstance(x, PackedSequence):

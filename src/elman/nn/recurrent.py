@@ -159,7 +159,7 @@ class Recurrent(Stack):
                     self.register_parameter(f"initial_{name}{suffix}", nn.Parameter(leaf[0].detach().clone()))
 
     def _default_starts(self, sequences: Sequences) -> list[Any]:
-        x = tree_leaves(sequences.x)[0]
+        x = sequences.x if isinstance(sequences.x, Tensor) else tree_leaves(sequences.x)[0]
         starts = []
         for cell, (*_, suffix) in zip(self.cells, self._tracks(), strict=True):
             dtype = x.dtype if x.is_floating_point() else next((p.dtype for p in cell.parameters()), None)
@@ -302,7 +302,7 @@ class Recurrent(Stack):
     def _check_input(self, x: Any) -> bool:
         """Whether x has a batch axis; RuntimeError where its last size is not the cell's input_size."""
         rows = x.data if isinstance(x, PackedSequence) else x
-        for leaf in tree_leaves(rows):
+        for leaf in () if isinstance(rows, Tensor) else tree_leaves(rows):
             if not isinstance(leaf, Tensor):
                 raise TypeError(f"Recurrent: the input holds {type(leaf).__name__}; expected tensors")
         if self.residual and not isinstance(rows, Tensor):

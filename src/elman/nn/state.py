@@ -77,7 +77,7 @@ class StateLayout:
         """The inverse of `split`: one state for each layer and direction, put into one structure."""
         columns, D = self.columns(states), self.directions
         if not self.listed:
-            return self.one([torch.stack(column) for column in columns])
+            return self.one([c[0].unsqueeze(0) if len(c) == 1 else torch.stack(c) for c in columns])
         return self.one([tuple(torch.stack(c[k : k + D]) for k in range(0, len(c), D)) for c in columns])
 
 

@@ -8,7 +8,17 @@ from elman.engine.backends.reference import ReferenceLoops
 from elman.engine.errors import EngineError, NotSupported
 from elman.engine.program import Program
 
-__all__ = ["choose_loops"]
+__all__ = ["choose_loops", "core_watch"]
+
+
+def core_watch() -> Any:
+    """An `elman._core.Watch`, or None without the core."""
+    try:
+        from elman.engine.backends.kernel import Watch
+    except ImportError:
+        return None
+    return Watch()
+
 
 
 def choose_loops(program: Program, wanted: str | None, device: Any) -> tuple[Any, str]:

@@ -19,9 +19,10 @@ from elman.engine.execute import Environment
 from elman.engine.program import Section, Value
 from elman.engine.rows import Layout
 
-__all__ = ["DTYPES", "Kernel", "empty", "is_plain", "maker_of", "shaped", "sum_rows", "threads"]
+__all__ = ["DTYPES", "Kernel", "Recipe", "Watch", "empty", "from_dlpack", "is_plain", "maker_of", "shaped", "sum_rows", "threads"]
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+Recipe, Watch = _core.Recipe, _core.Watch
 LARGE = 1 << 14  # elements
 # What torch.utils.dlpack.from_dlpack calls for a capsule, without its questions.
 from_dlpack: Callable[[object], Tensor] = getattr(torch._C, "_from_dlpack", _checked_from_dlpack)

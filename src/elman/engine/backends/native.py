@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from elman.engine.backends.kernel import DTYPES, Kernel, empty, is_plain, shaped
+from elman.engine.backends.recipe import Recipe, make_recipe
 from elman.engine.backends.sections import RowSection
 from elman.engine.errors import NotSupported
 from elman.engine.execute import Environment, kind
@@ -31,9 +32,9 @@ class NativeLoops:
         self.gs = [v for v in program.gs if v is not None]
         self._forward: dict[tuple[Any, ...], Kernel] = {}
         self._backward: Kernel | None = None
-        self._others = [v for v in program.sections["loop"].outs if not is_plain(v, self.dtype)]
-        self._others_back = [v for v in program.sections["loop_back"].outs if not is_plain(v, self.dtype)]
-        self._forward_kernel((), ())
+        self.others = [v for v in program.sections["loop"].outs if not is_plain(v, self.dtype)]
+        self.others_back = [v for v in program.sections["loop_back"].outs if not is_plain(v, self.dtype)]
+        self.forward_kernel((), ())
         if program.ds:
             self._backward = self._backward_kernel()
 
@@ -44,9 +45,13 @@ class NativeLoops:
         """A section for all rows at once."""
         return RowSection(section, self.dtype)
 
+    def recipe(self, kept: list[str], before: list[Value], *, grad: bool) -> Recipe | None:
+        """A plain call in one go, where all of the program is the core's; see `make_recipe`."""
+        return make_recipe(self.program, self, kept, before, grad=grad)
+
     # -- forward
 
-    def _forward_kernel(self, copied: tuple[int, ...], after: tuple[int, ...]) -> Kernel:
+    def forward_kernel(self, copied: tuple[int, ...], after: tuple[int, ...]) -> Kernel:
         """copied: states stored as they are before the step; after: states stored as they are after it."""
         kernel = self._forward.get((copied, after))
         if kernel is None:
@@ -70,7 +75,7 @@ class NativeLoops:
         wanted = [program.s.index(v) for v in before]
         own = len({program.ns[j] for j in wanted}) == len(wanted)  # no value is the next one of two states
         shifted = own and rows.offsets is None and rows.flags is None
-        kernel = self._forward_kernel(
+        kernel = self.forward_kernel(
             () if shifted else tuple(wanted), tuple(sorted({*after, *(wanted if shifted else ())}))
         )
         carries = [s.clone(memory_format=torch.contiguous_format) for s in states]
@@ -79,7 +84,7 @@ class NativeLoops:
         flags, starts = _reset(rows, initial)
         kernel.run(rows, env, arrays, carries, flags, 1 if flags is not None else 0, starts, backward=False)
         env.update(arrays)
-        for v in self._others:
+        for v in self.others:
             env[v.name] = shaped(arrays[v.name], v)
         for j in after:
             env[f"after{j}"] = shaped(env[self._array_of(j, arrays)], program.ns[j])
@@ -112,6 +117,10 @@ class NativeLoops:
 
     # -- backward
 
+    def backward_kernel(self) -> tuple[Kernel | None, list[Value]]:
+        """The kernel of the backward loop, and what it stores in another shape than its value's."""
+        return self._backward, self.others_back
+
     def _backward_kernel(self) -> Kernel:
         program = self.program
         section = program.sections["loop_back"]
@@ -138,7 +147,7 @@ class NativeLoops:
         arrays = kernel.arrays(rows.rows)
         kernel.run(rows, env, arrays, carries, flags, 2 if flags is not None else 0, sums, backward=True)
         env.update(arrays)
-        for v in self._others_back:
+        for v in self.others_back:
             env[v.name] = shaped(arrays[v.name], v)
         return _spread(grads, carries), _spread(grads, sums) if flags is not None else [None] * len(grads)
 

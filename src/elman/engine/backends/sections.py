@@ -16,7 +16,7 @@ from elman.engine.errors import NotSupported
 from elman.engine.execute import compile_section
 from elman.engine.program import Node, Section, Value, refs
 
-__all__ = ["RowSection", "sum_of_products"]
+__all__ = ["CoreRows", "RowSection", "RowSum", "sum_of_products"]
 
 # Of the widest array of a section, what one thread has at hand at once: a part of a second-level cache.
 BLOCK_BYTES = 32 << 10
@@ -98,26 +98,31 @@ def _rows(section: Section, dtype: torch.dtype) -> Part | None:
         )  # fmt: skip
     except NotSupported:
         return _with_torch(section)
-    others = [v for v in section.outs if not is_plain(v, dtype)]
-    several = kernel.mixed
-    widest = max((width for widths in kernel.code.widths for width in widths), default=1)
-    block = max(BLOCK_BYTES // (widest * dtype.itemsize), 16)  # rows of one thread
+    return CoreRows(section, kernel, dtype)
 
-    def run(R: int, device: torch.device, env: dict[str, Tensor]) -> None:
+
+class CoreRows:
+    """Rows on the core, a block after the other where there is more to do than products."""
+
+    def __init__(self, section: Section, kernel: Kernel, dtype: torch.dtype) -> None:
+        self.kernel = kernel
+        self.others = [v for v in section.outs if not is_plain(v, dtype)]
+        widest = max((width for widths in kernel.code.widths for width in widths), default=1)
+        # Rows of one thread, 0 for all at once.
+        self.block = max(BLOCK_BYTES // (widest * dtype.itemsize), 16) if kernel.mixed else 0
+
+    def __call__(self, R: int, device: torch.device, env: dict[str, Tensor]) -> None:
+        kernel = self.kernel
         arrays = kernel.arrays(R)
-        rows = block * threads()
-        if (
-            several and rows < R
-        ):  # a block after the other, as if they were steps: what one makes is still near
+        rows = self.block * threads()
+        if 0 < rows < R:  # as if the blocks were steps: what one makes is still near for the next instruction
             offsets = torch.arange(0, R + rows, rows, dtype=torch.int64).clamp_(max=R)
             kernel.call(env, arrays, [], len(offsets) - 1, rows, offsets.data_ptr())
         else:
             kernel.call(env, arrays, [], 1, R)
         env.update(arrays)
-        for v in others:
+        for v in self.others:
             env[v.name] = shaped(arrays[v.name], v)
-
-    return run
 
 
 def _with_torch(section: Section) -> Part | None:

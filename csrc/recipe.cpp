@@ -1,0 +1,265 @@
+#include "recipe.h"
+
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "buffer.h"
+#include "reader.h"
+
+namespace elman {
+
+namespace {
+
+Int rows_of(Extent extent, Int T, Int B) {
+  switch (extent) {
+    case Extent::one: return 1;
+    case Extent::batch: return B;
+    case Extent::rows: return T * B;
+    case Extent::history: return (T + 1) * B;
+  }
+  return 0;
+}
+
+// Places in one block, one after the other; large ones at different places in their pages (see memory.cpp).
+class Places {
+ public:
+  Int add(Int bytes) {
+    constexpr Int page = 4096, line = 64, large = 64 << 10, colours = 23, step = 11 * line;
+    const Int begin = bytes < large ? up_to(end_, line) : up_to(end_, page) + count_++ % colours * step;
+    end_ = begin + bytes;
+    return begin;
+  }
+  Int size() const { return end_; }
+
+ private:
+  static Int up_to(Int value, Int unit) { return (value + unit - 1) / unit * unit; }
+  Int end_ = 0, count_ = 0;
+};
+
+Int block_size(const std::vector<RecipeArray>& arrays, Keeper keeper, Int element, Int T, Int B) {
+  Places places;
+  for (const RecipeArray& array : arrays)
+    if (array.keeper == keeper) places.add(array.width * rows_of(array.extent, T, B) * element);
+  return places.size();
+}
+
+// What holds of a recipe whatever the sizes of a call.
+class RecipeCheck {
+ public:
+  RecipeCheck(Number number, const std::vector<RecipeArray>& arrays) : number_(number), arrays_(arrays) {}
+
+  const RecipeArray& array(int index) const {
+    if (index < 0 || index >= int(arrays_.size()))
+      refuse("array " + text(index) + " of " + text(Int(arrays_.size())));
+    return arrays_[std::size_t(index)];
+  }
+  void written(int index) const {
+    if (array(index).keeper == Keeper::given) refuse("array " + text(index) + " is given, and would be written");
+  }
+  void width(int index, Int expected) const {
+    if (array(index).width != expected)
+      refuse("array " + text(index) + " has the width " + text(array(index).width) + ", expected " + text(expected));
+  }
+  void extent(int index, Extent expected) const {
+    if (array(index).extent != expected) refuse("array " + text(index) + " has the wrong number of rows");
+  }
+  void rows(const Operated& operand) const {
+    extent(operand.array, operand.moment == Moment::plain ? Extent::rows : Extent::history);
+  }
+
+  void kernel(const KernelStep& step) const {
+    if (step.kernel->number() != number_) refuse("a kernel of another number type");
+    const Program& program = step.kernel->program();
+    const auto wide = [&](Space space, std::size_t i) {
+      if (Int(i) >= program.arrays.count(space)) refuse(std::string("too many arrays for ") + space_names[int(space)]);
+      return program.arrays.width[std::size_t(program.arrays.of(space, Int(i)))];
+    };
+    for (std::size_t i = 0; i < step.in.size(); ++i) rows(step.in[i]), width(step.in[i].array, wide(Space::in, i));
+    for (std::size_t i = 0; i < step.out.size(); ++i)
+      rows(step.out[i]), width(step.out[i].array, wide(Space::out, i)), written(step.out[i].array);
+    for (std::size_t i = 0; i < step.ctx.size(); ++i)
+      extent(step.ctx[i], Extent::batch), width(step.ctx[i], wide(Space::ctx, i));
+    for (std::size_t i = 0; i < step.carry.size(); ++i)
+      extent(step.carry[i], Extent::batch), width(step.carry[i], wide(Space::carry, i)), written(step.carry[i]);
+    for (std::size_t i = 0; i < step.vec.size(); ++i)
+      extent(step.vec[i], Extent::one), width(step.vec[i], wide(Space::vec, i));
+    if (step.weights.size() != program.weights.size()) refuse("the wrong number of weights");
+    for (std::size_t i = 0; i < step.weights.size(); ++i)
+      extent(step.weights[i].array, Extent::one), width(step.weights[i].array, program.weights[i].K * program.weights[i].N);
+    if (step.block < 0) refuse("a block of " + text(step.block) + " rows");
+    if (step.all_rows && (!step.carry.empty() || !step.ctx.empty())) refuse("all rows at once have no states and no contexts");
+  }
+
+  void sum(const RecipeSum& sum) const {
+    rows(sum.a);
+    const Int N = array(sum.a.array).width;
+    for (const RecipeColumns& columns : sum.columns) {
+      if (columns.factor.array >= 0) rows(columns.factor), width(columns.factor.array, N);
+      extent(columns.out, Extent::one), width(columns.out, N), written(columns.out);
+    }
+    for (const RecipeProduct& product : sum.products) {
+      rows(product.b);
+      extent(product.out, Extent::one), width(product.out, N * array(product.b.array).width), written(product.out);
+    }
+  }
+
+  void start(const Start& start) const {
+    extent(start.from, Extent::batch), width(start.from, array(start.to).width), written(start.to);
+    if (array(start.to).extent == Extent::one) refuse("array " + text(start.to) + " has no batch to start with");
+  }
+
+ private:
+  Number number_;
+  const std::vector<RecipeArray>& arrays_;
+};
+
+// One call: the addresses of all arrays, and the steps on them.
+class Cooking {
+ public:
+  Cooking(const std::vector<RecipeArray>& arrays, Number number, const Isa& isa, Int T, Int B, bool reverse, int threads)
+      : arrays_(arrays), number_(number), isa_(isa), element_(element_size(number)), T_(T), B_(B), reverse_(reverse),
+        threads_(threads), scratch_(block_size(arrays, Keeper::scratch, element_, T, B)) {}
+
+  void place(const std::vector<std::uintptr_t>& given, std::uintptr_t kept, const std::uintptr_t* own) {
+    Places in_scratch, in_kept;
+    std::size_t next = 0;
+    for (const RecipeArray& array : arrays_) {
+      const Int bytes = array.width * rows_of(array.extent, T_, B_) * element_;
+      switch (array.keeper) {
+        case Keeper::given: base_.push_back(given[next++]); break;
+        case Keeper::scratch: base_.push_back(std::uintptr_t(scratch_.get()) + std::uintptr_t(in_scratch.add(bytes))); break;
+        case Keeper::kept: base_.push_back(kept + std::uintptr_t(in_kept.add(bytes))); break;
+        case Keeper::own: base_.push_back(*own++); break;
+      }
+    }
+  }
+
+  void run(const KernelStep& step) {
+    Sequence sequence{T_, B_, nullptr, reverse_ != step.backward, {}, {}, {}, {}, {}, {}, nullptr, ResetMode::none, {}, threads_};
+    std::vector<Int> offsets;
+    if (step.all_rows) {
+      const Int rows = T_ * B_, together = step.block * threads_;
+      sequence.steps = 1, sequence.batch = rows, sequence.reverse = false;
+      if (step.block && together < rows) {  // a block after the other, as if they were steps: what one makes is still near
+        for (Int row = 0; row < rows; row += together) offsets.push_back(row);
+        offsets.push_back(rows);
+        sequence.steps = Int(offsets.size()) - 1, sequence.batch = together, sequence.offsets = offsets.data();
+      }
+    }
+    for (const Operated& in : step.in) sequence.in.push_back({at(in), width(in.array)});
+    for (const Operated& out : step.out) sequence.out.push_back(at(out));
+    for (int i : step.ctx) sequence.ctx.push_back(base(i));
+    for (int i : step.vec) sequence.vec.push_back(base(i));
+    for (int i : step.carry) sequence.carry.push_back(base(i));
+    for (const RecipeWeight& weight : step.weights) sequence.weights.push_back({base(weight.array), weight.stride_k, weight.stride_n});
+    step.kernel->run(sequence);
+  }
+
+  void run(const std::vector<RecipeSum>& sums) const {
+    std::vector<RowSumMemory> jobs;
+    for (const RecipeSum& sum : sums) {
+      RowSumMemory job{width(sum.a.array), at(sum.a), width(sum.a.array), {}, {}};
+      for (const RecipeColumns& columns : sum.columns)
+        job.columns.push_back({columns.factor.array < 0 ? 0 : at(columns.factor), job.N, base(columns.out)});
+      for (const RecipeProduct& product : sum.products)
+        job.products.push_back({at(product.b), width(product.b.array), width(product.b.array), base(product.out)});
+      jobs.push_back(std::move(job));
+    }
+    sum_rows(number_, isa_, T_ * B_, jobs, threads_);
+  }
+
+  void run(const Start& start) const {
+    const RecipeArray& to = arrays_[std::size_t(start.to)];
+    const Int size = B_ * to.width * element_;
+    const bool behind = to.extent == Extent::history && reverse_;
+    char* memory = reinterpret_cast<char*>(base(start.to)) + (behind ? T_ * size : 0);
+    for (Int left = to.extent == Extent::rows ? T_ : 1; left > 0; --left, memory += size)
+      if (const std::uintptr_t from = base(start.from)) std::memcpy(memory, reinterpret_cast<const void*>(from), std::size_t(size));
+      else std::memset(memory, 0, std::size_t(size));
+  }
+
+ private:
+  Int width(int array) const { return arrays_[std::size_t(array)].width; }
+  std::uintptr_t base(int array) const { return base_[std::size_t(array)]; }
+  std::uintptr_t at(const Operated& operand) const {
+    const bool behind = operand.moment != Moment::plain && (operand.moment == Moment::after) != reverse_;
+    return base(operand.array) + std::uintptr_t(behind ? B_ * width(operand.array) * element_ : 0);
+  }
+
+  const std::vector<RecipeArray>& arrays_;
+  Number number_;
+  const Isa& isa_;
+  Int element_, T_, B_;
+  bool reverse_;
+  int threads_;
+  Buffer<char> scratch_;
+  std::vector<std::uintptr_t> base_;
+};
+
+}  // namespace
+
+Recipe::Recipe(Number number, const Isa& isa, std::vector<RecipeArray> arrays, std::vector<RecipeStep> steps, int block)
+    : number_(number), isa_(isa), arrays_(std::move(arrays)), steps_(std::move(steps)), block_(block) {
+  const RecipeCheck check(number, arrays_);
+  for (const RecipeArray& array : arrays_) {
+    if (array.width < 1 || array.width > largest) refuse("an array has the width " + text(array.width) + ", expected 1 or more");
+    Int count = 1;
+    for (Int size : array.tail) count *= size;
+    if (array.keeper == Keeper::own && count != array.width) refuse("an array's sizes are not its width");
+    keeps_ = keeps_ || array.keeper == Keeper::kept;
+  }
+  if (block >= 0 && check.array(block).keeper != Keeper::given) refuse("the block of kept arrays is not given");
+  for (const RecipeStep& step : steps_) {
+    if (step.kind == RecipeStep::Kind::kernel) check.kernel(step.kernel);
+    else if (step.kind == RecipeStep::Kind::start) check.start(step.start);
+    else for (const RecipeSum& sum : step.sums) check.sum(sum);
+  }
+}
+
+Recipe::Made::~Made() {
+  for (PyObject* capsule : capsules) Py_XDECREF(capsule);
+}
+
+void Recipe::make(Int T, Int B, Made& made) const {
+  const Int element = element_size(number_);
+  if (T < 1 || B < 1 || T > largest || B > largest) refuse("T = " + text(T) + ", B = " + text(B) + ", expected 1 or more");
+  const auto add = [&](const std::vector<Int>& sizes) {
+    std::uintptr_t address = 0;
+    made.capsules.push_back(ArrayShape(element, sizes).make(&address));
+    if (!made.capsules.back()) throw std::bad_alloc();
+    made.addresses.push_back(address);
+  };
+  if (keeps_ && block_ < 0) add({(block_size(arrays_, Keeper::kept, element, T, B) + element - 1) / element});
+  for (const RecipeArray& array : arrays_) {
+    if (array.keeper != Keeper::own) continue;
+    std::vector<Int> sizes;
+    if (array.extent == Extent::rows) sizes = {T, B};
+    else if (array.extent == Extent::history) sizes = {T + 1, B};
+    else if (array.extent == Extent::batch) sizes = {B};
+    for (Int size : array.tail) sizes.push_back(size);
+    add(sizes);
+  }
+}
+
+void Recipe::run(Int T, Int B, bool reverse, const std::vector<std::uintptr_t>& given, const Made& made, int threads) const {
+  Int expected = 0;
+  for (const RecipeArray& array : arrays_) expected += array.keeper == Keeper::given;
+  if (Int(given.size()) != expected) refuse(text(Int(given.size())) + " addresses, expected " + text(expected));
+  const bool makes_block = keeps_ && block_ < 0;
+  std::uintptr_t kept = makes_block ? made.addresses[0] : 0;
+  if (block_ >= 0) {
+    Int before = 0;
+    for (int i = 0; i < block_; ++i) before += arrays_[std::size_t(i)].keeper == Keeper::given;
+    kept = given[std::size_t(before)];
+  }
+  Cooking cooking(arrays_, number_, isa_, T, B, reverse, threads);
+  cooking.place(given, kept, made.addresses.data() + makes_block);
+  for (const RecipeStep& step : steps_) {
+    if (step.kind == RecipeStep::Kind::kernel) cooking.run(step.kernel);
+    else if (step.kind == RecipeStep::Kind::start) cooking.run(step.start);
+    else cooking.run(step.sums);
+  }
+}
+
+}  // namespace elman

@@ -1,0 +1,109 @@
+// A whole call in one: kernels and sums over rows, one after the other, on arrays that are laid out and made here. What
+// is left to Python is to hand over the addresses of what is given and to take what is made.
+#pragma once
+
+#include <vector>
+
+#include "array.h"
+#include "kernel.h"
+#include "sums.h"
+
+namespace elman {
+
+// Rows of an array: 1, B, T*B or (T + 1)*B.
+enum class Extent : int { one, batch, rows, history };
+// Whose memory it is: the caller's; gone after the call; a part of one block with all that are kept; its own.
+enum class Keeper : int { given, scratch, kept, own };
+// A history holds a state before the first step and after each: `before` is what each step reads (the first T*B rows,
+// in reverse the last ones), `after` what it leaves.
+enum class Moment : int { plain, before, after };
+
+struct RecipeArray {
+  Keeper keeper;
+  Extent extent;
+  Int width;
+  std::vector<Int> tail;  // of its own: the sizes behind (T, B), (T + 1, B) or (B), or all of them
+};
+
+struct Operated {
+  int array;
+  Moment moment;
+};
+
+struct RecipeWeight {
+  int array;
+  Int stride_k, stride_n;
+};
+
+struct KernelStep {
+  const Kernel* kernel;
+  bool all_rows;  // no sequence: all T*B rows, `block` for each thread at once (0: all)
+  Int block;
+  bool backward;
+  std::vector<Operated> in;
+  std::vector<int> ctx, vec;
+  std::vector<Operated> out;
+  std::vector<int> carry;
+  std::vector<RecipeWeight> weights;
+};
+
+struct RecipeColumns {
+  Operated factor;  // array < 0: there is none
+  int out;
+};
+
+struct RecipeProduct {
+  Operated b;
+  int out;
+};
+
+struct RecipeSum {
+  Operated a;
+  std::vector<RecipeColumns> columns;
+  std::vector<RecipeProduct> products;
+};
+
+// The rows of a batch into another array: a state, the first of a history, or once for each step.
+struct Start {
+  int from, to;
+};
+
+struct RecipeStep {
+  enum class Kind { kernel, sums, start } kind;
+  KernelStep kernel;
+  std::vector<RecipeSum> sums;
+  Start start;
+};
+
+class Recipe {
+ public:
+  // `block`: the given array that is the block of kept arrays, made by another recipe with the same ones; -1 where this
+  // one makes it. Throws std::invalid_argument for what does not fit together.
+  Recipe(Number number, const Isa& isa, std::vector<RecipeArray> arrays, std::vector<RecipeStep> steps, int block);
+
+  // What a call makes, as DLPack capsules: the block of kept arrays if there are any, then those of their own, in order.
+  class Made {
+   public:
+    Made() = default;
+    Made(const Made&) = delete;
+    Made& operator=(const Made&) = delete;
+    ~Made();
+    std::vector<PyObject*> capsules;
+    std::vector<std::uintptr_t> addresses;
+  };
+  void make(Int T, Int B, Made& made) const;  // under the interpreter's lock
+
+  // given: the address of each given array, 0 for zeros that a Start copies. Throws as Kernel::run and sum_rows do. May be
+  // called from several threads at once.
+  void run(Int T, Int B, bool reverse, const std::vector<std::uintptr_t>& given, const Made& made, int threads) const;
+
+ private:
+  Number number_;
+  const Isa& isa_;
+  std::vector<RecipeArray> arrays_;
+  std::vector<RecipeStep> steps_;
+  int block_;
+  bool keeps_ = false;
+};
+
+}  // namespace elman
