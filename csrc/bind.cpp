@@ -192,12 +192,12 @@ KernelStep kernel_step(nb::tuple t, std::vector<nb::object>& kernels) {
   return step;
 }
 
-using SumGiven = std::tuple<int, int, std::vector<std::tuple<int, int, int>>, std::vector<std::tuple<int, int, int>>>;
+using SumGiven = std::tuple<int, int, Int, Int, std::vector<std::tuple<int, int, int>>, std::vector<std::tuple<int, int, int>>>;
 
 std::vector<RecipeSum> sums_step(const std::vector<SumGiven>& given) {
   std::vector<RecipeSum> sums;
-  for (const auto& [a, moment, columns, products] : given) {
-    RecipeSum sum{{a, moment_of(moment)}, {}, {}};
+  for (const auto& [a, moment, begin, N, columns, products] : given) {
+    RecipeSum sum{{a, moment_of(moment)}, begin, N, {}, {}};
     for (const auto& [factor, when, out] : columns) sum.columns.push_back({{factor, moment_of(when)}, out});
     for (const auto& [b, when, out] : products) sum.products.push_back({{b, moment_of(when)}, out});
     sums.push_back(std::move(sum));
@@ -220,7 +220,9 @@ void make_course(Course* self, const std::string& dtype, const std::vector<std::
     if (kind == "kernel") step.kind = RecipeStep::Kind::kernel, step.kernel = kernel_step(t, kernels);
     else if (kind == "sums") step.kind = RecipeStep::Kind::sums, step.sums = sums_step(nb::cast<std::vector<SumGiven>>(t[1]));
     else if (kind == "start") step.kind = RecipeStep::Kind::start, step.start = {nb::cast<int>(t[1]), nb::cast<int>(t[2])};
-    else throw std::invalid_argument("a step is '" + kind + "', expected 'kernel', 'sums' or 'start'");
+    else if (kind == "join") step.kind = RecipeStep::Kind::join,
+      step.join = {nb::cast<int>(t[1]), nb::cast<int>(t[2]), nb::cast<Int>(t[3]), nb::cast<bool>(t[4])};
+    else throw std::invalid_argument("a step is '" + kind + "', expected 'kernel', 'sums', 'start' or 'join'");
     course.push_back(std::move(step));
   }
   Recipe recipe(number_of(dtype), find_isa(wanted_isa()), std::move(arrays), std::move(course), block);

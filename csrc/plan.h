@@ -206,8 +206,9 @@ template <class T> struct Engine {
   void (*run)(const Task<T>& task);
   // Tasks first, first + stride, ... of one team; other threads run the others at the same time, and wait at the barrier.
   void (*run_together)(const Task<T>* tasks, int count, int first, int stride, Barrier& barrier);
-  // Columns [first, last) of a job, with sums_scratch(job) elements of scratch, aligned.
-  void (*sums)(const RowSum<T>& job, Int first, Int last, T* scratch);
+  // Columns [first, last), counted on from one to the next, of jobs that have the same `b` in their products; with
+  // sums_scratch(jobs[0]) elements of scratch, aligned.
+  void (*sums)(const RowSum<T>* jobs, int count, Int first, Int last, T* scratch);
   Int (*sums_scratch)(const RowSum<T>& job);
 };
 

@@ -93,9 +93,10 @@ class RecipeCheck {
 
   void sum(const RecipeSum& sum) const {
     rows(sum.a);
-    const Int N = array(sum.a.array).width;
+    const Int N = sum.N, whole = array(sum.a.array).width;
+    if (N < 1 || sum.begin < 0 || sum.begin + N > whole) refuse("a sum over columns that are not there");
     for (const RecipeColumns& columns : sum.columns) {
-      if (columns.factor.array >= 0) rows(columns.factor), width(columns.factor.array, N);
+      if (columns.factor.array >= 0) rows(columns.factor), width(columns.factor.array, whole);
       extent(columns.out, Extent::one), width(columns.out, N), written(columns.out);
     }
     for (const RecipeProduct& product : sum.products) {
@@ -107,6 +108,12 @@ class RecipeCheck {
   void start(const Start& start) const {
     extent(start.from, Extent::batch), width(start.from, array(start.to).width), written(start.to);
     if (array(start.to).extent == Extent::one) refuse("array " + text(start.to) + " has no batch to start with");
+  }
+
+  void join(const Join& join) const {
+    extent(join.from, Extent::one), extent(join.to, Extent::one), written(join.to);
+    if (join.from == join.to || join.begin < 0 || join.begin + array(join.from).width > array(join.to).width)
+      refuse("array " + text(join.from) + " does not fit into array " + text(join.to));
   }
 
  private:
@@ -159,9 +166,11 @@ class Cooking {
   void run(const std::vector<RecipeSum>& sums) const {
     std::vector<RowSumMemory> jobs;
     for (const RecipeSum& sum : sums) {
-      RowSumMemory job{width(sum.a.array), at(sum.a), width(sum.a.array), {}, {}};
+      const Int whole = width(sum.a.array);
+      const std::uintptr_t behind = std::uintptr_t(sum.begin * element_);
+      RowSumMemory job{sum.N, at(sum.a) + behind, whole, {}, {}};
       for (const RecipeColumns& columns : sum.columns)
-        job.columns.push_back({columns.factor.array < 0 ? 0 : at(columns.factor), job.N, base(columns.out)});
+        job.columns.push_back({columns.factor.array < 0 ? 0 : at(columns.factor) + behind, whole, base(columns.out)});
       for (const RecipeProduct& product : sum.products)
         job.products.push_back({at(product.b), width(product.b.array), width(product.b.array), base(product.out)});
       jobs.push_back(std::move(job));
@@ -179,7 +188,20 @@ class Cooking {
       else std::memset(memory, 0, std::size_t(size));
   }
 
+  void run(const Join& join) const {
+    if (element_ == Int(sizeof(float))) run<float>(join);
+    else run<double>(join);
+  }
+
  private:
+  template <class T> void run(const Join& join) const {
+    const T* from = reinterpret_cast<const T*>(base(join.from));
+    T* to = reinterpret_cast<T*>(base(join.to)) + join.begin;
+    const Int count = width(join.from);
+    if (join.adds) for (Int i = 0; i < count; ++i) to[i] += from[i];
+    else std::memcpy(to, from, std::size_t(count) * sizeof(T));
+  }
+
   Int width(int array) const { return arrays_[std::size_t(array)].width; }
   std::uintptr_t base(int array) const { return base_[std::size_t(array)]; }
   std::uintptr_t at(const Operated& operand) const {
@@ -213,6 +235,7 @@ Recipe::Recipe(Number number, const Isa& isa, std::vector<RecipeArray> arrays, s
   for (const RecipeStep& step : steps_) {
     if (step.kind == RecipeStep::Kind::kernel) check.kernel(step.kernel);
     else if (step.kind == RecipeStep::Kind::start) check.start(step.start);
+    else if (step.kind == RecipeStep::Kind::join) check.join(step.join);
     else for (const RecipeSum& sum : step.sums) check.sum(sum);
   }
 }
@@ -258,6 +281,7 @@ void Recipe::run(Int T, Int B, bool reverse, const std::vector<std::uintptr_t>& 
   for (const RecipeStep& step : steps_) {
     if (step.kind == RecipeStep::Kind::kernel) cooking.run(step.kernel);
     else if (step.kind == RecipeStep::Kind::start) cooking.run(step.start);
+    else if (step.kind == RecipeStep::Kind::join) cooking.run(step.join);
     else cooking.run(step.sums);
   }
 }

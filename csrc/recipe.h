@@ -59,6 +59,7 @@ struct RecipeProduct {
 
 struct RecipeSum {
   Operated a;
+  Int begin, N;  // columns of `a`, and of every factor
   std::vector<RecipeColumns> columns;
   std::vector<RecipeProduct> products;
 };
@@ -68,11 +69,19 @@ struct Start {
   int from, to;
 };
 
+// An array without rows into another one, from its `begin`th element on; added to what is there if `adds`.
+struct Join {
+  int from, to;
+  Int begin;
+  bool adds;
+};
+
 struct RecipeStep {
-  enum class Kind { kernel, sums, start } kind;
+  enum class Kind { kernel, sums, start, join } kind;
   KernelStep kernel;
   std::vector<RecipeSum> sums;
   Start start;
+  Join join;
 };
 
 class Recipe {

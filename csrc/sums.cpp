@@ -39,6 +39,15 @@ void check(Int rows, const std::vector<RowSumMemory>& jobs, int threads, Int siz
 
 template <class T> T* at(std::uintptr_t address) { return reinterpret_cast<T*>(address); }
 
+template <class T> bool same_products(const RowSum<T>& one, const RowSum<T>& other) {
+  if (one.product_count != other.product_count) return false;
+  for (int i = 0; i < one.product_count; ++i) {
+    const SummedProduct<T>&p = one.products[i], &q = other.products[i];
+    if (p.b != q.b || p.b_stride != q.b_stride || p.M != q.M) return false;
+  }
+  return true;
+}
+
 template <class T> void run(const Engine<T>& engine, Int rows, const std::vector<RowSumMemory>& given, int threads) {
   std::vector<std::vector<SummedProduct<T>>> products;
   std::vector<std::vector<SummedColumns<T>>> columns;
@@ -63,8 +72,12 @@ template <class T> void run(const Engine<T>& engine, Int rows, const std::vector
   std::vector<std::unique_ptr<Buffer<T>>> scratch;  // made here: a thread of the team must not throw
   for (int part = 0; part < parts; ++part) scratch.push_back(std::make_unique<Buffer<T>>(scratch_size));
   in_parallel(parts, [&](int part) {
-    for (const RowSum<T>& job : jobs)
-      engine.sums(job, job.N * part / parts, job.N * (part + 1) / parts, scratch[std::size_t(part)]->get());
+    T* const memory = scratch[std::size_t(part)]->get();
+    for (std::size_t i = 0, end; i < jobs.size(); i = end) {
+      Int columns = jobs[i].N;
+      for (end = i + 1; end < jobs.size() && same_products(jobs[i], jobs[end]); ++end) columns += jobs[end].N;
+      engine.sums(&jobs[i], int(end - i), columns * part / parts, columns * (part + 1) / parts, memory);
+    }
   });
 }
 

@@ -35,14 +35,16 @@ template <class V, bool factor, bool more> ELMAN_INLINE void sum_columns(
   }
 }
 
+// Jobs that have the same `b` in their products, or none: those are packed once for all.
 template <class V> struct Sums {
   using T = typename V::Scalar;
-  const RowSum<T>& job;
-  Int first, last;  // columns of `a`
+  const RowSum<T>* jobs;
+  int count;
+  Int first, last;  // columns of all `a`, counted on from one job to the next
   T *packed_b, *packed_a;
 
   // Rows [row, row + K), columns [column, column + N).
-  template <bool factor> void columns(const SummedColumns<T>& to, Int row, Int K, Int column, Int N) const {
+  template <bool factor> void columns(const RowSum<T>& job, const SummedColumns<T>& to, Int row, Int K, Int column, Int N) const {
     const Int step = 4 * V::N;
     for (Int n = column; n < column + N; n += step) {
       const Int some = column + N - n < step ? column + N - n : step;
@@ -53,7 +55,7 @@ template <class V> struct Sums {
   }
 
   // Tile i of columns [column, column + N): its columns side by side for each row.
-  void pack_a(Int row, Int K, Int column, Int N) const {
+  void pack_a(const RowSum<T>& job, Int row, Int K, Int column, Int N) const {
     const Int tiles = (N + tile_rows - 1) / tile_rows;
     T* to = packed_a;
     for (Int i = 0; i < tiles; ++i) {
@@ -70,6 +72,7 @@ template <class V> struct Sums {
   }
 
   void pack_b(Int row, Int K) const {
+    const RowSum<T>& job = jobs[0];
     T* to = packed_b;
     for (int i = 0; i < job.product_count; ++i) {
       const SummedProduct<T>& product = job.products[i];
@@ -89,22 +92,32 @@ template <class V> struct Sums {
     }
   }
 
+  // Columns [begin, end) of one job.
+  void run(const RowSum<T>& job, Int row, Int K, Int begin, Int end) const {
+    for (Int column = begin; column < end; column += block_columns) {
+      const Int N = end - column < block_columns ? end - column : block_columns;
+      for (int i = 0; i < job.column_count; ++i)
+        if (job.columns[i].factor) columns<true>(job, job.columns[i], row, K, column, N);
+        else columns<false>(job, job.columns[i], row, K, column, N);
+      if (!job.product_count) continue;
+      pack_a(job, row, K, column, N);
+      const T* panels = packed_b;
+      for (int i = 0; i < job.product_count; ++i) {
+        multiply(job.products[i], panels, row, K, column, N);
+        panels += packed_size<V>(K, job.products[i].M);
+      }
+    }
+  }
+
   void run() const {
-    for (Int row = 0; row < job.rows; row += block_rows) {
-      const Int K = job.rows - row < block_rows ? job.rows - row : block_rows;
-      if (job.product_count) pack_b(row, K);
-      for (Int column = first; column < last; column += block_columns) {
-        const Int N = last - column < block_columns ? last - column : block_columns;
-        for (int i = 0; i < job.column_count; ++i)
-          if (job.columns[i].factor) columns<true>(job.columns[i], row, K, column, N);
-          else columns<false>(job.columns[i], row, K, column, N);
-        if (!job.product_count) continue;
-        pack_a(row, K, column, N);
-        const T* panels = packed_b;
-        for (int i = 0; i < job.product_count; ++i) {
-          multiply(job.products[i], panels, row, K, column, N);
-          panels += packed_size<V>(K, job.products[i].M);
-        }
+    const Int rows = jobs[0].rows;
+    for (Int row = 0; row < rows; row += block_rows) {
+      const Int K = rows - row < block_rows ? rows - row : block_rows;
+      if (jobs[0].product_count) pack_b(row, K);
+      Int before = 0;
+      for (int i = 0; i < count; before += jobs[i++].N) {
+        const Int begin = first > before ? first - before : 0, end = last - before < jobs[i].N ? last - before : jobs[i].N;
+        if (begin < end) run(jobs[i], row, K, begin, end);
       }
     }
   }
@@ -119,8 +132,9 @@ template <class V> Int sums_scratch(const RowSum<typename V::Scalar>& job) {
 }
 
 template <class V>
-void run_sums(const RowSum<typename V::Scalar>& job, Int first, Int last, typename V::Scalar* scratch) {
-  if (first < last) Sums<V>{job, first, last, scratch, scratch + (sums_scratch<V>(job) - block_rows * block_columns)}.run();
+void run_sums(const RowSum<typename V::Scalar>* jobs, int count, Int first, Int last, typename V::Scalar* scratch) {
+  if (first < last)
+    Sums<V>{jobs, count, first, last, scratch, scratch + (sums_scratch<V>(jobs[0]) - block_rows * block_columns)}.run();
 }
 
 }  // namespace elman::ELMAN_ISA_NAMESPACE

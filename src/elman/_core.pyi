@@ -82,9 +82,10 @@ class Recipe:
     all others that are, 3 an array of its own, of which the sizes are those behind (T, B). rows: 0 one, 1 B, 2 T*B,
     3 (T + 1)*B, a state before the first step and after each.
     steps: ("kernel", kernel, all_rows, block, backward, ins, ctxs, vecs, outs, carries, weights), where all_rows means
-    no sequence, but all rows in blocks of `block` for each thread (0: at once); ("sums", jobs), each job (a, columns,
-    products), columns (factor or -1, out), products (b, out); ("start", from, to), the rows of a batch into another
-    array: a state, the first of a history, or once for each step. An array of rows is (index, moment), moment 0, or of
+    no sequence, but all rows in blocks of `block` for each thread (0: at once); ("sums", jobs), each job (a, first
+    column, columns, columns summed, products), columns (factor or -1, out), products (b, out); ("start", from, to), the
+    rows of a batch into another array: a state, the first of a history, or once for each step; ("join", from, to,
+    begin, adds), an array without rows into another one. An array of rows is (index, moment), moment 0, or of
     a history 1 what is before each step, 2 what is after it; written out flat in jobs. Weights: (index, strides).
     block: the given array that is the block of another recipe with the same kept arrays, -1 for none.
     ValueError for what does not fit together.

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from elman.engine.errors import NotSupported
+from elman.engine.graphs import ancestors, dependencies, producers
 from elman.engine.ops import is_cheap
-from elman.engine.passes import ancestors, dependencies, producers
 from elman.engine.program import SECTIONS, Graph, Node, Program, Section, Value, refs
 
 __all__ = ["Needs", "lower"]

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 import torch
 
+from elman.engine.graphs import (
+    Namer,
+    ancestors,
+    apply,
+    dependencies,
+    in_order,
+    producers,
+    substitute,
+    uses_of,
+)
+from elman.engine.joins import join_backward_products, join_before_turning, join_forward_sums, join_gradients
 from elman.engine.ops import is_integer, is_pointwise, is_random
 from elman.engine.program import Graph, Node, Rows, Size, Value, refs
 
-__all__ = ["PASSES", "ancestors", "dependencies", "optimize"]
+__all__ = ["PASSES", "optimize"]
 
 OUTPUTS = ("y", "ns", "dx", "ds", "dc", "dp")
 
@@ -23,93 +33,12 @@ def optimize(graph: Graph) -> Graph:
     return graph
 
 
-# ---- common tools
-
-
-def producers(nodes: Iterable[Node]) -> dict[Value, Node]:
-    return {out: node for node in nodes for out in node.outs}
-
-
-def dependencies(graph: Graph) -> dict[Value, str]:
-    """For each value the roles of the inputs it depends on: letters of x, s, c, G (gradient of the next state), Y."""
-    deps: dict[Value, str] = {}
-    for letter, role in (("x", "x"), ("s", "s"), ("c", "c"), ("G", "gs"), ("Y", "gy")):
-        deps.update({v: letter for v in getattr(graph, role) if v is not None})
-    for node in graph.nodes:
-        letters = set("".join(deps.get(v, "") for v in refs(node)))
-        if is_random(node):
-            letters.add("x")
-        for out in node.outs:
-            deps[out] = "".join(sorted(letters))
-    return deps
-
-
-def ancestors(values: Iterable[Value | None], made_by: dict[Value, Node]) -> set[Value]:
-    """Everything that `values` are made of, themselves included."""
-    found: set[Value] = set()
-    todo = [v for v in values if v is not None]
-    while todo:
-        v = todo.pop()
-        if v in found:
-            continue
-        found.add(v)
-        if v in made_by:
-            todo += refs(made_by[v])
-    return found
-
-
-def _substitute(tree: Any, table: dict[Value, Value]) -> Any:
-    if isinstance(tree, Value):
-        while tree in table:
-            tree = table[tree]
-        return tree
-    if isinstance(tree, list | tuple):
-        return type(tree)(_substitute(item, table) for item in tree)
-    if isinstance(tree, dict):
-        return {k: _substitute(v, table) for k, v in tree.items()}
-    return tree
-
-
-def _apply(graph: Graph, table: dict[Value, Value]) -> None:
-    """Put other values in the place of some, everywhere."""
-    if not table:
-        return
-    for node in graph.nodes:
-        node.args = _substitute(node.args, table)
-        node.kwargs = _substitute(node.kwargs, table)
-    for role in OUTPUTS:
-        setattr(graph, role, _substitute(getattr(graph, role), table))
-
-
-def _uses(graph: Graph) -> Counter[Value]:
-    count: Counter[Value] = Counter(v for node in graph.nodes for v in refs(node))
-    count.update(v for role in OUTPUTS for v in getattr(graph, role) if v is not None)
-    return count
-
-
-class _Namer:
-    """Fresh names for values that a pass makes."""
-
-    def __init__(self, graph: Graph, letter: str) -> None:
-        self.taken = {out.name for node in graph.nodes for out in node.outs}
-        self.letter, self.count = letter, 0
-
-    def __call__(self, shape: Iterable[Size], like: Value) -> Value:
-        self.count += 1
-        while f"{self.letter}{self.count}" in self.taken:
-            self.count += 1
-        return Value(f"{self.letter}{self.count}", tuple(shape), like.dtype)
-
-
-# ---- the passes
-
-
 def fold_shapes(graph: Graph) -> None:
     """Two permutations, two views or an expansion to the same shape in a row become one or none."""
     made_by = producers(graph.nodes)
     table: dict[Value, Value] = {}
     for node in graph.nodes:
-        node.args = _substitute(node.args, table)
+        node.args = substitute(node.args, table)
         before = made_by.get(node.args[0]) if node.args and isinstance(node.args[0], Value) else None
         if node.op == "permute.default":
             _fold_permute(node, before, table)
@@ -120,7 +49,7 @@ def fold_shapes(graph: Graph) -> None:
                 table[node.outs[0]] = node.args[0]
         elif node.op == "expand.default" and node.args[0].shape == node.outs[0].shape:
             table[node.outs[0]] = node.args[0]
-    _apply(graph, table)
+    apply(graph, table)
 
 
 def _fold_permute(node: Node, before: Node | None, table: dict[Value, Value]) -> None:
@@ -147,7 +76,7 @@ def common_subexpressions(graph: Graph) -> None:
     table: dict[Value, Value] = {}
     kept = []
     for node in graph.nodes:
-        node.args, node.kwargs = _substitute(node.args, table), _substitute(node.kwargs, table)
+        node.args, node.kwargs = substitute(node.args, table), substitute(node.kwargs, table)
         key = repr((node.op, node.args, sorted(node.kwargs.items()), [o.dtype for o in node.outs]))
         twin = None if is_random(node) else seen.setdefault(key, node)
         if twin is None or twin is node:
@@ -155,12 +84,12 @@ def common_subexpressions(graph: Graph) -> None:
         else:
             table.update(zip(node.outs, twin.outs, strict=True))
     graph.nodes = kept
-    _apply(graph, table)
+    apply(graph, table)
 
 
 def split_products_of_cat(graph: Graph) -> None:
     """`cat(x, h) @ W` becomes `x @ W[:I] + h @ W[I:]` where one part needs the state and another does not."""
-    made_by, deps, new = producers(graph.nodes), dependencies(graph), _Namer(graph, "k")
+    made_by, deps, new = producers(graph.nodes), dependencies(graph), Namer(graph, "k")
     nodes: list[Node] = []
     for node in graph.nodes:
         cat = made_by.get(node.args[0]) if node.op == "mm.default" else None
@@ -180,7 +109,7 @@ def _worth_splitting(node: Node, cat: Node, deps: dict[Value, str]) -> bool:
     return len(kinds) == 2 and "G" not in deps.get(node.outs[0], "") and "Y" not in deps.get(node.outs[0], "")
 
 
-def _split_product(node: Node, parts: list[Value], new: _Namer) -> list[Node]:
+def _split_product(node: Node, parts: list[Value], new: Namer) -> list[Node]:
     weight, out = node.args[1], node.outs[0]
     nodes: list[Node] = []
     terms: list[Value] = []
@@ -196,7 +125,7 @@ def _split_product(node: Node, parts: list[Value], new: _Namer) -> list[Node]:
     return nodes + _sum(terms, out, new, node.source)
 
 
-def _sum(terms: list[Value], out: Value, new: _Namer, source: str) -> list[Node]:
+def _sum(terms: list[Value], out: Value, new: Namer, source: str) -> list[Node]:
     """`out = ((t0 + t1) + t2) + ...`"""
     nodes: list[Node] = []
     total = terms[0]
@@ -213,7 +142,7 @@ def _wider(a: Value, b: Value) -> tuple[Size, ...]:
 
 def push_slices_into_products(graph: Graph) -> None:
     """`(g @ W)[:, a:b]` becomes `g @ W[:, a:b]` where only slices are taken (the gradient of a split product)."""
-    made_by, uses, new = producers(graph.nodes), _uses(graph), _Namer(graph, "j")
+    made_by, uses, new = producers(graph.nodes), uses_of(graph), Namer(graph, "j")
     sliced = Counter(
         node.args[0]
         for node in graph.nodes
@@ -242,7 +171,7 @@ def _columns(node: Node, product: Node | None) -> bool:
 
 def join_products(graph: Graph) -> None:
     """Separate gate matrices applied to the same rows become one product with slices of its result."""
-    deps, new = dependencies(graph), _Namer(graph, "g")
+    deps, new = dependencies(graph), Namer(graph, "g")
     groups: dict[tuple[Value, Size], list[Node]] = {}
     for node in graph.nodes:
         if node.op != "mm.default" or node.args[0].axis != 0 or node.args[1].axis is not None:
@@ -256,12 +185,12 @@ def join_products(graph: Graph) -> None:
             place[id(group[-1])] = _join(group, new)
             dropped.update(id(n) for n in group)
     if dropped:
-        graph.nodes = _sorted(
+        graph.nodes = in_order(
             [n for n in graph.nodes if id(n) not in dropped] + [n for p in place.values() for n in p]
         )
 
 
-def _join(group: list[Node], new: _Namer) -> list[Node]:
+def _join(group: list[Node], new: Namer) -> list[Node]:
     rows, first = group[0].args[0], group[0]
     widths = [n.args[1].shape[1] for n in group]
     weight = new((first.args[1].shape[0], sum(widths)), first.args[1])
@@ -277,36 +206,11 @@ def _join(group: list[Node], new: _Namer) -> list[Node]:
     return nodes
 
 
-def _sorted(nodes: list[Node]) -> list[Node]:
-    """In an order where each value is made before it is used, as near to the given one as may be."""
-    made_by = producers(nodes)
-    done: set[int] = set()
-    order: list[Node] = []
-
-    def visit(node: Node) -> None:
-        stack = [(node, iter([made_by[v] for v in refs(node) if v in made_by]))]
-        while stack:
-            current, waiting = stack[-1]
-            following = next((n for n in waiting if id(n) not in done), None)
-            if following is not None:
-                stack.append((following, iter([made_by[v] for v in refs(following) if v in made_by])))
-                continue
-            stack.pop()
-            if id(current) not in done:
-                done.add(id(current))
-                order.append(current)
-
-    for node in nodes:
-        if id(node) not in done:
-            visit(node)
-    return order
-
-
 def gather_sums(graph: Graph) -> None:
     """In a sum, what does not need the state is added first, so that it leaves the loop, and what needs no row at all
     before that: `(W x + b) + (U h + c)` becomes `(W x + (b + c)) + U h`."""
-    made_by, uses, deps = producers(graph.nodes), _uses(graph), dependencies(graph)
-    new = _Namer(graph, "a")
+    made_by, uses, deps = producers(graph.nodes), uses_of(graph), dependencies(graph)
+    new = Namer(graph, "a")
     inner: set[Value] = set()
     replaced: dict[int, list[Node]] = {}
     for node in reversed(graph.nodes):
@@ -317,7 +221,7 @@ def gather_sums(graph: Graph) -> None:
         bound = [t for t in terms if "s" in deps.get(t, "")]
         if len(free) >= 2 and bound and all(t.shape == node.outs[0].shape for t in bound):
             replaced[id(node)] = _gathered(free, bound, node, new)
-    graph.nodes = _sorted([n for node in graph.nodes for n in replaced.get(id(node), [node])])
+    graph.nodes = in_order([n for node in graph.nodes for n in replaced.get(id(node), [node])])
     dead_code(graph)
 
 
@@ -349,7 +253,7 @@ def _terms(
     return terms
 
 
-def _gathered(free: list[Value], bound: list[Value], node: Node, new: _Namer) -> list[Node]:
+def _gathered(free: list[Value], bound: list[Value], node: Node, new: Namer) -> list[Node]:
     nodes: list[Node] = []
     once = [v for v in free if v.axis is None]
     if len(once) > 1 and len({v.shape for v in once}) == 1:
@@ -368,7 +272,7 @@ def _gathered(free: list[Value], bound: list[Value], node: Node, new: _Namer) ->
 def convert_integers(graph: Graph) -> None:
     """An integer beside floats is converted where it is made, not where it is used, as torch does it: so that what is
     made of integers alone stays out of a loop of floats."""
-    new = _Namer(graph, "i")
+    new = Namer(graph, "i")
     converted: dict[tuple[Value, torch.dtype], Value] = {}
     nodes: list[Node] = []
     for node in graph.nodes:
@@ -406,6 +310,10 @@ PASSES: list[Callable[[Graph], None]] = [
     push_slices_into_products,
     join_products,
     gather_sums,
+    join_forward_sums,
+    join_backward_products,
+    join_gradients,
+    join_before_turning,
     common_subexpressions,
     dead_code,
 ]

@@ -17,7 +17,7 @@ from elman.engine.inputs import Inputs
 from elman.engine.lower import Needs
 from elman.engine.program import Graph, Program, Section, Value
 from elman.engine.rows import Layout, layout
-from elman.engine.structure import ScanResult, TreeSpec, flatten, unflatten
+from elman.engine.structure import LEAF, ScanResult, TreeSpec, flatten, unflatten
 
 __all__ = ["Call", "Loops", "Plan", "ScanFunction", "run_plan"]
 
@@ -46,6 +46,7 @@ class Plan:
     program: Program
     loops: Loops
     y_spec: TreeSpec
+    s_spec: TreeSpec
     needs: Needs
     reason: str = ""
     random: bool = False
@@ -76,6 +77,7 @@ class Plan:
         graph: Graph,
         *,
         needs: Needs,
+        s_spec: TreeSpec = LEAF,
         reason: str = "",
         random: bool = False,
     ) -> Plan:
@@ -97,7 +99,17 @@ class Plan:
         apart = getattr(loops, "name", None) == "native" and len(set(program.y)) == len(program.y)
         apart = apart and all(v.name in stored for v in program.y)
         return cls(
-            program, loops, graph.y_spec, needs, reason, random, dead, before=before, kept=kept, apart=apart
+            program,
+            loops,
+            graph.y_spec,
+            s_spec,
+            needs,
+            reason,
+            random,
+            dead,
+            before=before,
+            kept=kept,
+            apart=apart,
         )
 
 
@@ -174,13 +186,12 @@ def run_plan(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: I
     after = list(range(len(given.s))) if given.return_states else []
     tensors = [*given.x, *given.s, *given.initial, *given.c, *p]
     recipe = plan.recipe() if is_plain_call(given, rows) else None
+    if recipe is not None:
+        return _run_recipe(step, plan, tensors, len(given.c), len(p), lambda: given, rows, recipe)
     if plan.needs.any:
         counts = (len(given.x), len(given.s), len(given.c), len(p))
-        call = Call(plan, rows, counts, after, lambda again: _on_the_loop(step, given, again), recipe)
+        call = Call(plan, rows, counts, after, lambda again: _on_the_loop(step, given, again))
         outs = list(ScanFunction.apply(call, *tensors))
-    elif recipe is not None:
-        with torch.no_grad():
-            outs, _ = recipe.forward(tensors, rows.T, rows.B, rows.reverse)
     else:
         with torch.no_grad(), _autocast_off(given.x[0].device):
             ys, finals, history, _ = run_forward(
@@ -192,6 +203,30 @@ def run_plan(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: I
     return ScanResult(
         unflatten(outs[:n_y], plan.y_spec), unflatten(outs[n_y : n_y + n_s], given.s_spec), states
     )
+
+
+def run_recipe(
+    step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], x: Tensor, states: Sequence[Tensor],
+    given: Callable[[], Inputs], rows: Layout, recipe: Any,
+) -> ScanResult:  # fmt: skip
+    """A plain call in one go (see `backends.recipe`); `given` makes its inputs anew for what needs the plain loop."""
+    return _run_recipe(step, plan, [x, *states, *states, *p], 0, len(p), given, rows, recipe)
+
+
+def _run_recipe(
+    step: Callable[..., Any], plan: Plan, tensors: Sequence[Tensor], n_c: int, n_p: int, given: Callable[[], Inputs],
+    rows: Layout, recipe: Any,
+) -> ScanResult:  # fmt: skip
+    program = plan.program
+    n_y, n_s = len(program.y), len(program.s)
+    if plan.needs.any:
+        counts = (len(program.x), n_s, n_c, n_p)
+        call = Call(plan, rows, counts, [], lambda again: _on_the_loop(step, given(), again), recipe)
+        outs = list(ScanFunction.apply(call, *tensors))
+    else:
+        with torch.no_grad():
+            outs, _ = recipe.forward(tensors, rows.T, rows.B, rows.reverse)
+    return ScanResult(unflatten(outs[:n_y], plan.y_spec), unflatten(outs[n_y:], plan.s_spec), None)
 
 
 def is_plain_call(given: Inputs, rows: Layout) -> bool:
@@ -244,12 +279,12 @@ class ScanFunction(torch.autograd.Function):
         ctx.save_for_backward(*tensors, *kept)
         if call.recipe is not None and not any(plan.dead):
             return tuple(outs)
-        ys, finals = plan.program.y, plan.program.ns
-        dead = [*plan.dead, *(plan.dead[len(ys) + j] for j in call.after)]
+        n_y, n_s = len(plan.program.y), len(plan.program.ns)
+        dead = [*plan.dead, *(plan.dead[n_y + j] for j in call.after)]
         waits = rows.waits  # a row without steps hands its state, and its gradient, through
         ctx.mark_non_differentiable(
             *[o for i, (o, d) in enumerate(zip(outs, dead, strict=True))
-              if not o.dtype.is_floating_point or (d and not (waits and len(ys) <= i < len(ys) + len(finals)))]
+              if not o.dtype.is_floating_point or (d and not (waits and n_y <= i < n_y + n_s))]
         )  # fmt: skip
         return tuple(outs)
 

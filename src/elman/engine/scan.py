@@ -24,6 +24,7 @@ from elman.engine.lower import Needs, lower
 from elman.engine.ops import is_random
 from elman.engine.passes import optimize
 from elman.engine.program import Graph
+from elman.engine.quick import Again, remember
 from elman.engine.run import Plan, run_plan
 from elman.engine.snapshot import Snapshot
 from elman.engine.structure import ScanResult
@@ -88,6 +89,7 @@ class Scan:
         self._entries: list[_Entry] = []
         self._explanation = Explanation(None)
         self._warned: set[str] = set()
+        self._last: Again | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """What was traced stays behind when a scan is copied or pickled."""
@@ -124,6 +126,11 @@ class Scan:
         beside x, the results and their gradients one state `(B, ...)` for every k steps is kept, not what each step
         keeps. It costs one more forward, and a call's overhead for each chunk; about sqrt(T) needs the least memory.
         """
+        plain = lengths is None and reset is None and context is None and not return_states
+        if plain and checkpoint_every is None and (last := self._last) is not None:
+            result = last.call(self, x, state, reverse)
+            if result is not None:
+                return result
         check_every(checkpoint_every)
         given = gather(x, state, context, initial_state, lengths, reset, reverse, return_states)
         if torch.compiler.is_compiling():
@@ -146,6 +153,7 @@ class Scan:
         if checkpoint_every is not None:
             tensors = entry.guard.tensors()
             return run_in_chunks(self.step, self.owner, plan, tensors, given, checkpoint_every)
+        self._last = remember(entry.guard, plan, given)
         return run_plan(self.step, plan, entry.guard.tensors(), given)
 
     # -- torch.compile and torch.export
@@ -259,7 +267,9 @@ class Scan:
             _debug(3, str(program))
             loops, reason = choose_loops(program, wanted, given.x[0].device)
             random = any(is_random(n) for n in entry.graph.nodes)
-            plan = Plan.of(program, loops, entry.graph, needs=needs, reason=reason, random=random)
+            plan = Plan.of(
+                program, loops, entry.graph, s_spec=given.s_spec, needs=needs, reason=reason, random=random
+            )
             with _plain_saving():
                 verify(self.step, plan, entry.guard.tensors(), given, entry.dtypes)
         except NotSupported as reason:

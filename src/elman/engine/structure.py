@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 
 from elman.engine.errors import EngineError
 
-__all__ = ["ScanResult", "TreeSpec", "check_next_state", "flatten", "split_output", "unflatten"]
+__all__ = ["LEAF", "ScanResult", "TreeSpec", "check_next_state", "flatten", "split_output", "unflatten"]
 
 TreeSpec = pytree.TreeSpec
 
@@ -27,7 +27,7 @@ class ScanResult(NamedTuple):
     states: Any
 
 
-_LEAF: TreeSpec = pytree.tree_flatten(0)[1]
+LEAF: TreeSpec = pytree.tree_flatten(0)[1]
 _TUPLES: list[TreeSpec] = [pytree.tree_flatten((0,) * n)[1] for n in range(5)]
 
 
@@ -37,7 +37,7 @@ def flatten(tree: Any) -> tuple[list[Any], TreeSpec]:
         not torch.compiler.is_compiling()
     ):  # nearly all trees are a tensor or a tuple of two; a walk takes 5 us
         if isinstance(tree, torch.Tensor):
-            return [tree], _LEAF
+            return [tree], LEAF
         if (
             type(tree) is tuple
             and len(tree) < len(_TUPLES)
@@ -51,7 +51,7 @@ def flatten(tree: Any) -> tuple[list[Any], TreeSpec]:
 def unflatten(leaves: list[Any], spec: TreeSpec) -> Any:
     """The inverse of `flatten`."""
     if not torch.compiler.is_compiling():
-        if spec is _LEAF:
+        if spec is LEAF:
             return leaves[0]
         if len(leaves) < len(_TUPLES) and spec is _TUPLES[len(leaves)]:
             return tuple(leaves)

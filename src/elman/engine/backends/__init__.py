@@ -20,7 +20,6 @@ def core_watch() -> Any:
     return Watch()
 
 
-
 def choose_loops(program: Program, wanted: str | None, device: Any) -> tuple[Any, str]:
     """The loops of the fastest backend that can run `program`, and why it is not a faster one.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,10 +19,23 @@ from elman.engine.execute import Environment
 from elman.engine.program import Section, Value
 from elman.engine.rows import Layout
 
-__all__ = ["DTYPES", "Kernel", "Recipe", "Watch", "empty", "from_dlpack", "is_plain", "maker_of", "shaped", "sum_rows", "threads"]
+__all__ = [
+    "DTYPES",
+    "CoreRecipe",
+    "Kernel",
+    "Watch",
+    "empty",
+    "from_dlpack",
+    "is_plain",
+    "maker_of",
+    "shaped",
+    "sum_rows",
+    "threads",
+]
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
-Recipe, Watch = _core.Recipe, _core.Watch
+CoreRecipe: TypeAlias = _core.Recipe
+Watch: TypeAlias = _core.Watch
 LARGE = 1 << 14  # elements
 # What torch.utils.dlpack.from_dlpack calls for a capsule, without its questions.
 from_dlpack: Callable[[object], Tensor] = getattr(torch._C, "_from_dlpack", _checked_from_dlpack)
