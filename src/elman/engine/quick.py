@@ -24,14 +24,23 @@ from elman.engine.structure import ScanResult
 __all__ = ["Again", "remember"]
 
 _PLAIN_TENSORS = (Tensor, torch.nn.Parameter)
+Trees = tuple[Any, Any, Any]  # x, state, context: each a tensor, a tuple of tensors or None
 
 
-def _signature(x: Any, state: Any, reverse: bool) -> tuple[Any, ...] | None:
+def _leaves(tree: Any) -> tuple[Any, ...]:
+    return tree if type(tree) is tuple else () if tree is None else (tree,)
+
+
+def _signature(given: Trees, reverse: bool) -> tuple[Any, ...] | None:
     """What a plan depends on beside its guard; None for a call that is not for here."""
-    states = state if type(state) is tuple else (state,)
-    for t in (x, *states):
-        if type(t) not in _PLAIN_TENSORS:
-            return None
+    kinds: list[Any] = []
+    for tree in given:
+        leaves = _leaves(tree)
+        kinds.append((type(tree), len(leaves)))
+        for t in leaves:
+            if type(t) not in _PLAIN_TENSORS:
+                return None
+            kinds.append((t.shape, t.dtype, t.device, t.requires_grad))
     if (
         torch.compiler.is_compiling()
         or torch._C._functorch.peek_interpreter_stack() is not None
@@ -39,9 +48,8 @@ def _signature(x: Any, state: Any, reverse: bool) -> tuple[Any, ...] | None:
         or torch.is_autocast_enabled("cpu")
     ):
         return None
-    kinds = [(t.shape, t.dtype, t.device, t.requires_grad) for t in (x, *states)]
     wanted = os.environ.get("ELMAN_BACKEND")
-    return kinds, type(state), reverse, torch.is_grad_enabled(), torch.get_default_dtype(), wanted
+    return kinds, reverse, torch.is_grad_enabled(), torch.get_default_dtype(), wanted
 
 
 @dataclass(slots=True)
@@ -54,31 +62,26 @@ class Again:
     rows: Layout
     recipe: Any
 
-    def call(self, scan: Any, x: Any, state: Any, reverse: bool) -> ScanResult | None:
+    def call(self, scan: Any, given: Trees, reverse: bool) -> ScanResult | None:
         """The call, or None where it is another one."""
-        if _signature(x, state, reverse) != self.signature or not self.guard.holds():
+        if _signature(given, reverse) != self.signature or not self.guard.holds():
             return None
-        if scan.path != self.plan.loops.name:
+        if scan.path != self.plan.loops.name:  # what `explain` says would be of another call
             return None
         step: Callable[..., Any] = scan.step
+        x, s, c = map(_leaves, given)
 
-        def given() -> Inputs:
-            return gather(x, state, None, None, None, None, reverse, False)
+        def again() -> Inputs:
+            return gather(*given, None, None, None, reverse, False)
 
-        states = state if type(state) is tuple else (state,)
-        return run_recipe(step, self.plan, self.guard.tensors(), x, states, given, self.rows, self.recipe)
+        return run_recipe(step, self.plan, self.guard.tensors(), (x, s, c), again, self.rows, self.recipe)
 
 
-def remember(guard: Guard, plan: Plan, given: Inputs) -> Again | None:
+def remember(guard: Guard, plan: Plan, given: Inputs, trees: Trees) -> Again | None:
     """What the next call may be compared with, or None where this one is no plain one."""
-    if given.c_spec is not None or len(given.x) != 1 or given.lengths is not None or given.reset is not None:
-        return None
-    if given.x_spec.num_nodes != 1 or given.return_states:
+    if given.lengths is not None or given.reset is not None or given.return_states:
         return None
     rows = layout(given.T, given.B, None, None, given.reverse, given.x[0].device)
     recipe = plan.recipe() if is_plain_call(given, rows) else None
-    state: Any = given.s[0] if given.s_spec.num_nodes == 1 else tuple(given.s)
-    signature = None if recipe is None else _signature(given.x[0], state, given.reverse)
-    if signature is None or (type(state) is tuple and given.s_spec.num_nodes != len(given.s) + 1):
-        return None
-    return Again(signature, guard, plan, rows, recipe)
+    signature = None if recipe is None else _signature(trees, given.reverse)
+    return None if signature is None else Again(signature, guard, plan, rows, recipe)

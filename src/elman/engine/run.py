@@ -184,10 +184,10 @@ def run_plan(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: I
     """A call on the fast path; `p` are the tensors that the step reads."""
     rows = layout(given.T, given.B, given.lengths, given.reset, given.reverse, given.x[0].device)
     after = list(range(len(given.s))) if given.return_states else []
-    tensors = [*given.x, *given.s, *given.initial, *given.c, *p]
     recipe = plan.recipe() if is_plain_call(given, rows) else None
     if recipe is not None:
-        return _run_recipe(step, plan, tensors, len(given.c), len(p), lambda: given, rows, recipe)
+        return run_recipe(step, plan, p, (given.x, given.s, given.c), lambda: given, rows, recipe)
+    tensors = [*given.x, *given.s, *given.initial, *given.c, *p]
     if plan.needs.any:
         counts = (len(given.x), len(given.s), len(given.c), len(p))
         call = Call(plan, rows, counts, after, lambda again: _on_the_loop(step, given, again))
@@ -206,21 +206,17 @@ def run_plan(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: I
 
 
 def run_recipe(
-    step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], x: Tensor, states: Sequence[Tensor],
-    given: Callable[[], Inputs], rows: Layout, recipe: Any,
+    step: Callable[..., Any], plan: Plan, p: Sequence[Tensor],
+    leaves: tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], given: Callable[[], Inputs], rows: Layout,
+    recipe: Any,
 ) -> ScanResult:  # fmt: skip
-    """A plain call in one go (see `backends.recipe`); `given` makes its inputs anew for what needs the plain loop."""
-    return _run_recipe(step, plan, [x, *states, *states, *p], 0, len(p), given, rows, recipe)
-
-
-def _run_recipe(
-    step: Callable[..., Any], plan: Plan, tensors: Sequence[Tensor], n_c: int, n_p: int, given: Callable[[], Inputs],
-    rows: Layout, recipe: Any,
-) -> ScanResult:  # fmt: skip
-    program = plan.program
-    n_y, n_s = len(program.y), len(program.s)
+    """A plain call in one go (see `backends.recipe`). leaves: of x, state and context; `given` makes the call's inputs
+    for what needs the plain loop."""
+    x, s, c = leaves
+    tensors = [*x, *s, *s, *c, *p]
+    n_y, n_s = len(plan.program.y), len(s)
     if plan.needs.any:
-        counts = (len(program.x), n_s, n_c, n_p)
+        counts = (len(x), n_s, len(c), len(p))
         call = Call(plan, rows, counts, [], lambda again: _on_the_loop(step, given(), again), recipe)
         outs = list(ScanFunction.apply(call, *tensors))
     else:
@@ -230,11 +226,12 @@ def _run_recipe(
 
 
 def is_plain_call(given: Inputs, rows: Layout) -> bool:
-    """Whether every row takes every step, nothing is reset, and no cast comes between."""
+    """Whether every row takes every step, nothing is reset (or could be), and no cast comes between."""
     return (
         rows.offsets is None
         and rows.flags is None
         and not given.return_states
+        and given.initial is given.s
         and not torch.is_autocast_enabled(given.x[0].device.type)
     )
 

@@ -126,9 +126,9 @@ class Scan:
         beside x, the results and their gradients one state `(B, ...)` for every k steps is kept, not what each step
         keeps. It costs one more forward, and a call's overhead for each chunk; about sqrt(T) needs the least memory.
         """
-        plain = lengths is None and reset is None and context is None and not return_states
+        plain = initial_state is None and lengths is None and reset is None and not return_states
         if plain and checkpoint_every is None and (last := self._last) is not None:
-            result = last.call(self, x, state, reverse)
+            result = last.call(self, (x, state, context), reverse)
             if result is not None:
                 return result
         check_every(checkpoint_every)
@@ -153,7 +153,7 @@ class Scan:
         if checkpoint_every is not None:
             tensors = entry.guard.tensors()
             return run_in_chunks(self.step, self.owner, plan, tensors, given, checkpoint_every)
-        self._last = remember(entry.guard, plan, given)
+        self._last = remember(entry.guard, plan, given, (x, state, context))
         return run_plan(self.step, plan, entry.guard.tensors(), given)
 
     # -- torch.compile and torch.export
