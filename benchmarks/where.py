@@ -1,7 +1,8 @@
 """Where the time of one training call goes: `python -m benchmarks.where [--cell NAME] [--size T B I H] [--threads N]`.
 
-Medians over many calls, in milliseconds: each section of the program and each loop, what of it is inside the core's
-own calls, and the rest of the call (guards, autograd, Python). The clocks themselves cost about a microsecond each.
+Medians over many calls, in milliseconds. First the call as it runs, in one go: forward and backward in the core, and
+the rest (guards, autograd, Python). Then the same part by part: each section of the program and each loop, and what of
+it is inside the core's own calls. The clocks themselves cost about a microsecond each.
 """
 
 import argparse
@@ -16,11 +17,12 @@ import torch
 import elman.nn
 from benchmarks import layers
 from benchmarks.cells import LayerNormLSTMCell
-from elman.engine import execute
+from elman.engine import execute, quick
 from elman.engine import run as engine_run
-from elman.engine.backends import kernel, native, sections
+from elman.engine.backends import kernel, native, recipe, sections
 
 Clock = defaultdict[str, float]
+Watcher = Callable[..., Callable[..., Any]]
 
 
 def main() -> None:
@@ -41,14 +43,36 @@ def main() -> None:
         layer, lambda x: layer(x)[0], torch.randn(T, B, I)
     )
     run()
+    print(f"{options.cell} {tuple(options.size)}, {options.threads} threads")
+    measure("in one go", run, recipes, options.calls)
+    for module in (engine_run, quick):
+        vars(module)["is_plain_call"] = lambda *_: False
+    for scan in layer.scans():  # type: ignore[operator]
+        scan._forget()
+    run()
+    measure("part by part", run, instrument, options.calls)
+
+
+def measure(title: str, run: Callable[[], Any], instrument: Callable[[Watcher], None], calls: int) -> None:
+    """Print the medians of what the clocks saw."""
     rounds: list[Clock] = []
-    clock = instrument(rounds)
-    for _ in range(options.calls + 10):
+
+    def clock(name: str, f: Callable[..., Any], of: Callable[..., str] | None = None) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            result = f(*args, **kwargs)
+            rounds[-1][name if of is None else of(*args)] += time.perf_counter() - start
+            return result
+
+        return timed
+
+    instrument(clock)
+    for _ in range(calls + 10):
         rounds.append(defaultdict(float))
         clock("whole", run)()
     rounds = rounds[10:]
     names = sorted({n for r in rounds for n in r}, key=lambda n: -statistics.median(r[n] for r in rounds))
-    print(f"{options.cell} {tuple(options.size)}, {options.threads} threads")
+    print(title)
     for name in names:
         print(f"{1e3 * statistics.median(r[name] for r in rounds):9.3f}  {name}")
 
@@ -62,18 +86,14 @@ def made(cell: str, I: int, H: int) -> torch.nn.Module:
     return layer
 
 
-def instrument(rounds: list[Clock]) -> Callable[[str, Callable[..., Any]], Callable[..., Any]]:
-    """Put clocks around the engine's parts; they add to the last of `rounds`."""
+def recipes(clock: Watcher) -> None:
+    """Clocks around calls in one go."""
+    recipe.Recipe.forward = clock("forward", recipe.Recipe.forward)  # type: ignore[method-assign]
+    recipe.Recipe.backward = clock("backward", recipe.Recipe.backward)  # type: ignore[method-assign]
 
-    def clock(name: str, f: Callable[..., Any], of: Callable[..., str] | None = None) -> Callable[..., Any]:
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
-            result = f(*args, **kwargs)
-            rounds[-1][name if of is None else of(*args)] += time.perf_counter() - start
-            return result
 
-        return timed
-
+def instrument(clock: Watcher) -> None:
+    """Clocks around the engine's parts."""
     run_section = execute.run_section
     engine_run.run_section = clock("", run_section, lambda *a: f"section {a[1]}")  # type: ignore[attr-defined]
     engine_run.run_forward = clock("forward", engine_run.run_forward)
@@ -82,7 +102,6 @@ def instrument(rounds: list[Clock]) -> Callable[[str, Callable[..., Any]], Calla
     native.NativeLoops.backward = clock("loop backward", native.NativeLoops.backward)  # type: ignore[method-assign]
     kernel.Kernel.call = clock("kernels", kernel.Kernel.call)  # type: ignore[method-assign]
     sections.sum_rows = clock("sums over rows", kernel.sum_rows)  # type: ignore[attr-defined]
-    return clock
 
 
 if __name__ == "__main__":
