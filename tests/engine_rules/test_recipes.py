@@ -41,6 +41,22 @@ class ByHand(nn.Module):
         return h, (h, c)
 
 
+class OnTheRight(nn.Module):
+    """Matrices as `x @ W`, one for each gate, not as Linear has them."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.w = nn.ParameterList([torch.randn(input_size, hidden_size) for _ in range(3)])
+        self.u = nn.ParameterList([torch.randn(hidden_size, hidden_size) / 3 for _ in range(3)])
+        self.b = nn.ParameterList([torch.randn(hidden_size) for _ in range(3)])
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        i, f, n = (x @ w + h @ u + b for w, u, b in zip(self.w, self.u, self.b, strict=True))
+        h = torch.sigmoid(f) * h + torch.sigmoid(i) * torch.tanh(n)
+        return h, h
+
+
 class Minimal(nn.Module):
     """Two gates by hand, of which only one looks back; the output is one of its own."""
 
@@ -66,6 +82,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "two ways": lambda: elman.nn.LSTM(I, H, num_layers=2, bidirectional=True, proj_size=3),
     "learned start": lambda: elman.nn.GRU(I, H, learn_initial_state=True),
     "by hand": lambda: elman.nn.Recurrent(ByHand(I, H)),
+    "on the right": lambda: elman.nn.Recurrent(OnTheRight(I, H)),
     "minimal": lambda: elman.nn.Recurrent(Minimal(I, H)),
     "layer norm by hand": lambda: elman.nn.Recurrent(LayerNormLSTMCell(I, H)),
     "backwards": lambda: elman.nn.Recurrent(ByHand(I, H), reverse=True),
@@ -126,6 +143,17 @@ def test_gates_by_hand_become_one_product() -> None:
     assert products["hoisted"] == products["loop"] == products["loop_back"] == 1
     assert products["post"] == 3  # the gradient of x, and one sum for each of the two joined matrices
     assert len(sections["loop"].ins) == 4  # the joined gates, the joined matrix, h and c
+
+
+@pytest.mark.parametrize("kind", [ByHand, OnTheRight, Minimal])
+def test_joined_gates_equal_the_loop(kind: type[nn.Module]) -> None:
+    torch.manual_seed(3)
+    layer, x = elman.nn.Recurrent(kind(I, H)).double(), inputs().detach().double().requires_grad_()
+    joined = results(layer, x)
+    assert layer.path == "native"
+    layer.backend = "loop"
+    for a, b in zip(joined, results(layer, x), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_a_frozen_gate_gets_no_gradient() -> None:

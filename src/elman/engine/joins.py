@@ -194,8 +194,8 @@ def _joined_product(products: list[Node], rest: list[Value], node: Node, new: Na
 
 
 def join_before_turning(graph: Graph) -> None:
-    """`cat(V.T, W.T, ...)` along the columns becomes `cat(V, W, ...).T`: a copy of whole rows, and the same matrix as
-    in the backward."""
+    """`cat(V.T, W.T, ...)` becomes `cat(V, W, ...).T` along the other axis: the same matrix in the forward and in the
+    backward."""
     made_by, new = producers(graph.nodes), Namer(graph, "t")
     nodes: list[Node] = []
     for node in graph.nodes:
@@ -205,13 +205,16 @@ def join_before_turning(graph: Graph) -> None:
             continue
         out = node.outs[0]
         joined = new((out.shape[1], out.shape[0]), out)
-        nodes.append(Node("cat.default", (turned, 0), {}, (joined,), node.source))
+        nodes.append(Node("cat.default", (turned, 1 - node.args[1]), {}, (joined,), node.source))
         nodes.append(Node("permute.default", (joined, [1, 0]), {}, (out,), node.source))
     graph.nodes = nodes
 
 
 def _turned_parts(node: Node, made_by: dict[Value, Node]) -> list[Value] | None:
-    if node.op != "cat.default" or len(node.args) < 2 or node.args[1] != 1 or node.outs[0].axis is not None:
+    out = node.outs[0]
+    if node.op != "cat.default" or len(node.args) < 2 or node.args[1] not in (0, 1) or out.axis is not None:
+        return None
+    if out.summed or len(out.shape) != 2:
         return None
     makers = [made_by.get(v) for v in node.args[0]]
     parts = [
@@ -239,52 +242,67 @@ def _is_row_cat(node: Node) -> bool:
     )  # fmt: skip
 
 
+@dataclass(slots=True)
+class _Sums:
+    """Sums over the rows of each part of a cat, all of one kind. other: what the parts are multiplied with."""
+
+    other: Value | None
+    on_the_left: bool  # other.T @ part, not part.T @ other
+    of: dict[Value, Node]
+
+
 def _join_sums_of(graph: Graph, cat: Node, new: Namer) -> None:
     parts: list[Value] = cat.args[0]
-    whole, turned = cat.outs[0], {}
-    sums: dict[object, dict[Value, Node]] = {}  # what is summed with -> part -> the sum
+    turned: dict[Value, Value] = {}
+    sums: dict[object, _Sums] = {}
     for node in graph.nodes:
-        if node.op == "permute.default" and node.args[0] in parts and node.args[1] in ([1, 0], (1, 0)):
+        if node.op == "permute.default" and node.args[1] in ([1, 0], (1, 0)):
             turned[node.outs[0]] = node.args[0]
-        elif node.op == "mm.default" and node.args[0] in turned and node.outs[0].summed:
-            sums.setdefault(node.args[1], {})[turned[node.args[0]]] = node
-        elif node.op == "sum.dim_IntList" and node.args[0] in parts and node.outs[0].summed:
-            key = (len(node.outs[0].shape), repr(node.args[1:]))
-            if list(node.args[1]) == [0]:
-                sums.setdefault(key, {})[node.args[0]] = node
+        elif node.op == "mm.default" and node.outs[0].summed and node.args[0] in turned:
+            left, right = turned[node.args[0]], node.args[1]
+            if left in parts:
+                sums.setdefault(("left", right), _Sums(right, False, {})).of[left] = node
+            elif right in parts:
+                sums.setdefault(("right", left), _Sums(left, True, {})).of[right] = node
+        elif _sums_rows(node, parts):
+            key = (len(node.outs[0].shape), repr(node.args[1:]), repr(node.kwargs))
+            sums.setdefault(key, _Sums(None, False, {})).of[node.args[0]] = node
     dropped: set[int] = set()
     made: list[Node] = []
-    for other, found in sums.items():
-        if len(found) != len(parts):
-            continue
-        dropped |= {id(n) for n in found.values()}
-        made += _sliced_sum(whole, parts, found, other if isinstance(other, Value) else None, new)
+    for some in sums.values():
+        if len(some.of) == len(parts):
+            dropped |= {id(n) for n in some.of.values()}
+            made += _sliced_sum(cat.outs[0], parts, some, new)
     if dropped:
         graph.nodes = in_order([n for n in graph.nodes if id(n) not in dropped] + made)
 
 
-def _sliced_sum(
-    whole: Value, parts: Sequence[Value], found: dict[Value, Node], other: Value | None, new: Namer
-) -> list[Node]:
-    first = found[parts[0]]
-    width, out = whole.shape[1], first.outs[0]
-    if other is not None:
-        turned = new((width, whole.shape[0]), whole)
-        total, axis = new((width, out.shape[1]), out), 0
-        nodes = [
-            Node("permute.default", (whole, [1, 0]), {}, (turned,), first.source),
-            Node("mm.default", (turned, other), {}, (total,), first.source),
-        ]
-    else:
+def _sums_rows(node: Node, parts: Sequence[Value]) -> bool:
+    if node.op != "sum.dim_IntList" or not node.outs[0].summed:
+        return False
+    return node.args[0] in parts and list(node.args[1]) == [0]
+
+
+def _sliced_sum(whole: Value, parts: Sequence[Value], sums: _Sums, new: Namer) -> list[Node]:
+    first, other = sums.of[parts[0]], sums.other
+    width, out, source = whole.shape[1], first.outs[0], first.source
+    if other is None:
         axis = len(out.shape) - 1
         total = new((*out.shape[:-1], width), out)
+        nodes = [Node("sum.dim_IntList", (whole, *first.args[1:]), dict(first.kwargs), (total,), source)]
+    else:
+        left, right = (other, whole) if sums.on_the_left else (whole, other)
+        axis = 1 if sums.on_the_left else 0
+        turned = new((left.shape[1], left.shape[0]), left)
+        total = new((left.shape[1], right.shape[1]), out)
         nodes = [
-            Node("sum.dim_IntList", (whole, *first.args[1:]), dict(first.kwargs), (total,), first.source)
+            Node("permute.default", (left, [1, 0]), {}, (turned,), source),
+            Node("mm.default", (turned, right), {}, (total,), source),
         ]
     total.summed = True
     start = 0
     for part in parts:
-        node, size = found[part], part.shape[1]
+        node, size = sums.of[part], part.shape[1]
         assert isinstance(size, int)
         nodes.append(Node("slice.Tensor", (total, axis, start, start + size), {}, node.outs, node.source))
         start += size

@@ -136,8 +136,12 @@ class Writer:
             *(n for n in self.sections["pre"].nodes if _is_static(n) and self.grad),
         ]
         by_torch: set[Value] = set()
+        turned = {n.outs[0] for n in nodes if n.op == "permute.default"}
         for node in reversed(nodes):
-            if node.outs[0] in by_torch or not _is_joining(node, self.dtype):
+            joins = _is_joining(node, self.dtype) and (
+                node.op == "permute.default" or turned.isdisjoint(refs(node))
+            )
+            if node.outs[0] in by_torch or not joins:
                 by_torch.update((*node.outs, *refs(node)))
         self.joins = {n.outs[0].name: n for n in nodes if n.outs[0] not in by_torch}
         wanted = self._reads() | {v.name for n in self.joins.values() for v in refs(n)}
