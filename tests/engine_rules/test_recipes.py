@@ -57,6 +57,21 @@ class OnTheRight(nn.Module):
         return h, h
 
 
+class Conditioned(nn.Module):
+    """A context that meets a matrix, and one step of it all rows."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.x = nn.Linear(input_size, hidden_size)
+        self.h = nn.Linear(hidden_size, hidden_size)
+        self.c = nn.Linear(input_size, hidden_size)
+
+    def forward(self, x: Tensor, h: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(self.x(x * context) + self.h(h) + self.c(context))
+        return h, h
+
+
 class Minimal(nn.Module):
     """Two gates by hand, of which only one looks back; the output is one of its own."""
 
@@ -133,6 +148,25 @@ def test_same_bits_as_part_by_part(name: str, monkeypatch: pytest.MonkeyPatch) -
     assert_same_bits(at_once[0], in_parts)
     assert_same_bits(at_once[1], in_parts)
     assert_same_bits(forward, in_parts[: len(forward)])
+
+
+def test_a_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    layer, x = elman.nn.Recurrent(Conditioned(I, H)), inputs()
+    context = torch.randn(B, I, requires_grad=True)
+
+    def both() -> list[Tensor]:
+        y = layer(x, context=context)[0]
+        return [y, *torch.autograd.grad(y.square().sum(), [x, context, *layer.parameters()])]
+
+    found = [both(), both()]
+    assert plans(layer)[0].recipes[0] is not None
+    monkeypatch.setattr(run, "is_plain_call", lambda *_: False)
+    monkeypatch.setattr(quick, "is_plain_call", lambda *_: False)
+    layer.scans()[0]._forget()
+    in_parts = both()
+    assert_same_bits(found[0], in_parts)
+    assert_same_bits(found[1], in_parts)
 
 
 def test_gates_by_hand_become_one_product() -> None:

@@ -135,7 +135,7 @@ class Writer:
             *self.sections["static"].nodes,
             *(n for n in self.sections["pre"].nodes if _is_static(n) and self.grad),
         ]
-        by_torch: set[Value] = set()
+        by_torch = {v for n in self.sections["context"].nodes for v in refs(n)}
         turned = {n.outs[0] for n in nodes if n.op == "permute.default"}
         for node in reversed(nodes):
             joins = _is_joining(node, self.dtype) and (
@@ -145,12 +145,15 @@ class Writer:
                 by_torch.update((*node.outs, *refs(node)))
         self.joins = {n.outs[0].name: n for n in nodes if n.outs[0] not in by_torch}
         wanted = self._reads() | {v.name for n in self.joins.values() for v in refs(n)}
-        parts = []
+        parts, known = [], set(self.at)
         for some in (nodes, self.sections["context"].nodes):
             outs = [o for n in some for o in n.outs if o.name in wanted and o.name not in self.joins]
             needed = needed_nodes(some, outs)
             if needed:
                 part = sub_section(needed, outs)
+                if not known.issuperset(v.name for v in part.ins):
+                    raise NotSupported("torch would have to wait for the core")
+                known.update(v.name for v in outs)
                 parts.append(
                     (compile_section(part, outs), [v.name for v in part.ins], [v.name for v in outs])
                 )
