@@ -61,6 +61,29 @@ def test_bits_depend_neither_on_threads_nor_on_the_columns_beside(dtype, isa):
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_jobs_that_share_their_factors(isa, threads):
+    """Packed once for all of them; the same bits as one by one: parts of `a`, another b between, a job of columns."""
+    a, b = uniform(300, 90, dtype="float32"), [uniform(300, M, dtype="float32", seed=M) for M in (20, 5)]
+    parts = [(0, 31), (31, 40), (40, 90)]
+    given, outs = [], []
+    for k, (low, high) in enumerate([*parts, *parts]):
+        bs = b[::-1] if k == 3 else b
+        some = [np.full((high - low, m.shape[1]), np.nan, "float32") for m in bs]
+        total = np.full(high - low, np.nan, "float32")
+        products = [] if k == 4 else [(m.ctypes.data, m.shape[1], m.shape[1], o.ctypes.data)
+                                      for m, o in zip(bs, some, strict=True)]  # fmt: skip
+        given.append((high - low, a.ctypes.data + 4 * low, 90, [(0, 0, total.ctypes.data)], products))
+        outs.append((low, high, bs, some if products else [], total))
+    _core.sum_rows("float32", 300, given, threads, isa=isa)
+    for low, high, bs, some, total in outs:
+        (column,), products = sums(a[:, low:high], factors=[None], products=bs, dtype="float32", isa=isa)
+        np.testing.assert_array_equal(total, column)
+        for got, one in zip(some, products, strict=False):
+            np.testing.assert_array_equal(got, one)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_many_rows_lose_little(isa):
     """A million equal numbers: one running sum in float32 would be off by a percent."""
     a = np.full((1_000_000, 3), 0.1, np.float32)
