@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import elman.engine
 import elman.nn
 from benchmarks.cells import LayerNormLSTMCell
 from elman import _core
@@ -334,6 +335,47 @@ def test_two_threads_at_once() -> None:
     assert len(found) == 40
     for some in found:
         assert_same_bits(some, expected)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("length", [1, 3, T])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_one_length_for_all_rows(batch: int, length: int, reverse: bool) -> None:
+    torch.manual_seed(4)
+    cell = ByHand(I, H).double()
+    x = torch.randn(T, batch, I, dtype=torch.float64)
+    x[length:] = torch.nan
+    x.requires_grad_()
+    reset = torch.rand(T, batch) < 0.4
+    lengths = torch.full((batch,), length)
+    found = []
+    for backend in (None, "loop"):
+        layer = elman.nn.Recurrent(cell, reverse=reverse, backend=backend)
+        for flags in (None, reset):
+            y, (h, c), (hs, cs) = layer(x, lengths=lengths, reset=flags, return_states=True)
+            assert layer.path == (backend or "native")
+            grads = torch.autograd.grad(y.sum() + (h * c).sum() + (hs * cs).sum(), [x, *cell.parameters()])
+            found.append([y, h, c, hs, cs, *grads])
+    for a, b in zip([*found[0], *found[1]], [*found[2], *found[3]], strict=True):
+        torch.testing.assert_close(a, b)
+    assert bool((found[0][0][length:] == 0).all())
+    assert bool((found[0][5][length:] == 0).all())
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        (torch.tensor([6, 6, 6]), "expected 0 to 5"),
+        (torch.tensor([2, 2]), r"integers of shape \(3,\)"),
+        (torch.tensor([2.0, 2.0, 2.0]), "expected integers"),
+        (torch.tensor([True, True, True]), "expected integers"),
+        (torch.tensor([-1, -1, -1]), "expected 0 to 5"),
+    ],
+)
+def test_wrong_lengths_are_refused(lengths: Tensor, message: str) -> None:
+    cell = ByHand(I, H)
+    with pytest.raises(elman.engine.EngineError, match=message):
+        elman.engine.Scan(cell)(inputs(), cell.initial_state(B), lengths=lengths)
 
 
 # ---- the core's own

@@ -14,7 +14,7 @@ from elman.engine.loop import plain_loop
 from elman.engine.structure import ScanResult, TreeSpec, flatten, unflatten
 from elman.engine.trace import Sample
 
-__all__ = ["Inputs", "batch_sizes", "gather", "sample", "small"]
+__all__ = ["Inputs", "batch_sizes", "common_length", "gather", "sample", "small"]
 
 _PRIMES = tuple(p for p in range(31, 400) if all(p % d for d in range(2, p)))
 
@@ -150,6 +150,23 @@ def _reset(reset: Any, T: int, B: int) -> Tensor | None:
         what = f"{reset.dtype} {tuple(reset.shape)}" if isinstance(reset, Tensor) else type(reset).__name__
         raise EngineError(f"reset is {what}; expected a boolean tensor (T, B) = {(T, B)}")
     return reset
+
+
+def common_length(x: Any, lengths: Any) -> int | None:
+    """The length that all rows have, at least 1; None where they differ, or where that is not seen at a glance: then, and
+    where something is wrong, `gather` has to look."""
+    if torch.compiler.is_compiling() or not isinstance(lengths, Tensor) or lengths.device.type != "cpu":
+        return None
+    first = flatten(x)[0][:1]
+    if not first or not isinstance(first[0], Tensor) or first[0].dim() < 2 or lengths.dtype.is_floating_point:
+        return None
+    T, B = first[0].shape[:2]
+    if lengths.dtype == torch.bool or lengths.shape != (B,) or B == 0:
+        return None
+    length = int(lengths[0])
+    if not 0 < length <= T or (B > 1 and not bool((lengths == length).all())):
+        return None
+    return length
 
 
 # ---- small samples

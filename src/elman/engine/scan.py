@@ -19,7 +19,7 @@ from elman.engine.compiling import scan_compiled, stay_outside
 from elman.engine.errors import EngineError, EngineWarning, NotSupported
 from elman.engine.explain import Explanation, explain_program
 from elman.engine.guards import Guard, Reached, make_guard
-from elman.engine.inputs import Inputs, batch_sizes, gather, sample
+from elman.engine.inputs import Inputs, batch_sizes, common_length, gather, sample
 from elman.engine.lower import Needs, lower
 from elman.engine.ops import is_random
 from elman.engine.passes import optimize
@@ -27,7 +27,7 @@ from elman.engine.program import Graph
 from elman.engine.quick import Again, remember
 from elman.engine.run import Plan, run_plan
 from elman.engine.snapshot import Snapshot
-from elman.engine.structure import ScanResult
+from elman.engine.structure import ScanResult, flatten, unflatten
 from elman.engine.trace import trace
 from elman.engine.verify import verify, verify_size
 
@@ -126,6 +126,11 @@ class Scan:
         beside x, the results and their gradients one state `(B, ...)` for every k steps is kept, not what each step
         keeps. It costs one more forward, and a call's overhead for each chunk; about sqrt(T) needs the least memory.
         """
+        if lengths is not None and (length := common_length(x, lengths)) is not None:
+            return self._cut(
+                length, x, state, context=context, initial_state=initial_state, reset=reset, reverse=reverse,
+                return_states=return_states, checkpoint_every=checkpoint_every,
+            )  # fmt: skip
         plain = initial_state is None and lengths is None and reset is None and not return_states
         if plain and checkpoint_every is None and (last := self._last) is not None:
             result = last.call(self, (x, state, context), reverse)
@@ -155,6 +160,27 @@ class Scan:
             return run_in_chunks(self.step, self.owner, plan, tensors, given, checkpoint_every)
         self._last = remember(entry.guard, plan, given, (x, state, context))
         return run_plan(self.step, plan, entry.guard.tensors(), given)
+
+    def _cut(self, length: int, x: Any, state: Any, *, reset: Any, **arguments: Any) -> ScanResult:
+        """A call in which all rows have one length: without lengths, on so many steps."""
+        leaves, spec = flatten(x)
+        T = leaves[0].shape[0]
+        if length == T:
+            return self(x, state, reset=reset, **arguments)
+        if not all(isinstance(t, Tensor) and t.shape[0] == T for t in leaves):
+            raise EngineError(
+                f"the tensors of x begin with {[tuple(t.shape[:1]) for t in leaves]}; expected one T"
+            )
+        cut = unflatten([t[:length] for t in leaves], spec)
+        if isinstance(reset, Tensor) and reset.shape[:1] == (T,):
+            reset = reset[:length]
+        y, final, states = self(cut, state, reset=reset, **arguments)
+
+        def padded(tree: Any) -> Any:
+            parts, kind = flatten(tree)
+            return unflatten([torch.cat((t, t.new_zeros(T - length, *t.shape[1:]))) for t in parts], kind)
+
+        return ScanResult(padded(y), final, None if states is None else padded(states))
 
     # -- torch.compile and torch.export
 
