@@ -106,7 +106,7 @@ struct Watch {
     PyObject* what;
     Py_ssize_t length;
   };
-  std::vector<Entry> entries;
+  std::vector<Entry> entries, attributes;  // of dictionaries; of classes, inherited ones too
   std::vector<Length> lengths;
 
   Watch() = default;
@@ -116,6 +116,9 @@ struct Watch {
 
   void add(nb::dict mapping, nb::object key, nb::object value) {
     entries.push_back({mapping.release().ptr(), key.release().ptr(), value.release().ptr()});
+  }
+  void add_attribute(nb::type_object kind, nb::str key, nb::object value) {
+    attributes.push_back({kind.release().ptr(), key.release().ptr(), value.release().ptr()});
   }
   void add_length(nb::object what, Py_ssize_t length) { lengths.push_back({what.release().ptr(), length}); }
 
@@ -130,6 +133,8 @@ struct Watch {
       if (!now && PyErr_Occurred()) throw nb::python_error();
       if (now != e.value) return false;
     }
+    for (const Entry& e : attributes)
+      if (_PyType_Lookup(reinterpret_cast<PyTypeObject*>(e.mapping), e.key) != e.value) return false;
     return true;
   }
 
@@ -137,6 +142,8 @@ struct Watch {
     std::vector<Entry> gone;
     std::vector<Length> gone_lengths;
     gone.swap(entries), gone_lengths.swap(lengths);
+    gone.insert(gone.end(), attributes.begin(), attributes.end());
+    attributes.clear();
     for (const Entry& e : gone) Py_DECREF(e.mapping), Py_DECREF(e.key), Py_DECREF(e.value);
     for (const Length& l : gone_lengths) Py_DECREF(l.what);
   }
@@ -146,11 +153,12 @@ int watch_traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(self));
   if (!nb::inst_ready(self)) return 0;
   const Watch* watch = nb::inst_ptr<Watch>(self);
-  for (const Watch::Entry& e : watch->entries) {
-    Py_VISIT(e.mapping);
-    Py_VISIT(e.key);
-    Py_VISIT(e.value);
-  }
+  for (const auto* entries : {&watch->entries, &watch->attributes})
+    for (const Watch::Entry& e : *entries) {
+      Py_VISIT(e.mapping);
+      Py_VISIT(e.key);
+      Py_VISIT(e.value);
+    }
   for (const Watch::Length& l : watch->lengths) Py_VISIT(l.what);
   return 0;
 }
@@ -290,6 +298,7 @@ NB_MODULE(_core, m) {
   nb::class_<Watch>(m, "Watch", nb::type_slots(watch_slots))
       .def(nb::init<>())
       .def("add", &Watch::add, nb::arg("mapping"), nb::arg("key"), nb::arg("value").none())
+      .def("add_attribute", &Watch::add_attribute, nb::arg("kind"), nb::arg("key"), nb::arg("value").none())
       .def("add_length", &Watch::add_length, nb::arg("what"), nb::arg("length"))
       .def("same", &Watch::same);
   nb::class_<Course>(m, "Recipe")

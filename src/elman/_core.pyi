@@ -103,11 +103,14 @@ class Recipe:
         capsules. given: addresses; 0 for zeros that a start copies. The interpreter lock is released. ValueError."""
 
 class Watch:
-    """Entries of dictionaries and lengths of containers, watched for a change."""
+    """Entries of dictionaries, attributes of classes and lengths of containers, watched for a change."""
 
     def __init__(self) -> None: ...
     def add(self, mapping: dict[Any, Any], key: object, value: object) -> None:
         """`mapping[key] is value` is watched."""
+
+    def add_attribute(self, kind: type, key: str, value: object) -> None:
+        """That `kind` has, itself or inherited, the attribute `value` is watched."""
 
     def add_length(self, what: object, length: int) -> None:
         """`len(what) == length` is watched."""

@@ -381,6 +381,49 @@ def test_wrong_lengths_are_refused(lengths: Tensor, message: str) -> None:
 # ---- the core's own
 
 
+def test_watch_of_classes() -> None:
+    class Base:
+        name: Any = "a"
+
+    class Derived(Base):
+        pass
+
+    watch = core_watch()
+    watch.add_attribute(Derived, "name", Base.name)
+    assert watch.same()
+    Base.name = None
+    assert not watch.same()
+    Base.name = "a"
+    assert watch.same()
+    Derived.name = "b"
+    assert not watch.same()
+    del Derived.name
+    assert watch.same()
+    del Base.name
+    assert not watch.same()
+
+
+TABLE: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": torch.relu}
+
+
+def by_table(x: Tensor, h: Tensor) -> Tensor:
+    return TABLE["tanh"](x + h)
+
+
+def test_a_table_of_functions() -> None:
+    scan, x = elman.engine.Scan(by_table), inputs()
+    for _ in range(2):
+        torch.testing.assert_close(scan(x, torch.zeros(B, I)).y[0], torch.tanh(x[0]))
+    before = TABLE["tanh"]
+    try:
+        TABLE["tanh"] = torch.sigmoid
+        torch.testing.assert_close(scan(x, torch.zeros(B, I)).y[0], torch.sigmoid(x[0]))
+        assert scan.path == "native"
+    finally:
+        TABLE["tanh"] = before
+    torch.testing.assert_close(scan(x, torch.zeros(B, I)).y[0], torch.tanh(x[0]))
+
+
 def test_watch() -> None:
     watch = core_watch()
     some, value = {"a": None, "b": 1.5}, [1, 2]

@@ -118,6 +118,11 @@ def _is_constant(value: Any) -> bool:
     return isinstance(value, _PLAIN) or (type(value) is tuple and all(map(_is_constant, value)))
 
 
+def _is_quick(value: Any) -> bool:
+    """Whether a value is unchanged as long as it is the same object."""
+    return isinstance(value, (*_BY_IDENTITY, *_DESCRIPTORS)) or _is_constant(value)
+
+
 def is_users_own(kind: type) -> bool:
     """Whether a class is neither of Python's standard library nor of an installed package (but for elman's own)."""
     return _is_users_module(kind.__module__)
@@ -235,6 +240,8 @@ class Guard:
             mapping, key, plain, _ = entry
             if type(mapping) is dict and plain is not MISSING:
                 core.add(mapping, key, plain)
+            elif isinstance(mapping, _Class) and plain is not MISSING:
+                core.add_attribute(mapping.kind, key, plain)
             else:
                 self.rest.append(entry)
         self.core = core
@@ -242,14 +249,18 @@ class Guard:
 
     def watch(self, mapping: Any, key: Any, value: Any) -> None:
         frozen = freeze(value)
-        quick = (
-            isinstance(value, (*_BY_IDENTITY, *_DESCRIPTORS)) or _is_constant(value) or type(frozen) is _Same
-        )
+        quick = _is_quick(value) or type(frozen) is _Same
         if (
             isinstance(value, dict | list | tuple | set) and not value
         ):  # mostly hooks: still the same, and still empty
             self.sizes.append((value, 0))
             quick = True
+        elif type(value) is dict and all(
+            _is_quick(v) for v in value.values()
+        ):  # a table: itself, and what is in it
+            self.sizes.append((value, len(value)))
+            for k, v in value.items():
+                self.watched.append((value, k, v, freeze(v)))
         self.watched.append((mapping, key, value if quick else MISSING, frozen))
 
     def holds(self) -> bool:

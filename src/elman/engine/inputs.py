@@ -153,8 +153,10 @@ def _reset(reset: Any, T: int, B: int) -> Tensor | None:
 
 
 def common_length(x: Any, lengths: Any) -> int | None:
-    """The length that all rows have, at least 1; None where they differ, or where that is not seen at a glance: then, and
-    where something is wrong, `gather` has to look."""
+    """The length that all rows have, at least 1; None where they differ, or where that is not seen at a glance.
+
+    What is wrong is not seen either: `gather` looks.
+    """
     if torch.compiler.is_compiling() or not isinstance(lengths, Tensor) or lengths.device.type != "cpu":
         return None
     first = flatten(x)[0][:1]
