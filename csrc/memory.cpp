@@ -38,8 +38,8 @@ void* allocate(std::size_t size) {
   static std::atomic<std::size_t> turn{0};
   const bool huge = size >= huge_page;
   const std::size_t room = size < least_kept ? line : room_for_colours;
-  void* begin = std::aligned_alloc(huge ? huge_page : line, up_to(size + room, line));
-  if (!begin) throw std::bad_alloc();
+  void* begin = nullptr;  // not aligned_alloc, whose sizes have to be whole numbers of the alignment
+  if (posix_memalign(&begin, huge ? huge_page : line, up_to(size + room, line))) throw std::bad_alloc();
   if (huge) madvise(begin, size, MADV_HUGEPAGE);
   const std::size_t colour = size < least_kept ? 0 : turn++ % colours;
   char* memory = static_cast<char*>(begin) + line + colour * step_of_colours;
