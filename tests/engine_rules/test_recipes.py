@@ -279,6 +279,15 @@ def test_a_second_call_takes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> N
         results(layer, inputs(batch=B + 1))
 
 
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm", "by hand"])
+def test_the_core_watches_all_that_a_layer_depends_on(name: str) -> None:
+    layer = LAYERS[name]()
+    results(layer, inputs())
+    guard = layer.scans()[0]._entries[0].guard
+    assert guard.watched
+    assert guard.rest == []
+
+
 def test_the_environment_is_asked_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = elman.nn.LSTM(I, H)
     for _ in range(2):

@@ -255,9 +255,8 @@ class Guard:
         ):  # mostly hooks: still the same, and still empty
             self.sizes.append((value, 0))
             quick = True
-        elif type(value) is dict and all(
-            _is_quick(v) for v in value.values()
-        ):  # a table: itself, and what is in it
+        elif type(value) is dict and len(value) <= _MOST and all(map(_is_quick, value.values())):
+            quick = True  # a table: the same one, and the same in it
             self.sizes.append((value, len(value)))
             for k, v in value.items():
                 self.watched.append((value, k, v, freeze(v)))

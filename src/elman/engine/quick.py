@@ -1,7 +1,7 @@
 """The second of two equal calls, without the questions that the first one has answered.
 
-Equal are plain calls (no lengths, no resets, no context, no all-step states) on tensors of the same shapes and kinds in
-the same modes, under a guard that holds. Anything else goes the long way.
+Equal are plain calls (no lengths, no resets, no all-step states) on tensors of the same shapes and kinds in the same
+modes, under a guard that holds. Anything else goes the long way.
 """
 
 from __future__ import annotations

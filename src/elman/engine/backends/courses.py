@@ -11,18 +11,17 @@ import torch
 from torch import Tensor
 
 from elman.engine.backends.kernel import DTYPES, CoreRecipe, Kernel, is_plain
-from elman.engine.backends.sections import CoreRows, RowSection, RowSum
+from elman.engine.backends.sections import TRANSPOSED, CoreRows, RowSection, RowSum, section_of
 from elman.engine.errors import NotSupported
 from elman.engine.execute import compile_section, kind
-from elman.engine.program import Node, Program, Section, Value, refs
+from elman.engine.program import Node, Program, Value, refs
 
-__all__ = ["AFTER", "KEPT", "PLAIN", "Course", "Writer", "needed_nodes", "sub_section"]
+__all__ = ["AFTER", "KEPT", "PLAIN", "Course", "Writer", "needed_nodes"]
 
 GIVEN, SCRATCH, KEPT, OWN = range(4)
 ONE, BATCH, ROWS, HISTORY = range(4)
 PLAIN, BEFORE, AFTER = range(3)
 _VIEWS = ("elman.view", "view.default", "_unsafe_view.default", "reshape.default")
-_TURNS = ([1, 0], (1, 0))
 Place = tuple[int, int]  # array, moment
 Strides = tuple[int, int]
 
@@ -150,13 +149,12 @@ class Writer:
             outs = [o for n in some for o in n.outs if o.name in wanted and o.name not in self.joins]
             needed = needed_nodes(some, outs)
             if needed:
-                part = sub_section(needed, outs)
+                part = section_of(needed, set(outs))
                 if not known.issuperset(v.name for v in part.ins):
                     raise NotSupported("torch would have to wait for the core")
-                known.update(v.name for v in outs)
-                parts.append(
-                    (compile_section(part, outs), [v.name for v in part.ins], [v.name for v in outs])
-                )
+                names = [v.name for v in part.outs]
+                known.update(names)
+                parts.append((compile_section(part, part.outs), [v.name for v in part.ins], names))
         return parts
 
     def _reads(self) -> set[str]:
@@ -214,7 +212,7 @@ class Writer:
         section = self.sections[name]
         if name == "pre":  # some of it has no rows
             nodes = [n for n in section.nodes if not _is_static(n)]
-            section = sub_section(nodes, [v for v in section.outs if v.name not in self.joins])
+            section = section_of(nodes, {v for v in section.outs if v.name not in self.joins})
         if not section.outs:
             return []
         if any(kind(self.program, v) == "state" and v.name not in course.places for v in section.ins):
@@ -397,7 +395,7 @@ def _is_joining(node: Node, dtype: torch.dtype) -> bool:
     if node.op == "add.Tensor":
         same = all(isinstance(a, Value) and a.shape == out.shape for a in node.args)
         return same and len(node.args) == 2 and not node.kwargs
-    return node.op == "permute.default" and node.args[1] in _TURNS
+    return node.op == "permute.default" and node.args[1] in TRANSPOSED
 
 
 def needed_nodes(nodes: Sequence[Node], outs: Sequence[Value]) -> list[Node]:
@@ -408,10 +406,3 @@ def needed_nodes(nodes: Sequence[Node], outs: Sequence[Value]) -> list[Node]:
             needed.append(node)
             wanted.update(refs(node))
     return needed[::-1]
-
-
-def sub_section(nodes: list[Node], outs: list[Value]) -> Section:
-    """A section of these nodes alone."""
-    made = {o for n in nodes for o in n.outs}
-    ins = dict.fromkeys(v for n in nodes for v in refs(n) if v not in made)
-    return Section(nodes=nodes, ins=list(ins), outs=outs)

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.engine.backends.courses import KEPT, PLAIN, Course, Writer, needed_nodes, sub_section
+from elman.engine.backends.courses import KEPT, PLAIN, Course, Writer, needed_nodes
 from elman.engine.backends.kernel import from_dlpack, threads
+from elman.engine.backends.sections import section_of
 from elman.engine.errors import NotSupported
 from elman.engine.execute import compile_section
 from elman.engine.program import Program, Value
@@ -34,12 +35,10 @@ class Recipe:
     def __init__(self, writer: Writer) -> None:
         program = writer.program
         self.dtype, self.statics = writer.dtype, writer.statics
-        self.dtypes = {i: v.dtype for i, v in enumerate(writer.inputs)}
-        self.program, self.grad = program, writer.grad
+        self.program = program
         forward = writer.forward()
         self._forward = forward.finish()
         self._given = forward.given
-        self._names = [f"p{i}" for i in range(len(writer.inputs))]
         self._inputs = [(v.name, i) for i, v in enumerate(writer.inputs)]
         self._tensors = sorted({i for i in forward.given if isinstance(i, int)})
         block = any(who == KEPT for who, *_ in forward.arrays)
@@ -47,7 +46,7 @@ class Recipe:
         self._ys = [(v.name, forward.places[v.name][1]) for v in program.y]
         self._finals = [f"final {j}" for j in range(len(program.s))]
         self._saved: list[str] = []
-        if not self.grad:
+        if not writer.grad:
             return
         backward, at = writer.backward(forward)
         self._backward = backward.finish(at)
@@ -66,7 +65,7 @@ class Recipe:
         needed = needed_nodes(rest, later)
         self._final = None
         if needed:
-            section = sub_section(needed, list(dict.fromkeys(later)))
+            section = section_of(needed, set(later))
             if any(v.name not in ready for v in section.ins):
                 raise NotSupported("gradients of parameters that the core does not make alone")
             self._final = (
@@ -89,8 +88,6 @@ class Recipe:
         ]  # (name, whether another has it already)
         c = len(program.dx) + 2 * len(program.s)
         self._summed = {n for n in names[c : c + len(program.dc)] if n is not None}
-        self._gy = [v is not None for v in program.gy]
-        self._gs = [v is not None for v in program.gs]
 
     def forward(
         self, tensors: Sequence[Tensor], T: int, B: int, reverse: bool

@@ -16,7 +16,7 @@ from elman.engine.errors import NotSupported
 from elman.engine.execute import compile_section
 from elman.engine.program import Node, Section, Value, refs
 
-__all__ = ["CoreRows", "RowSection", "RowSum", "sum_of_products"]
+__all__ = ["TRANSPOSED", "CoreRows", "RowSection", "RowSum", "section_of", "sum_of_products"]
 
 # Of the widest array of a section, what one thread has at hand at once: a part of a second-level cache.
 BLOCK_BYTES = 32 << 10
@@ -46,9 +46,9 @@ class RowSection:
         sums, nodes = take_sums(section, dtype)
         rows, rest = split(nodes)
         wanted = {*section.outs, *(v for job in sums for v in job.reads())}
-        self.rows = _rows(_section(rows, wanted | {v for n in rest for v in refs(n)}), dtype)
+        self.rows = _rows(section_of(rows, wanted | {v for n in rest for v in refs(n)}), dtype)
         self.sums = sums
-        self.rest = _with_torch(_section(rest, wanted))
+        self.rest = _with_torch(section_of(rest, wanted))
 
     def __call__(self, R: int, device: torch.device, *given: Tensor) -> tuple[Tensor, ...]:
         env = dict(zip(self.ins, given, strict=True))
@@ -79,7 +79,7 @@ class RowSection:
 Part = Callable[[int, torch.device, dict[str, Tensor]], None]
 
 
-def _section(nodes: list[Node], wanted: set[Value]) -> Section:
+def section_of(nodes: list[Node], wanted: set[Value]) -> Section:
     """The nodes with what they take from outside and what of theirs is wanted there."""
     made = {o for n in nodes for o in n.outs}
     ins = dict.fromkeys(v for n in nodes for v in refs(n) if v not in made)
