@@ -93,7 +93,7 @@ void run_sums(const std::string& dtype, Int rows, const Jobs& given, int threads
   }
   const Isa& chosen = find_isa(isa.empty() ? wanted_isa() : isa);
   nb::gil_scoped_release release;
-  sum_rows(number_of(dtype), chosen, rows, jobs, threads);
+  sum_rows(number_of(dtype), chosen, rows, jobs, false, threads);
 }
 
 // Entries of dictionaries, and lengths of containers, that are watched for a change. Python's collector sees through it:
@@ -283,6 +283,7 @@ NB_MODULE(_core, m) {
   m.def("kept_memory", kept_memory, "Bytes of freed arrays that are kept for the next ones.");
   m.def("memory_limit", memory_limit, "The most bytes that are kept (ELMAN_CACHE_MB).");
   m.def("release_memory", release_memory, "Give what is kept back to the system.");
+  m.def("stretch", set_stretch, nb::arg("steps"), "For tests: a recipe takes so many steps at a time; 0: as many as are good.");
   m.def("share_columns", share_columns, nb::arg("always"), "For tests: threads share the columns of every product.");
   nb::class_<ArrayShape>(m, "ArrayShape")
       .def("__init__", [](ArrayShape* self, const std::string& dtype, const List& sizes) {

@@ -19,13 +19,25 @@ template <class T> void run_sequence(const Program& program, const Engine<T>& en
 template <class T> class TeamStream : public Stream {
  public:
   TeamStream(const Program& program, const Engine<T>& engine, const Sequence& sequence)
-      : sequence_(sequence), team_(program, engine, sequence_, false) {}
+      : sequence_(sequence), team_(program, engine, sequence_, sequence.steps > 1 && !sequence.offsets) {
+    sequence_.offsets = nullptr;
+  }
+
+  void run(Int steps, const Int* offsets, const std::uintptr_t* in, const std::uintptr_t* out) override {
+    sequence_.steps = steps, sequence_.offsets = offsets;
+    team_.run_on(in, out);
+  }
+
+  int parts() const override { return team_.parts(); }
+  void run_part(int part, Int steps, const std::uintptr_t* in, const std::uintptr_t* out) override {
+    team_.run_part(part, steps, in, out);
+  }
 
   void step(const std::uintptr_t* in, std::size_t ins, const std::uintptr_t* out, std::size_t outs) override {
     if (ins != sequence_.in.size() || outs != sequence_.out.size())
       refuse("a step on " + text(Int(ins)) + " inputs and " + text(Int(outs)) + " outputs, expected " +
              text(Int(sequence_.in.size())) + " and " + text(Int(sequence_.out.size())));
-    team_.run_on(in, out);
+    run(1, nullptr, in, out);
   }
 
  private:
@@ -51,8 +63,7 @@ void Kernel::run(const Sequence& sequence) const {
 }
 
 std::unique_ptr<Stream> Kernel::stream(const Sequence& sequence) const {
-  if (sequence.steps != 1 || sequence.offsets || sequence.reset_mode != ResetMode::none)
-    refuse("a stream takes steps one by one, all rows in each");
+  if (sequence.reset_mode != ResetMode::none) refuse("a stream has no resets");
   if (!check_sequence(program_, sequence, element_size(number_))) refuse("a stream of no rows");
   if (number_ == Number::f32)
     return std::make_unique<TeamStream<float>>(program_, engine_of<float>(isa_), sequence);

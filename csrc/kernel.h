@@ -40,12 +40,20 @@ struct Sequence {
   int threads;
 };
 
-// One step at a time: weights packed once, states and tables kept. Holds on to nothing of the Sequence but its memory
-// for states, contexts and vectors.
+// Some steps at a time: weights packed once, states and tables kept. Holds on to nothing of the Sequence but its memory
+// for states, contexts and vectors. Not to be called by two at once.
 class Stream {
  public:
   virtual ~Stream() = default;
-  // One step on arrays [batch, width] at these addresses, as many as the kernel has. Not to be called by two at once.
+  // Steps with inputs and outputs that begin at these addresses, as many as the kernel has; offsets as in Sequence, for
+  // no more than its batch.
+  virtual void run(Int steps, const Int* offsets, const std::uintptr_t* in, const std::uintptr_t* out) = 0;
+  // In how many parts, each with its own rows of the batch, the same might be run; 0: only all together. Rows are dealt in
+  // the same way to the parts of all streams of as many rows and threads.
+  virtual int parts() const = 0;
+  // One part of run() without offsets, on any thread; parts need not wait for one another, and do not throw.
+  virtual void run_part(int part, Int steps, const std::uintptr_t* in, const std::uintptr_t* out) = 0;
+  // One step on arrays [batch, width], checked for their number.
   virtual void step(const std::uintptr_t* in, std::size_t ins, const std::uintptr_t* out, std::size_t outs) = 0;
 };
 
@@ -61,8 +69,8 @@ class Kernel {
   // May be called from several threads at once.
   void run(const Sequence& sequence) const;
 
-  // `sequence` of one step with any memory for its inputs and outputs; the kernel must outlive the stream.
-  // Throws as run() does, also for an empty batch.
+  // `sequence` with any memory for its inputs and outputs, and as many steps and rows as will be run at once; the kernel
+  // must outlive the stream. Throws as run() does, also for no steps and an empty batch.
   std::unique_ptr<Stream> stream(const Sequence& sequence) const;
 
   const Program& program() const { return program_; }

@@ -18,7 +18,10 @@ namespace elman {
   X(where, 3) X(clamp, 3) X(fma, 3) X(mul_sub, 3) X(sub_mul, 3) X(mul_mul, 3)                                      \
   X(mul_tanh_backward, 3) X(mul_sigmoid_backward, 3)
 
-#define ELMAN_REDUCE_OPS(X) X(reduce_sum, 1) X(reduce_max, 1) X(reduce_min, 1) X(reduce_prod, 1) X(reduce_dot, 2)
+// The last three end in numbers: a sum / n, a sum of products / n, 1 / sqrt(a sum of products / n + e).
+#define ELMAN_REDUCE_OPS(X)                                                                     \
+  X(reduce_sum, 1) X(reduce_max, 1) X(reduce_min, 1) X(reduce_prod, 1) X(reduce_dot, 2)         \
+  X(reduce_mean, 2) X(dot_mean, 3) X(dot_rstd, 4)
 
 #define ELMAN_STRUCTURED_OPS(X) X(cumsum, 1) X(permute, 1) X(rowmm, 2) X(gemm, 2)
 

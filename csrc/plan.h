@@ -9,7 +9,7 @@ namespace elman {
 
 using Int = std::int64_t;
 
-inline constexpr int max_operands = 4;
+inline constexpr int max_operands = 5;
 inline constexpr int max_dims = 5;
 
 // A strided view into one row of an array: element (i0, i1, ..) is row[offset + i0*stride[0] + i1*stride[1] + ..].
@@ -174,7 +174,7 @@ template <class T> struct Task {
 };
 
 // Sums over rows r of a (rows, N): for each of the columns out[n] = sum_r a[r, n] (times factor[r, n] where there is
-// one), for each of the products out[n, m] = sum_r a[r, n] b[r, m].
+// one), for each of the products out[n, m] = sum_r a[r, n] b[r, m]; added to what is there where `adds`.
 template <class T> struct SummedColumns {
   const T* factor;  // or null
   Int factor_stride;
@@ -195,6 +195,7 @@ template <class T> struct RowSum {
   int column_count;
   const SummedProduct<T>* products;
   int product_count;
+  bool adds;
 };
 
 template <class T> struct Engine {

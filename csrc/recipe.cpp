@@ -1,21 +1,33 @@
 #include "recipe.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <stdexcept>
 #include <string>
 
 #include "buffer.h"
+#include "parallel.h"
 #include "reader.h"
 
 namespace elman {
 
 namespace {
 
-Int rows_of(Extent extent, Int T, Int B) {
-  switch (extent) {
+// Of the widest array that passes, so that it is still in a second-level cache when it is read; where there are sums, a
+// whole number of the blocks of rows that those take (see simd/sums.h).
+constexpr Int stretch_bytes = 512 << 10, rows_of_a_sum = 256;
+std::atomic<Int> forced_stretch{0};  // steps, for tests
+
+// Whether an array holds no more than a stretch of the steps: nobody wants it afterwards.
+bool is_passing(const RecipeArray& array) { return array.keeper == Keeper::scratch && array.extent == Extent::rows; }
+
+// longest: steps of a stretch.
+Int rows_of(const RecipeArray& array, Int T, Int longest, Int B) {
+  switch (array.extent) {
     case Extent::one: return 1;
     case Extent::batch: return B;
-    case Extent::rows: return T * B;
+    case Extent::rows: return (is_passing(array) ? longest : T) * B;
     case Extent::history: return (T + 1) * B;
   }
   return 0;
@@ -37,10 +49,10 @@ class Places {
   Int end_ = 0, count_ = 0;
 };
 
-Int block_size(const std::vector<RecipeArray>& arrays, Keeper keeper, Int element, Int T, Int B) {
+Int block_size(const std::vector<RecipeArray>& arrays, Keeper keeper, Int element, Int T, Int longest, Int B) {
   Places places;
   for (const RecipeArray& array : arrays)
-    if (array.keeper == keeper) places.add(array.width * rows_of(array.extent, T, B) * element);
+    if (array.keeper == keeper) places.add(array.width * rows_of(array, T, longest, B) * element);
   return places.size();
 }
 
@@ -121,18 +133,25 @@ class RecipeCheck {
   const std::vector<RecipeArray>& arrays_;
 };
 
+// Steps [begin, begin + steps) of a call.
+struct Stretch {
+  Int begin, steps;
+};
+
 // One call: the addresses of all arrays, and the steps on them.
 class Cooking {
  public:
-  Cooking(const std::vector<RecipeArray>& arrays, Number number, const Isa& isa, Int T, Int B, bool reverse, int threads)
-      : arrays_(arrays), number_(number), isa_(isa), element_(element_size(number)), T_(T), B_(B), reverse_(reverse),
-        threads_(threads), scratch_(block_size(arrays, Keeper::scratch, element_, T, B)) {}
+  Cooking(const std::vector<RecipeArray>& arrays, Number number, const Isa& isa, Int T, Int B, Int longest, bool reverse,
+          int threads)
+      : arrays_(arrays), number_(number), isa_(isa), element_(element_size(number)), T_(T), B_(B), longest_(longest),
+        reverse_(reverse), threads_(threads), scratch_(block_size(arrays, Keeper::scratch, element_, T, longest, B)),
+        now_{0, longest} {}
 
   void place(const std::vector<std::uintptr_t>& given, std::uintptr_t kept, const std::uintptr_t* own) {
     Places in_scratch, in_kept;
     std::size_t next = 0;
     for (const RecipeArray& array : arrays_) {
-      const Int bytes = array.width * rows_of(array.extent, T_, B_) * element_;
+      const Int bytes = array.width * rows_of(array, T_, longest_, B_) * element_;
       switch (array.keeper) {
         case Keeper::given: base_.push_back(given[next++]); break;
         case Keeper::scratch: base_.push_back(std::uintptr_t(scratch_.get()) + std::uintptr_t(in_scratch.add(bytes))); break;
@@ -142,17 +161,15 @@ class Cooking {
     }
   }
 
-  void run(const KernelStep& step) {
-    Sequence sequence{T_, B_, nullptr, reverse_ != step.backward, {}, {}, {}, {}, {}, {}, nullptr, ResetMode::none, {}, threads_};
-    std::vector<Int> offsets;
-    if (step.all_rows) {
-      const Int rows = T_ * B_, together = step.block * threads_;
-      sequence.steps = 1, sequence.batch = rows, sequence.reverse = false;
-      if (step.block && together < rows) {  // a block after the other, as if they were steps: what one makes is still near
-        for (Int row = 0; row < rows; row += together) offsets.push_back(row);
-        offsets.push_back(rows);
-        sequence.steps = Int(offsets.size()) - 1, sequence.batch = together, sequence.offsets = offsets.data();
-      }
+  // What follows is of these steps; `first`: no other stretch has been run.
+  void turn_to(Stretch stretch, bool first) { now_ = stretch, first_ = first; }
+
+  std::unique_ptr<Stream> stream(const KernelStep& step, bool by_batch) {
+    Sequence sequence{longest_, B_, nullptr, reverse_ != step.backward, {}, {}, {}, {}, {}, {}, nullptr, ResetMode::none, {}, threads_};
+    if (step.all_rows && !by_batch) {
+      cut(step, longest_ * B_);
+      sequence.steps = Int(offsets_.size()) - 1, sequence.batch = together(step), sequence.reverse = false;
+      sequence.offsets = offsets_.data();
     }
     for (const Operated& in : step.in) sequence.in.push_back({at(in), width(in.array)});
     for (const Operated& out : step.out) sequence.out.push_back(at(out));
@@ -160,8 +177,27 @@ class Cooking {
     for (int i : step.vec) sequence.vec.push_back(base(i));
     for (int i : step.carry) sequence.carry.push_back(base(i));
     for (const RecipeWeight& weight : step.weights) sequence.weights.push_back({base(weight.array), weight.stride_k, weight.stride_n});
-    step.kernel->run(sequence);
+    return step.kernel->stream(sequence);
   }
+
+  void run(const RecipeStep& step) const {
+    if (step.kind == RecipeStep::Kind::start) run(step.start);
+    else run(step.join);
+  }
+
+  void run(const KernelStep& step, Stream& stream, bool by_batch) {
+    in_.clear(), out_.clear();
+    add_addresses(step, in_, out_);
+    if (!step.all_rows || by_batch) return stream.run(now_.steps, nullptr, in_.data(), out_.data());
+    cut(step, now_.steps * B_);
+    stream.run(Int(offsets_.size()) - 1, offsets_.data(), in_.data(), out_.data());
+  }
+
+  void add_addresses(const KernelStep& step, std::vector<std::uintptr_t>& in, std::vector<std::uintptr_t>& out) const {
+    for (const Operated& operand : step.in) in.push_back(at(operand));
+    for (const Operated& operand : step.out) out.push_back(at(operand));
+  }
+  Int steps() const { return now_.steps; }
 
   void run(const std::vector<RecipeSum>& sums) const {
     std::vector<RowSumMemory> jobs;
@@ -175,7 +211,7 @@ class Cooking {
         job.products.push_back({at(product.b), width(product.b.array), width(product.b.array), base(product.out)});
       jobs.push_back(std::move(job));
     }
-    sum_rows(number_, isa_, T_ * B_, jobs, threads_);
+    sum_rows(number_, isa_, now_.steps * B_, jobs, !first_, threads_);
   }
 
   void run(const Start& start) const {
@@ -183,7 +219,7 @@ class Cooking {
     const Int size = B_ * to.width * element_;
     const bool behind = to.extent == Extent::history && reverse_;
     char* memory = reinterpret_cast<char*>(base(start.to)) + (behind ? T_ * size : 0);
-    for (Int left = to.extent == Extent::rows ? T_ : 1; left > 0; --left, memory += size)
+    for (Int left = to.extent == Extent::rows ? is_passing(to) ? longest_ : T_ : 1; left > 0; --left, memory += size)
       if (const std::uintptr_t from = base(start.from)) std::memcpy(memory, reinterpret_cast<const void*>(from), std::size_t(size));
       else std::memset(memory, 0, std::size_t(size));
   }
@@ -204,25 +240,95 @@ class Cooking {
 
   Int width(int array) const { return arrays_[std::size_t(array)].width; }
   std::uintptr_t base(int array) const { return base_[std::size_t(array)]; }
+  // Where the steps of now begin.
   std::uintptr_t at(const Operated& operand) const {
     const bool behind = operand.moment != Moment::plain && (operand.moment == Moment::after) != reverse_;
-    return base(operand.array) + std::uintptr_t(behind ? B_ * width(operand.array) * element_ : 0);
+    const Int before = (is_passing(arrays_[std::size_t(operand.array)]) ? 0 : now_.begin) + behind;
+    return base(operand.array) + std::uintptr_t(before * B_ * width(operand.array) * element_);
+  }
+
+  // Rows that are taken at once by all threads.
+  Int together(const KernelStep& step) const {
+    const Int rows = longest_ * B_;
+    return step.block ? std::min(step.block * threads_, rows) : rows;
+  }
+  // A block after the other, as if they were steps: what one makes is still near for the next instruction.
+  void cut(const KernelStep& step, Int rows) {
+    offsets_.clear();
+    for (Int row = 0; row < rows; row += together(step)) offsets_.push_back(row);
+    offsets_.push_back(rows);
   }
 
   const std::vector<RecipeArray>& arrays_;
   Number number_;
   const Isa& isa_;
-  Int element_, T_, B_;
+  Int element_, T_, B_, longest_;
   bool reverse_;
   int threads_;
   Buffer<char> scratch_;
-  std::vector<std::uintptr_t> base_;
+  Stretch now_;
+  bool first_ = true;
+  std::vector<std::uintptr_t> base_, in_, out_;
+  std::vector<Int> offsets_;
+};
+
+// Runs of kernels one after the other, each thread on the same rows of the batch in all of them: nobody waits.
+class Together {
+ public:
+  void add(const Cooking& cooking, const KernelStep& step, Stream& stream) {
+    runs_.push_back({&stream, cooking.steps(), addresses_.size(), addresses_.size() + step.in.size()});
+    std::vector<std::uintptr_t> out;
+    cooking.add_addresses(step, addresses_, out);
+    addresses_.insert(addresses_.end(), out.begin(), out.end());
+  }
+
+  void run() {
+    if (runs_.empty()) return;
+    in_parallel(runs_[0].stream->parts(), [&](int part) {
+      for (const Run& run : runs_) run.stream->run_part(part, run.steps, &addresses_[run.in], &addresses_[run.out]);
+    });
+    runs_.clear(), addresses_.clear();
+  }
+
+ private:
+  struct Run {
+    Stream* stream;
+    Int steps;
+    std::size_t in, out;
+  };
+  std::vector<Run> runs_;
+  std::vector<std::uintptr_t> addresses_;
 };
 
 }  // namespace
 
+void set_stretch(Int steps) { forced_stretch = steps; }
+
+std::vector<int> RecipeStep::reads() const {
+  std::vector<int> arrays;
+  for (const Operated& in : kernel.in) arrays.push_back(in.array);
+  for (const auto* some : {&kernel.ctx, &kernel.vec, &kernel.carry}) arrays.insert(arrays.end(), some->begin(), some->end());
+  for (const RecipeWeight& weight : kernel.weights) arrays.push_back(weight.array);
+  for (const RecipeSum& sum : sums) {
+    arrays.push_back(sum.a.array);
+    for (const RecipeColumns& columns : sum.columns) arrays.push_back(columns.factor.array);
+    for (const RecipeProduct& product : sum.products) arrays.push_back(product.b.array);
+  }
+  return arrays;
+}
+
+std::vector<int> RecipeStep::writes() const {
+  std::vector<int> arrays(kernel.carry);
+  for (const Operated& out : kernel.out) arrays.push_back(out.array);
+  for (const RecipeSum& sum : sums) {
+    for (const RecipeColumns& columns : sum.columns) arrays.push_back(columns.out);
+    for (const RecipeProduct& product : sum.products) arrays.push_back(product.out);
+  }
+  return arrays;
+}
+
 Recipe::Recipe(Number number, const Isa& isa, std::vector<RecipeArray> arrays, std::vector<RecipeStep> steps, int block)
-    : number_(number), isa_(isa), arrays_(std::move(arrays)), steps_(std::move(steps)), block_(block) {
+    : number_(number), isa_(isa), arrays_(std::move(arrays)), block_(block) {
   const RecipeCheck check(number, arrays_);
   for (const RecipeArray& array : arrays_) {
     if (array.width < 1 || array.width > largest) refuse("an array has the width " + text(array.width) + ", expected 1 or more");
@@ -232,12 +338,71 @@ Recipe::Recipe(Number number, const Isa& isa, std::vector<RecipeArray> arrays, s
     keeps_ = keeps_ || array.keeper == Keeper::kept;
   }
   if (block >= 0 && check.array(block).keeper != Keeper::given) refuse("the block of kept arrays is not given");
-  for (const RecipeStep& step : steps_) {
+  for (const RecipeStep& step : steps) {
     if (step.kind == RecipeStep::Kind::kernel) check.kernel(step.kernel);
     else if (step.kind == RecipeStep::Kind::start) check.start(step.start);
     else if (step.kind == RecipeStep::Kind::join) check.join(step.join);
     else for (const RecipeSum& sum : step.sums) check.sum(sum);
   }
+  sort(std::move(steps));
+}
+
+// The kernels and sums, which are run a stretch after the other, what comes before all of them, and what comes last.
+void Recipe::sort(std::vector<RecipeStep> steps) {
+  const auto works = [](const RecipeStep& step) { return step.kind == RecipeStep::Kind::kernel || step.kind == RecipeStep::Kind::sums; };
+  const auto last = std::find_if(steps.rbegin(), steps.rend(), works).base();
+  std::vector<bool> read(arrays_.size()), written(arrays_.size());
+  int loops = 0;
+  for (auto step = steps.begin(); step != steps.end(); ++step) {
+    if (works(*step)) {
+      for (int array : step->reads()) {
+        if (array >= 0) read[std::size_t(array)] = true;
+        if (array >= 0 && summed_.contains(array)) refuse("array " + text(array) + " is read, and is a sum over all rows");
+      }
+      for (int array : step->writes()) written[std::size_t(array)] = true;
+      for (const RecipeSum& sum : step->sums) {
+        for (const RecipeColumns& columns : sum.columns) summed_.insert(columns.out);
+        for (const RecipeProduct& product : sum.products) summed_.insert(product.out);
+      }
+      if (step->kind == RecipeStep::Kind::kernel && !step->kernel.all_rows) ++loops, backward_ = step->kernel.backward;
+      steps_.push_back(std::move(*step));
+      continue;
+    }
+    const bool starts = step->kind == RecipeStep::Kind::start;
+    const auto from = std::size_t(starts ? step->start.from : step->join.from), to = std::size_t(starts ? step->start.to : step->join.to);
+    if (step >= last) {
+      after_.push_back(std::move(*step));
+      continue;
+    }
+    if (written[from] || written[to] || read[to]) refuse("array " + text(Int(to)) + " is wanted between two stretches");
+    before_.push_back(std::move(*step));
+  }
+  if (loops > 1) refuse("two loops");
+}
+
+// Whether sections go as a loop does, step by step with the rows of the batch dealt to the threads: where a thread has
+// rows enough for the products to be worth it, and the weights of all kernels stay in its second-level cache.
+bool Recipe::is_by_batch(Int B, int threads) const {
+  constexpr Int enough = 4, cached = 640 << 10;
+  Int bytes = 0;
+  for (const RecipeStep& step : steps_)
+    if (step.kind == RecipeStep::Kind::kernel)
+      for (const WeightShape& weight : step.kernel.kernel->program().weights) bytes += weight.K * weight.N * element_size(number_);
+  return B >= enough * threads && bytes <= cached;
+}
+
+Int Recipe::stretches_of(Int T, Int B) const {
+  Int widest = 0;
+  bool sums = false;
+  for (const RecipeArray& array : arrays_)
+    if (is_passing(array)) widest = std::max(widest, array.width * element_size(number_));
+  for (const RecipeStep& step : steps_) sums = sums || step.kind == RecipeStep::Kind::sums;
+  if (!widest) return 1;
+  const Int forced = forced_stretch;
+  Int rows = std::max<Int>(stretch_bytes / widest, 1);
+  if (sums) rows = std::max<Int>(rows / rows_of_a_sum, 1) * rows_of_a_sum;
+  const Int steps = forced ? forced : std::max<Int>(rows / B, 1);
+  return (T + steps - 1) / steps;
 }
 
 Recipe::Made::~Made() {
@@ -253,7 +418,7 @@ void Recipe::make(Int T, Int B, Made& made) const {
     if (!made.capsules.back()) throw std::bad_alloc();
     made.addresses.push_back(address);
   };
-  if (keeps_ && block_ < 0) add({(block_size(arrays_, Keeper::kept, element, T, B) + element - 1) / element});
+  if (keeps_ && block_ < 0) add({(block_size(arrays_, Keeper::kept, element, T, T, B) + element - 1) / element});
   for (const RecipeArray& array : arrays_) {
     if (array.keeper != Keeper::own) continue;
     std::vector<Int> sizes;
@@ -276,14 +441,25 @@ void Recipe::run(Int T, Int B, bool reverse, const std::vector<std::uintptr_t>& 
     for (int i = 0; i < block_; ++i) before += arrays_[std::size_t(i)].keeper == Keeper::given;
     kept = given[std::size_t(before)];
   }
-  Cooking cooking(arrays_, number_, isa_, T, B, reverse, threads);
+  const Int stretches = stretches_of(T, B), longest = (T + stretches - 1) / stretches;
+  Cooking cooking(arrays_, number_, isa_, T, B, longest, reverse, threads);
   cooking.place(given, kept, made.addresses.data() + makes_block);
-  for (const RecipeStep& step : steps_) {
-    if (step.kind == RecipeStep::Kind::kernel) cooking.run(step.kernel);
-    else if (step.kind == RecipeStep::Kind::start) cooking.run(step.start);
-    else if (step.kind == RecipeStep::Kind::join) cooking.run(step.join);
-    else cooking.run(step.sums);
+  for (const RecipeStep& step : before_) cooking.run(step);
+  const bool by_batch = is_by_batch(B, threads);
+  std::vector<std::unique_ptr<Stream>> streams;
+  for (const RecipeStep& step : steps_)
+    streams.push_back(step.kind == RecipeStep::Kind::kernel ? cooking.stream(step.kernel, by_batch) : nullptr);
+  Together together;
+  for (Int i = 0; i < stretches; ++i) {
+    const Int k = reverse != backward_ ? stretches - 1 - i : i, begin = T * k / stretches;
+    cooking.turn_to({begin, T * (k + 1) / stretches - begin}, i == 0);
+    for (std::size_t s = 0; s < steps_.size(); ++s)
+      if (!streams[s]) together.run(), cooking.run(steps_[s].sums);
+      else if (by_batch && streams[s]->parts()) together.add(cooking, steps_[s].kernel, *streams[s]);
+      else together.run(), cooking.run(steps_[s].kernel, *streams[s], by_batch);
   }
+  together.run();
+  for (const RecipeStep& step : after_) cooking.run(step);
 }
 
 }  // namespace elman

@@ -1,7 +1,11 @@
 // A whole call in one: kernels and sums over rows, one after the other, on arrays that are laid out and made here. What
 // is left to Python is to hand over the addresses of what is given and to take what is made.
+//
+// The steps of a long call are taken in stretches: all kernels and sums for some, then all for the next. What passes from
+// one kernel to the next and is wanted no more is then as long as a stretch, and does not leave the caches.
 #pragma once
 
+#include <set>
 #include <vector>
 
 #include "array.h"
@@ -82,6 +86,8 @@ struct RecipeStep {
   std::vector<RecipeSum> sums;
   Start start;
   Join join;
+
+  std::vector<int> reads() const, writes() const;  // of a kernel and of sums: arrays, -1 for one that is not there
 };
 
 class Recipe {
@@ -107,12 +113,21 @@ class Recipe {
   void run(Int T, Int B, bool reverse, const std::vector<std::uintptr_t>& given, const Made& made, int threads) const;
 
  private:
+  void sort(std::vector<RecipeStep> steps);
+  Int stretches_of(Int T, Int B) const;
+  bool is_by_batch(Int B, int threads) const;
+
   Number number_;
   const Isa& isa_;
   std::vector<RecipeArray> arrays_;
-  std::vector<RecipeStep> steps_;
+  std::vector<RecipeStep> before_, steps_, after_;
+  std::set<int> summed_;
+  bool backward_ = false;  // the loop goes from the last step to the first
   int block_;
   bool keeps_ = false;
 };
+
+// For tests: so many steps in a stretch; 0: as many as are good.
+void set_stretch(Int steps);
 
 }  // namespace elman

@@ -44,7 +44,7 @@ template <class T> class Packed {
   const Weight<T>* weights() const { return weights_.data(); }
 
  private:
-  static constexpr Int worth_a_thread = 1 << 17;  // elements
+  static constexpr Int worth_a_thread = 1 << 14;  // elements
 
   Int layout(const Program& program, const Engine<T>& engine) {
     for (const WeightShape& shape : program.weights) {
@@ -236,6 +236,18 @@ template <class T> class Team {
     in_team(parts, [&](int thread, int threads) {
       engine_.run_together(tasks_.data(), parts, thread, threads, barrier);
     });
+  }
+
+  int parts() const { return together_ ? 0 : int(threads_.size()); }
+
+  // For many runs, each on other addresses and of other lengths.
+  void run_part(int part, Int steps, const std::uintptr_t* in, const std::uintptr_t* out) const {
+    Thread<T>& thread = *threads_[std::size_t(part)];
+    thread.move_to(in, out);
+    Task<T> task = thread.task();
+    task.steps = steps, task.offsets = nullptr;
+    engine_.run(task);
+    thread.keep_bound();
   }
 
   // For many runs, each on other addresses.

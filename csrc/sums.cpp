@@ -48,7 +48,8 @@ template <class T> bool same_products(const RowSum<T>& one, const RowSum<T>& oth
   return true;
 }
 
-template <class T> void run(const Engine<T>& engine, Int rows, const std::vector<RowSumMemory>& given, int threads) {
+template <class T>
+void run(const Engine<T>& engine, Int rows, const std::vector<RowSumMemory>& given, bool adds, int threads) {
   std::vector<std::vector<SummedProduct<T>>> products;
   std::vector<std::vector<SummedColumns<T>>> columns;
   std::vector<RowSum<T>> jobs;
@@ -62,7 +63,7 @@ template <class T> void run(const Engine<T>& engine, Int rows, const std::vector
   for (std::size_t i = 0; i < given.size(); ++i) {
     const RowSumMemory& job = given[i];
     jobs.push_back({rows, job.N, at<const T>(job.a), job.a_stride, columns[i].data(), int(columns[i].size()),
-                    products[i].data(), int(products[i].size())});
+                    products[i].data(), int(products[i].size()), adds});
     scratch_size = std::max(scratch_size, engine.sums_scratch(jobs.back()));
     for (const auto& p : products[i]) work += rows * job.N * p.M;
     work += rows * job.N;
@@ -83,10 +84,10 @@ template <class T> void run(const Engine<T>& engine, Int rows, const std::vector
 
 }  // namespace
 
-void sum_rows(Number number, const Isa& isa, Int rows, const std::vector<RowSumMemory>& jobs, int threads) {
+void sum_rows(Number number, const Isa& isa, Int rows, const std::vector<RowSumMemory>& jobs, bool adds, int threads) {
   check(rows, jobs, threads, element_size(number));
-  if (number == Number::f32) run(isa.f32, rows, jobs, threads);
-  else run(isa.f64, rows, jobs, threads);
+  if (number == Number::f32) run(isa.f32, rows, jobs, adds, threads);
+  else run(isa.f64, rows, jobs, adds, threads);
 }
 
 }  // namespace elman

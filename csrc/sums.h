@@ -29,7 +29,7 @@ struct RowSumMemory {
 };
 
 // Throws std::invalid_argument before any work for sizes, strides and addresses that do not fit together. What is
-// written must overlap nothing else.
-void sum_rows(Number number, const Isa& isa, Int rows, const std::vector<RowSumMemory>& jobs, int threads);
+// written must overlap nothing else. adds: to what is there.
+void sum_rows(Number number, const Isa& isa, Int rows, const std::vector<RowSumMemory>& jobs, bool adds, int threads);
 
 }  // namespace elman

@@ -73,8 +73,7 @@ template <class T> struct TileArguments {
   Int K;
   Int panel_stride;  // from one panel to the next
   Int columns;       // of the last panel, in 1..its width
-  const char* ahead;  // lines to bring nearer, one for each k
-  Int lines;
+  Ahead* ahead;      // lines to bring nearer, one for each k; or null
 };
 
 // packed: `a` holds the rows' elements side by side for each k, and init is added at the end (see sums.h).
@@ -119,9 +118,12 @@ template <class V, int rows, int vectors, int panels, bool packed = false> struc
     };
     Int k = 0;
     if constexpr (!packed)
-      for (const char* p = t.ahead; k < t.lines; ++k, p += Ahead::line) {
-        __builtin_prefetch(p, 0, 2);
-        multiply();
+      for (Int lines = 1; t.ahead && k < t.K && lines;) {
+        const char* p = t.ahead->take(t.K - k, lines);
+        for (const Int end = k + lines; k < end; ++k, p += Ahead::line) {
+          __builtin_prefetch(p, 0, 2);
+          multiply();
+        }
       }
     for (; k < t.K; ++k) multiply();
     end(t, sum);
@@ -153,11 +155,10 @@ template <class V, bool packed> TileRunner<typename V::Scalar> choose_tile(Int r
 
 // All rows against `panels` panels: the rows are dealt into tiles of nearly equal height.
 template <class V, bool packed>
-void multiply_panels(TileArguments<typename V::Scalar> t, Int rows, Int vectors, int panels, Ahead* ahead = nullptr) {
+void multiply_panels(TileArguments<typename V::Scalar> t, Int rows, Int vectors, int panels) {
   const Int tiles = (rows + tile_rows - 1) / tile_rows;
   for (Int i = 0; i < tiles; ++i) {
     const Int height = rows / tiles + (i < rows % tiles);
-    if (ahead) t.ahead = ahead->take(t.K, t.lines);
     choose_tile<V, packed>(height, vectors, panels)(t);
     t.dst.p += height * t.dst.stride;
     t.a.p += packed ? height * t.K : height * t.a.stride;
@@ -181,9 +182,8 @@ template <class V> void run_gemm(const Bound<typename V::Scalar>& b, typename V:
                                 K,
                                 panel_columns<V> * K,
                                 pair || N - n > width ? width : N - n,
-                                nullptr,
-                                0};
-    multiply_panels<V, false>(t, rows, width / V::N, pair ? 2 : 1, b.ahead);
+                                b.ahead};
+    multiply_panels<V, false>(t, rows, width / V::N, pair ? 2 : 1);
     p += pair ? 2 : 1;
   }
 }

@@ -125,6 +125,11 @@ template <class V> struct Loop {
 
   Int time(Int i) const { return task.reverse ? task.steps - 1 - i : i; }
 
+  // Each run begins with its carries where they are expected.
+  void begin_home() const {
+    for (int i = 0; i < task.link_count; ++i) task.arrays[task.links[i].carry].base = task.link_memory[i];
+  }
+
   void bind_all() const {
     for (int i = 0; i < task.instructions && !task.is_bound; ++i) bind(task.code[i], task.bound[i]);
   }
@@ -139,6 +144,7 @@ template <class V> struct Loop {
   }
 
   void run() const {
+    begin_home();
     bind_all();
     for (Int i = 0; i < task.steps; ++i) {
       const Int t = time(i), rows = active(t);
@@ -175,7 +181,7 @@ template <class V> struct TeamLoop {
   }
 
   void run() const {
-    each([](const Loop<V>& loop) { loop.bind_all(); });
+    each([](const Loop<V>& loop) { loop.begin_home(), loop.bind_all(); });
     const Task<T>& any = tasks[first];
     bool product_before = false;
     for (Int i = 0; i < any.steps; ++i) {

@@ -25,13 +25,11 @@ struct Smallest {
 
 // The lanes of x joined pairwise: (0,N/2) (1,N/2+1) .., then the halves of that.
 template <class R, class V> ELMAN_INLINE typename V::Scalar join_lanes(V x) {
-  using One = Vec<typename V::Scalar, 1>;
-  typename V::Scalar lane[V::N];
-  x.store(lane);
-  for (int half = V::N / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i)
-      lane[i] = R::join(One::splat(lane[i]), One::splat(lane[i + half])).v[0];
-  return lane[0];
+  if constexpr (V::N == 1) return x.v[0];
+  else {
+    const Halves<V> halves = split(x);
+    return join_lanes<R>(R::join(halves.low, halves.high));
+  }
 }
 
 template <class V> ELMAN_INLINE V load_first_or(const typename V::Scalar* p, Int n, V other) {
@@ -115,6 +113,24 @@ template <class V> struct ReduceDot {
   }
 };
 
+// What Base reduces, divided by a number; and 1 / sqrt(that + another number). The last operands are the numbers.
+template <class V, class Base, bool rstd = false> struct Mean {
+  using T = typename V::Scalar;
+  using One = Vec<T, 1>;
+
+  static void run(const Bound<T>& b, T* const* at, Int rows) {
+    Base::run(b, at, rows);
+    const One n = One::splat(*at[b.operands - 1 - rstd]), e = One::splat(*at[b.operands - 1]);
+    for (Int r = 0; r < rows; ++r)
+      for (Int i = 0; i < b.size[0] * b.size[2]; ++i) {
+        T& to = at[0][r * b.row[0] + i];
+        One mean = One::splat(to) / n;
+        if constexpr (rstd) mean = functor::rsqrt::apply(mean + e);
+        to = mean.v[0];
+      }
+  }
+};
+
 template <class T> void run_cumsum(const Bound<T>& b, T* const* at, Int rows) {
   for (Int r = 0; r < rows; ++r)
     for (Int o = 0; o < b.size[0]; ++o) {
@@ -186,6 +202,9 @@ template <class V> Runner<typename V::Scalar> choose_structured(Op op) {
     case Op::reduce_sum: return Reduce<Sum, V>::run;
     case Op::reduce_prod: return Reduce<Product, V>::run;
     case Op::reduce_dot: return ReduceDot<V>::run;
+    case Op::reduce_mean: return Mean<V, Reduce<Sum, V>>::run;
+    case Op::dot_mean: return Mean<V, ReduceDot<V>>::run;
+    case Op::dot_rstd: return Mean<V, ReduceDot<V>, true>::run;
     case Op::reduce_max: return Reduce<Largest, V>::run;
     case Op::reduce_min: return Reduce<Smallest, V>::run;
     case Op::cumsum: return run_cumsum<T>;

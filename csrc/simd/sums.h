@@ -49,26 +49,36 @@ template <class V> struct Sums {
     for (Int n = column; n < column + N; n += step) {
       const Int some = column + N - n < step ? column + N - n : step;
       const T *a = job.a + row * job.a_stride + n, *f = factor ? to.factor + row * to.factor_stride + n : a;
-      if (row) sum_columns<V, factor, true>(a, job.a_stride, f, to.factor_stride, K, some, to.out + n);
+      if (row || job.adds) sum_columns<V, factor, true>(a, job.a_stride, f, to.factor_stride, K, some, to.out + n);
       else sum_columns<V, factor, false>(a, job.a_stride, f, to.factor_stride, K, some, to.out + n);
     }
   }
 
-  // Tile i of columns [column, column + N): its columns side by side for each row.
+  // Tile i of columns [column, column + N): its columns side by side for each row. Some rows of all tiles after the other:
+  // rows are often a power of two apart, and more of them would not fit into a first-level cache.
   void pack_a(const RowSum<T>& job, Int row, Int K, Int column, Int N) const {
+    constexpr Int some = 8;
     const Int tiles = (N + tile_rows - 1) / tile_rows;
-    T* to = packed_a;
-    for (Int i = 0; i < tiles; ++i) {
-      const Int height = N / tiles + (i < N % tiles);
-      const T* from = job.a + row * job.a_stride + column;
-      column += height;
-      if (height == tile_rows)
-        for (Int k = 0; k < K; ++k, from += job.a_stride, to += tile_rows)
-          for (Int j = 0; j < tile_rows; ++j) to[j] = from[j];
-      else
-        for (Int k = 0; k < K; ++k, from += job.a_stride, to += height)
-          for (Int j = 0; j < height; ++j) to[j] = from[j];
+    for (Int first = 0; first < K; first += some) {
+      const Int last = first + some < K ? first + some : K;
+      const T* from = job.a + (row + first) * job.a_stride + column;
+      T* to = packed_a;
+      for (Int i = 0; i < tiles; ++i) {
+        const Int height = N / tiles + (i < N % tiles);
+        if (height == tile_rows) copy_rows<tile_rows>(from, job.a_stride, to + first * tile_rows, last - first, height);
+        else copy_rows<0>(from, job.a_stride, to + first * height, last - first, height);
+        from += height, to += height * K;
+      }
     }
+  }
+
+  template <int known> static ELMAN_INLINE void copy_rows(const T* from, Int stride, T* to, Int rows, Int width) {
+    if constexpr (known) width = known;
+    for (Int k = 0; k < rows; ++k, from += stride, to += width)
+      for (Int j = 0; j < width; j += V::N) {
+        const Int n = width - j < V::N ? width - j : V::N;
+        store_first(load_first<V>(from + j, n), to + j, n);
+      }
   }
 
   void pack_b(Int row, Int K) const {
@@ -83,12 +93,12 @@ template <class V> struct Sums {
   }
 
   // The packed columns against one product's panels, added to what the blocks before have left.
-  void multiply(const SummedProduct<T>& product, const T* panels, Int row, Int K, Int column, Int N) const {
+  void multiply(const SummedProduct<T>& product, const T* panels, bool adds, Int K, Int column, Int N) const {
     for (Int m = 0, p = 0; m < product.M; m = ++p * panel_columns<V>) {
       const Int width = panel_width<V>(product.M, p), left = product.M - m;
       T* out = product.out + column * product.M + m;
-      multiply_panels<V, true>({{out, product.M}, {row ? out : nullptr, product.M}, {packed_a, 1}, panels + m * K, K, 0,
-                                left < width ? left : width, nullptr, 0}, N, width / V::N, 1);
+      multiply_panels<V, true>({{out, product.M}, {adds ? out : nullptr, product.M}, {packed_a, 1}, panels + m * K, K, 0,
+                                left < width ? left : width, nullptr}, N, width / V::N, 1);
     }
   }
 
@@ -103,7 +113,7 @@ template <class V> struct Sums {
       pack_a(job, row, K, column, N);
       const T* panels = packed_b;
       for (int i = 0; i < job.product_count; ++i) {
-        multiply(job.products[i], panels, row, K, column, N);
+        multiply(job.products[i], panels, row || job.adds, K, column, N);
         panels += packed_size<V>(K, job.products[i].M);
       }
     }

@@ -241,6 +241,32 @@ template <class V> ELMAN_INLINE void scatter(V x, typename V::Scalar* p, Int str
   for (Int i = 0; i < n; ++i) p[i * stride] = x.v[i];
 }
 
+template <class V> struct Halves {
+  Vec<typename V::Scalar, V::N / 2> low, high;
+};
+template <class V> ELMAN_INLINE Halves<V> split(V x) {
+  using Half = Vec<typename V::Scalar, V::N / 2>;
+  typename V::Scalar lane[V::N];
+  x.store(lane);
+  return {Half::load(lane), Half::load(lane + Half::N)};
+}
+#if defined(__AVX512F__)
+template <> ELMAN_INLINE Halves<Float> split(Float x) {
+  return {{(Vec<float, 8>::Raw)_mm512_castps512_ps256(x.v)}, {(Vec<float, 8>::Raw)_mm512_extractf32x8_ps(x.v, 1)}};
+}
+template <> ELMAN_INLINE Halves<Double> split(Double x) {
+  return {{(Vec<double, 4>::Raw)_mm512_castpd512_pd256(x.v)}, {(Vec<double, 4>::Raw)_mm512_extractf64x4_pd(x.v, 1)}};
+}
+#endif
+#if defined(__AVX2__)
+template <> ELMAN_INLINE Halves<Vec<float, 8>> split(Vec<float, 8> x) {
+  return {{(Vec<float, 4>::Raw)_mm256_castps256_ps128(x.v)}, {(Vec<float, 4>::Raw)_mm256_extractf128_ps(x.v, 1)}};
+}
+template <> ELMAN_INLINE Halves<Vec<double, 4>> split(Vec<double, 4> x) {
+  return {{(Vec<double, 2>::Raw)_mm256_castpd256_pd128(x.v)}, {(Vec<double, 2>::Raw)_mm256_extractf128_pd(x.v, 1)}};
+}
+#endif
+
 // Lanes 0, N, 1, N+1, .. of (a, b) in the first result, the upper halves in the second.
 template <class V> struct Interleaved {
   V low, high;

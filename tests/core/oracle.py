@@ -78,6 +78,9 @@ MEANING = {
     "reduce_min": lambda a: a.min(1),
     "reduce_prod": lambda a: a.prod(1),
     "reduce_dot": lambda a, b: (a * b).sum(1),
+    "reduce_mean": lambda a, n: a.sum(1) / n[:, 0],
+    "dot_mean": lambda a, b, n: (a * b).sum(1) / n[:, 0],
+    "dot_rstd": lambda a, b, n, e: 1 / np.sqrt((a * b).sum(1) / n[:, 0] + e[:, 0]),
     "cumsum": lambda a: np.cumsum(a, axis=1),
     "permute": lambda a: a,
 }
@@ -140,7 +143,7 @@ def execute(row: Row, instruction, weights):
         to = words.operand([batch, m, n], [m * n, n, 1])
         a, b = words.operand([batch, m, k]), words.operand([batch, k, n])
         return row.write(to, row.read(a) @ row.read(b))
-    if name.startswith("reduce"):
+    if name.startswith(("reduce", "dot")):
         outer, reduced, inner = words.take(3)
         to = words.operand([outer, inner], [inner, 1])
         sources = [words.operand([outer, reduced, inner]) for _ in range(SOURCES[name])]

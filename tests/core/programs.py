@@ -16,6 +16,7 @@ SMOOTH[2] = ["add", "sub", "mul", "maximum", "minimum", "tanh_backward", "sigmoi
 SMOOTH[3] = ["fma", "clamp", "mul_sub", "sub_mul", "mul_mul", "mul_tanh_backward", "mul_sigmoid_backward"]
 # Of positive arguments: applied to a square and a half.
 POSITIVE = ["log", "sqrt", "rsqrt", "reciprocal", "log1p", "expm1", "exp", "softplus"]
+NUMBERS = {"reduce_mean": 1, "dot_mean": 1, "dot_rstd": 2}  # the last sources of a reduction
 JUMPS = {1: ["sign", "floor", "ceil", "round", "logical_not"]}
 JUMPS[2] = ["lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or"]
 LARGEST = 6.0
@@ -97,7 +98,10 @@ class Builder:
 
     def reduce(self):
         op = self.draw(
-            st.sampled_from(["reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_dot"])
+            st.sampled_from(
+                ["reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_dot"]
+                + ["reduce_mean", "dot_mean", "dot_rstd"]
+            )
         )
         value = self.pick(lambda value: value.bound <= 2)
         sizes = self.factors(3)
@@ -105,7 +109,10 @@ class Builder:
         small = self.assembly.apply("mul", value.place, self.assembly.const(1.0 / max(reduced, 2)))
         to = self.assembly.array(REG, outer * inner)
         strides = (reduced * inner, inner, 1)
-        self.assembly.reduce(op, sizes, to, *[(small, strides)] * SOURCES[op])
+        numbers = [2.0, 0.5][: NUMBERS.get(op, 0)]
+        sources = [(small, strides)] * (SOURCES[op] - len(numbers))
+        constants = [(self.assembly.const(number), (0, 0, 0)) for number in numbers]
+        self.assembly.reduce(op, sizes, to, *sources, *constants)
         spread = self.assembly.array(REG, self.width)
         each = [(outer, reduced, inner), spread, (reduced * inner, inner, 1), to, (inner, 0, 1)]
         self.assembly.permute(*each)

@@ -42,6 +42,7 @@ _BY_IDENTITY = (
 _DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType, types.WrapperDescriptorType)
 _GLOBAL_HOOKS = ("_global_forward_pre_hooks", "_global_forward_hooks", "_global_backward_hooks",
                  "_global_backward_pre_hooks")  # fmt: skip
+_IMPORTS = "<frozen importlib._bootstrap>"
 MISSING = object()
 _NO_OBJECTS = (type, types.ModuleType, Tensor)
 _STDLIB = str(Path(os.__file__).parent)
@@ -182,11 +183,19 @@ class Reached:
 
     codes: dict[types.CodeType, dict[str, Any]] = field(default_factory=dict)
     objects: dict[int, Any] = field(default_factory=dict)
+    importing: types.FrameType | None = None  # a module's body and what it calls are no part of the step
 
     def __call__(self, frame: types.FrameType, event: str, argument: Any) -> None:
+        code = frame.f_code
+        if self.importing is not None:
+            if event == "return" and frame is self.importing:
+                self.importing = None
+            return
         if event != "call":
             return
-        code = frame.f_code
+        if code.co_filename == _IMPORTS and code.co_name == "_find_and_load":
+            self.importing = frame
+            return
         if "/elman/engine/" in code.co_filename:
             return
         torch_code = "/torch/" in code.co_filename
@@ -210,6 +219,7 @@ class Reached:
             return call()
         finally:
             sys.setprofile(before)
+            self.importing = None
             if collecting:
                 gc.enable()
 

@@ -248,6 +248,8 @@ class Assembler:
             return None
         if id(node) in self.fusions.started:
             return self._product_from(node, self.fusions.started[id(node)])
+        if id(node) in self.fusions.means:
+            return self._mean(node, *self.fusions.means[id(node)])
         if id(node) in self.fusions.chained:
             return self._chain(node, *self.fusions.chained[id(node)])
         native = OPS[node.op].native if node.op in OPS else None
@@ -271,28 +273,27 @@ class Assembler:
         return self._elementwise(name, self._target(out), sources)
 
     def _chain(self, node: Node, name: str, product: Node, place: int) -> None:
-        factors = [self._operand(a) for a in product.args]
         if name == "reduce_dot":
-            a, b = (self._contiguous(v) for v in factors)
-            target = self._target(node.outs[0])
-            red = a.sizes[-1]
-            self._emit(
-                name,
-                a.count // max(red, 1),
-                red,
-                1,
-                *target.place(),
-                *a.place(),
-                red,
-                1,
-                0,
-                *b.place(),
-                red,
-                1,
-                0,
-            )
-            return
+            return self._dot(node.outs[0], name, product)
+        factors = [self._operand(a) for a in product.args]
         self._elementwise(name, self._target(node.outs[0]), [*factors, self._operand(node.args[1 - place])])
+
+    def _dot(self, out: Value, name: str, product: Node, numbers: Sequence[float] = ()) -> None:
+        a, b = (self._contiguous(self._operand(v)) for v in product.args)
+        target, red = self._target(out), a.sizes[-1]
+        self._emit(
+            name, a.count // max(red, 1), red, 1, *target.place(), *a.place(), red, 1, 0, *b.place(), red, 1, 0,
+            *self._numbers(numbers),
+        )  # fmt: skip
+
+    def _mean(self, node: Node, name: str, of: Node, numbers: Sequence[float]) -> None:
+        if name == "reduce_mean":
+            return self._reduce(of, name, node.outs[0], numbers)
+        return self._dot(node.outs[0], name, of, numbers)
+
+    def _numbers(self, numbers: Sequence[float]) -> list[int]:
+        """The last sources of a reduction."""
+        return [word for number in numbers for word in (*self._const(number).place(), 0, 0, 0)]
 
     def _convert(self, node: Node) -> None:
         source, out = self._view(node.args[0]), node.outs[0]
@@ -418,7 +419,9 @@ class Assembler:
         else:
             self._set(node.outs[0], self._vector(torch.tensor(numbers, dtype=self.code.dtype), tuple(shape)))
 
-    def _reduce(self, node: Node, name: str) -> None:
+    def _reduce(
+        self, node: Node, name: str, out: Value | None = None, numbers: Sequence[float] = ()
+    ) -> None:
         v = self._view(node.args[0])
         dims = node.args[1] if len(node.args) > 1 else list(range(len(v.sizes)))
         gone = sorted({d % len(v.sizes) for d in dims})
@@ -433,8 +436,10 @@ class Assembler:
             n = math.prod(v.sizes[len(kept) :])
             parts = ((math.prod(v.sizes[: len(kept)]), n), (n, 1), (1, 0))
         (outer, so), (red, sr), (inner, si) = parts
-        target = self._target(node.outs[0])
-        self._emit(name, outer, red, inner, *target.place(), *v.place(), so, sr, si)
+        target = self._target(out or node.outs[0])
+        self._emit(
+            name, outer, red, inner, *target.place(), *v.place(), so, sr, si, *self._numbers(numbers)
+        )
 
     def _cumsum(self, node: Node, _: str) -> None:
         v = self._view(node.args[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Container, Mapping
+from typing import Any
 
 import torch
 
@@ -27,9 +28,13 @@ def _native(node: Node) -> tuple[str, str] | None:
     return OPS[node.op].native if node.op in OPS else None
 
 
+def _is_number(x: Any) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool)
+
+
 class Fusions:
     """placed: value -> (the join it is a part of, where it begins there). started: node -> the product that starts from
-    the node's other term. chained: node -> (instruction, the product of two that it uses, which argument that is).
+    the node's other term. means: node -> (instruction, the sum or the product that it reduces, its numbers). chained: node -> (instruction, the product of two that it uses, which argument that is).
     Nodes are named by their `id`; those that another carries out are in `swallowed`."""
 
     def __init__(
@@ -40,6 +45,7 @@ class Fusions:
         self.placed: dict[Value, tuple[Value, int]] = {}
         self.started: dict[int, Node] = {}
         self.chained: dict[int, tuple[str, Node, int]] = {}
+        self.means: dict[int, tuple[str, Node, list[float]]] = {}
         self.swallowed: set[int] = set()
         for node in section.nodes:
             if node.op == "cat.default":
@@ -47,6 +53,8 @@ class Fusions:
         for node in section.nodes:
             if node.op == "add.Tensor":
                 self._start(node)
+        for node in reversed(section.nodes):
+            self._mean(node)
         for node in reversed(section.nodes):
             self._chain(node)
 
@@ -92,10 +100,45 @@ class Fusions:
         whole = math.prod(row_shape(other)) == math.prod(row_shape(out))
         return whole and other.dtype == out.dtype and maker.args[0].axis == 0 and other is not product
 
+    def _made_alone(self, v: Any, op: str) -> Node | None:
+        """The node that makes a value for one use only, if it is of this kind."""
+        maker = self.made_by.get(v) if isinstance(v, Value) else None
+        if maker is None or maker.op != op or maker.kwargs or not self._free(maker.outs[0]):
+            return None
+        plain = v.dtype == self.dtype and id(maker) not in self.swallowed and id(maker) not in self.started
+        return maker if plain else None
+
+    def _mean(self, node: Node) -> None:
+        """A sum that is divided by a number, and what a norm goes on to make of it."""
+        if id(node) in self.swallowed or node.kwargs or node.outs[0].dtype != self.dtype:
+            return
+        gone, division, numbers = [], node, []
+        if node.op == "rsqrt.default":
+            more = self._made_alone(node.args[0], "add.Tensor")
+            found = self._made_alone(more.args[0], "div.Tensor") if more and _is_number(more.args[1]) else None
+            if more is None or found is None:
+                return
+            gone, division, numbers = [more, found], found, [float(more.args[1])]
+        if division.op != "div.Tensor" or not _is_number(division.args[1]):
+            return
+        total = self._made_alone(division.args[0], "sum.dim_IntList")
+        if total is None or total.args[0].dtype != self.dtype or total.args[0].axis in total.args[1]:
+            return
+        product = self._made_alone(total.args[0], "mul.Tensor")
+        if product is not None and self._may_chain(product, total):
+            name, gone, of = "dot_rstd" if numbers else "dot_mean", [*gone, total, product], product
+        elif not numbers:
+            name, gone, of = "reduce_mean", [total], total
+        else:
+            return
+        self.means[id(node)] = name, of, [float(division.args[1]), *numbers]
+        self.swallowed.update(map(id, gone))
+
     def _chain(self, node: Node) -> None:
         """A product of two and the one operation that uses it become one instruction."""
         native = _native(node)
-        if native is None or node.kwargs or id(node) in self.started or id(node) in self.swallowed:
+        done = id(node) in self.started or id(node) in self.swallowed or id(node) in self.means
+        if native is None or node.kwargs or done:
             return
         for place, arg in enumerate(node.args[:2]):
             name = CHAINS.get((native[1], place))
