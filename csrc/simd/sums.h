@@ -14,25 +14,33 @@ inline constexpr Int block_rows = 256;
 // Columns of `a` that are packed at once: with a panel of `b` they stay in a second-level cache of 512 KiB.
 inline constexpr Int block_columns = 32 * tile_rows;
 
-// out[n] (+)= sum of a[k, n] f[k, n] over K rows, for n in [0, N).
-template <class V, bool factor, bool more> ELMAN_INLINE void sum_columns(
-    const typename V::Scalar* a, Int a_stride, const typename V::Scalar* f, Int f_stride, Int K, Int columns,
-    typename V::Scalar* out) {
-  constexpr int wide = 4;
-  V sum[wide];
-  for (int v = 0; v < wide; ++v) sum[v] = V::splat(0);
-  for (Int k = 0; k < K; ++k, a += a_stride, f += f_stride)
-    for (int v = 0; v < wide; ++v) {
-      if (v * V::N >= columns) break;
-      const Int n = columns - v * V::N < V::N ? columns - v * V::N : V::N;
-      const V x = load_up_to<V>(a + v * V::N, n);
-      if constexpr (factor) sum[v] = fma(x, load_up_to<V>(f + v * V::N, n), sum[v]);
-      else sum[v] = sum[v] + x;
+// For each of some columns jobs out[n] (+)= sum of a[k, n] over K rows, or of a[k, n] f[k, n], for n in [0, N) of at most
+// four vectors; `a` is read once for all. plain: how many have no factor; those come first.
+template <class V, int plain, int factors> ELMAN_INLINE void sum_columns(
+    const typename V::Scalar* a, Int a_stride, const SummedColumns<typename V::Scalar>* const* columns, Int begin, Int row,
+    Int K, Int N, bool adds) {
+  using T = typename V::Scalar;
+  constexpr int wide = 4, count = plain + factors;
+  V sum[count][wide];
+  for (int c = 0; c < count; ++c)
+    for (int v = 0; v < wide; ++v) sum[c][v] = V::splat(0);
+  const T* f[factors + 1];
+  for (int c = 0; c < factors; ++c) f[c] = columns[plain + c]->factor + row * columns[plain + c]->factor_stride + begin;
+  const auto lanes = [&](int v) { return N - v * V::N < V::N ? N - v * V::N : Int(V::N); };
+  for (Int k = 0; k < K; ++k, a += a_stride) {
+    for (int v = 0; v < wide && v * V::N < N; ++v) {
+      const V x = load_up_to<V>(a + v * V::N, lanes(v));
+      for (int c = 0; c < plain; ++c) sum[c][v] = sum[c][v] + x;
+      for (int c = 0; c < factors; ++c)
+        sum[plain + c][v] = fma(x, load_up_to<V>(f[c] + v * V::N, lanes(v)), sum[plain + c][v]);
     }
-  for (int v = 0; v < wide && v * V::N < columns; ++v) {
-    const Int n = columns - v * V::N < V::N ? columns - v * V::N : V::N;
-    store_up_to(more ? load_up_to<V>(out + v * V::N, n) + sum[v] : sum[v], out + v * V::N, n);
+    for (int c = 0; c < factors; ++c) f[c] += columns[plain + c]->factor_stride;
   }
+  for (int c = 0; c < count; ++c)
+    for (int v = 0; v < wide && v * V::N < N; ++v) {
+      T* out = columns[c]->out + begin + v * V::N;
+      store_up_to(adds ? load_up_to<V>(out, lanes(v)) + sum[c][v] : sum[c][v], out, lanes(v));
+    }
 }
 
 // Jobs that have the same `b` in their products, or none: those are packed once for all.
@@ -44,14 +52,34 @@ template <class V> struct Sums {
   T *packed_b, *packed_a;
 
   // Rows [row, row + K), columns [column, column + N).
-  template <bool factor> void columns(const RowSum<T>& job, const SummedColumns<T>& to, Int row, Int K, Int column, Int N) const {
+  template <int plain, int factors>
+  void columns(const RowSum<T>& job, const SummedColumns<T>* const* some, Int row, Int K, Int column, Int N) const {
     const Int step = 4 * V::N;
-    for (Int n = column; n < column + N; n += step) {
-      const Int some = column + N - n < step ? column + N - n : step;
-      const T *a = job.a + row * job.a_stride + n, *f = factor ? to.factor + row * to.factor_stride + n : a;
-      if (row || job.adds) sum_columns<V, factor, true>(a, job.a_stride, f, to.factor_stride, K, some, to.out + n);
-      else sum_columns<V, factor, false>(a, job.a_stride, f, to.factor_stride, K, some, to.out + n);
+    for (Int n = column; n < column + N; n += step)
+      sum_columns<V, plain, factors>(job.a + row * job.a_stride + n, job.a_stride, some, n, row, K,
+                                     column + N - n < step ? column + N - n : step, row || job.adds);
+  }
+
+  // All columns of a job: one without a factor and up to two with one at a time.
+  void columns(const RowSum<T>& job, Int row, Int K, Int column, Int N) const {
+    const SummedColumns<T>*some[2] = {}, *plain = nullptr;
+    int factors = 0;
+    const auto run = [&] {
+      const SummedColumns<T>* const ordered[3] = {plain ? plain : some[0], plain ? some[0] : some[1], some[1]};
+      if (plain && factors == 2) columns<1, 2>(job, ordered, row, K, column, N);
+      else if (plain && factors == 1) columns<1, 1>(job, ordered, row, K, column, N);
+      else if (plain) columns<1, 0>(job, ordered, row, K, column, N);
+      else if (factors == 2) columns<0, 2>(job, ordered, row, K, column, N);
+      else if (factors == 1) columns<0, 1>(job, ordered, row, K, column, N);
+      plain = nullptr, factors = 0;
+    };
+    for (int i = 0; i < job.column_count; ++i) {
+      const SummedColumns<T>& next = job.columns[i];
+      if (next.factor ? factors == 2 : plain != nullptr) run();
+      if (next.factor) some[factors++] = &next;
+      else plain = &next;
     }
+    run();
   }
 
   // Tile i of columns [column, column + N): its columns side by side for each row. Some rows of all tiles after the other:
@@ -106,9 +134,7 @@ template <class V> struct Sums {
   void run(const RowSum<T>& job, Int row, Int K, Int begin, Int end) const {
     for (Int column = begin; column < end; column += block_columns) {
       const Int N = end - column < block_columns ? end - column : block_columns;
-      for (int i = 0; i < job.column_count; ++i)
-        if (job.columns[i].factor) columns<true>(job, job.columns[i], row, K, column, N);
-        else columns<false>(job, job.columns[i], row, K, column, N);
+      columns(job, row, K, column, N);
       if (!job.product_count) continue;
       pack_a(job, row, K, column, N);
       const T* panels = packed_b;

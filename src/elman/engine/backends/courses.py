@@ -126,6 +126,7 @@ class Writer:
         self.inputs = [*program.x, *program.s, *program.s, *program.c, *program.p]
         self.at = {v.name: i for i, v in reversed(list(enumerate(self.inputs)))}
         self.statics = self._torch_part()
+        self.copies: dict[str, list[str]] = {}  # of gradients that several parameters have
 
     # -- what is made once a call: joins, sums and turns of parameters on the core, the rest with torch before all else
 
@@ -329,7 +330,21 @@ class Writer:
         self.results(course, kernel, {v.name: v for n in loop.nodes for v in n.outs}, keeper)
         course.kernel(kernel, carries=carries, backward=True)
         self._last(course, self.rows(course, "post", keeper))
+        self._again(course)
         return course, block
+
+    def _again(self, course: Course) -> None:
+        """Copies of gradients that several parameters have."""
+        seen: set[str] = set()
+        for v in self.program.dp:
+            if v is None or v.name not in course.own:
+                continue
+            if v.name in seen:
+                index = course.array(v.name)
+                copy = course.add(f"{v.name} again {len(course.own)}", OWN, ONE, course.arrays[index][3])
+                course.steps.append(("join", index, copy, 0, False))
+                self.copies.setdefault(v.name, []).append(course.own[-1])
+            seen.add(v.name)
 
     def _last(self, course: Course, sums: list[RowSum]) -> None:
         """The sums over rows, in the slices and the shapes in which the section `final` would give them."""

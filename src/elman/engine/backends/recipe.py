@@ -82,6 +82,9 @@ class Recipe:
         names += [None if v is None else f"ds {j}" for j, v in enumerate(program.gs)]
         names += [None] * len(program.s)
         names += [None if v is None else v.name for v in (*program.dc, *program.dp)]
+        for i, name in enumerate(names):
+            if name in names[:i] and writer.copies.get(name or ""):
+                names[i] = writer.copies[name or ""].pop()
         first: dict[str, int] = {}
         self._grads = [
             (n, n is not None and first.setdefault(n, i) != i) for i, n in enumerate(names)
