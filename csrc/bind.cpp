@@ -93,7 +93,7 @@ void run_sums(const std::string& dtype, Int rows, const Jobs& given, int threads
   }
   const Isa& chosen = find_isa(isa.empty() ? wanted_isa() : isa);
   nb::gil_scoped_release release;
-  sum_rows(number_of(dtype), chosen, rows, jobs, false, threads);
+  sum_rows(number_of(dtype), chosen, rows, jobs, threads);
 }
 
 // Entries of dictionaries, and lengths of containers, that are watched for a change. Python's collector sees through it:

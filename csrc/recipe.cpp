@@ -22,12 +22,12 @@ std::atomic<Int> forced_stretch{0};  // steps, for tests
 // Whether an array holds no more than a stretch of the steps: nobody wants it afterwards.
 bool is_passing(const RecipeArray& array) { return array.keeper == Keeper::scratch && array.extent == Extent::rows; }
 
-// longest: steps of a stretch.
-Int rows_of(const RecipeArray& array, Int T, Int longest, Int B) {
+// passing: steps that those hold which pass.
+Int rows_of(const RecipeArray& array, Int T, Int passing, Int B) {
   switch (array.extent) {
     case Extent::one: return 1;
     case Extent::batch: return B;
-    case Extent::rows: return (is_passing(array) ? longest : T) * B;
+    case Extent::rows: return (is_passing(array) ? passing : T) * B;
     case Extent::history: return (T + 1) * B;
   }
   return 0;
@@ -49,10 +49,10 @@ class Places {
   Int end_ = 0, count_ = 0;
 };
 
-Int block_size(const std::vector<RecipeArray>& arrays, Keeper keeper, Int element, Int T, Int longest, Int B) {
+Int block_size(const std::vector<RecipeArray>& arrays, Keeper keeper, Int element, Int T, Int passing, Int B) {
   Places places;
   for (const RecipeArray& array : arrays)
-    if (array.keeper == keeper) places.add(array.width * rows_of(array, T, longest, B) * element);
+    if (array.keeper == keeper) places.add(array.width * rows_of(array, T, passing, B) * element);
   return places.size();
 }
 
@@ -133,25 +133,26 @@ class RecipeCheck {
   const std::vector<RecipeArray>& arrays_;
 };
 
-// Steps [begin, begin + steps) of a call.
+// Steps [begin, begin + steps) of a call; `turn`: how many have been before it.
 struct Stretch {
-  Int begin, steps;
+  Int begin, steps, turn;
 };
 
 // One call: the addresses of all arrays, and the steps on them.
 class Cooking {
  public:
-  Cooking(const std::vector<RecipeArray>& arrays, Number number, const Isa& isa, Int T, Int B, Int longest, bool reverse,
-          int threads)
-      : arrays_(arrays), number_(number), isa_(isa), element_(element_size(number)), T_(T), B_(B), longest_(longest),
-        reverse_(reverse), threads_(threads), scratch_(block_size(arrays, Keeper::scratch, element_, T, longest, B)),
-        now_{0, longest} {}
+  // buffers: how many stretches an array that passes has room for, in turns.
+  Cooking(const std::vector<RecipeArray>& arrays, Number number, const Isa& isa, Int T, Int B, Int longest, Int buffers,
+          bool reverse, int threads)
+      : arrays_(arrays), number_(number), isa_(isa), element_(element_size(number)), T_(T), B_(B), longest_(longest), buffers_(buffers),
+        reverse_(reverse), threads_(threads), scratch_(block_size(arrays, Keeper::scratch, element_, T, longest * buffers, B)),
+        now_{0, longest, 0} {}
 
   void place(const std::vector<std::uintptr_t>& given, std::uintptr_t kept, const std::uintptr_t* own) {
     Places in_scratch, in_kept;
     std::size_t next = 0;
     for (const RecipeArray& array : arrays_) {
-      const Int bytes = array.width * rows_of(array, T_, longest_, B_) * element_;
+      const Int bytes = array.width * rows_of(array, T_, longest_ * buffers_, B_) * element_;
       switch (array.keeper) {
         case Keeper::given: base_.push_back(given[next++]); break;
         case Keeper::scratch: base_.push_back(std::uintptr_t(scratch_.get()) + std::uintptr_t(in_scratch.add(bytes))); break;
@@ -161,8 +162,8 @@ class Cooking {
     }
   }
 
-  // What follows is of these steps; `first`: no other stretch has been run.
-  void turn_to(Stretch stretch, bool first) { now_ = stretch, first_ = first; }
+  // What follows is of these steps.
+  void turn_to(Stretch stretch) { now_ = stretch; }
 
   std::unique_ptr<Stream> stream(const KernelStep& step, bool by_batch) {
     Sequence sequence{longest_, B_, nullptr, reverse_ != step.backward, {}, {}, {}, {}, {}, {}, nullptr, ResetMode::none, {}, threads_};
@@ -186,20 +187,22 @@ class Cooking {
   }
 
   void run(const KernelStep& step, Stream& stream, bool by_batch) {
-    in_.clear(), out_.clear();
-    add_addresses(step, in_, out_);
-    if (!step.all_rows || by_batch) return stream.run(now_.steps, nullptr, in_.data(), out_.data());
+    addresses_.clear();
+    add_addresses(step, addresses_);
+    const std::uintptr_t *in = addresses_.data(), *out = in + step.in.size();
+    if (!step.all_rows || by_batch) return stream.run(now_.steps, nullptr, in, out);
     cut(step, now_.steps * B_);
-    stream.run(Int(offsets_.size()) - 1, offsets_.data(), in_.data(), out_.data());
+    stream.run(Int(offsets_.size()) - 1, offsets_.data(), in, out);
   }
 
-  void add_addresses(const KernelStep& step, std::vector<std::uintptr_t>& in, std::vector<std::uintptr_t>& out) const {
-    for (const Operated& operand : step.in) in.push_back(at(operand));
-    for (const Operated& operand : step.out) out.push_back(at(operand));
+  // Of its inputs, then of its outputs.
+  void add_addresses(const KernelStep& step, std::vector<std::uintptr_t>& addresses) const {
+    for (const auto* operands : {&step.in, &step.out})
+      for (const Operated& operand : *operands) addresses.push_back(at(operand));
   }
   Int steps() const { return now_.steps; }
 
-  void run(const std::vector<RecipeSum>& sums) const {
+  std::unique_ptr<Sums> sums(const std::vector<RecipeSum>& sums) const {
     std::vector<RowSumMemory> jobs;
     for (const RecipeSum& sum : sums) {
       const Int whole = width(sum.a.array);
@@ -211,7 +214,7 @@ class Cooking {
         job.products.push_back({at(product.b), width(product.b.array), width(product.b.array), base(product.out)});
       jobs.push_back(std::move(job));
     }
-    sum_rows(number_, isa_, now_.steps * B_, jobs, !first_, threads_);
+    return make_sums(number_, isa_, now_.steps * B_, jobs, now_.turn > 0, threads_);
   }
 
   void run(const Start& start) const {
@@ -219,7 +222,7 @@ class Cooking {
     const Int size = B_ * to.width * element_;
     const bool behind = to.extent == Extent::history && reverse_;
     char* memory = reinterpret_cast<char*>(base(start.to)) + (behind ? T_ * size : 0);
-    for (Int left = to.extent == Extent::rows ? is_passing(to) ? longest_ : T_ : 1; left > 0; --left, memory += size)
+    for (Int left = to.extent == Extent::rows ? is_passing(to) ? longest_ * buffers_ : T_ : 1; left > 0; --left, memory += size)
       if (const std::uintptr_t from = base(start.from)) std::memcpy(memory, reinterpret_cast<const void*>(from), std::size_t(size));
       else std::memset(memory, 0, std::size_t(size));
   }
@@ -243,7 +246,8 @@ class Cooking {
   // Where the steps of now begin.
   std::uintptr_t at(const Operated& operand) const {
     const bool behind = operand.moment != Moment::plain && (operand.moment == Moment::after) != reverse_;
-    const Int before = (is_passing(arrays_[std::size_t(operand.array)]) ? 0 : now_.begin) + behind;
+    const bool passes = is_passing(arrays_[std::size_t(operand.array)]);
+    const Int before = (!passes ? now_.begin : now_.turn % buffers_ * longest_) + behind;
     return base(operand.array) + std::uintptr_t(before * B_ * width(operand.array) * element_);
   }
 
@@ -262,32 +266,34 @@ class Cooking {
   const std::vector<RecipeArray>& arrays_;
   Number number_;
   const Isa& isa_;
-  Int element_, T_, B_, longest_;
+  Int element_, T_, B_, longest_, buffers_;
   bool reverse_;
   int threads_;
   Buffer<char> scratch_;
   Stretch now_;
-  bool first_ = true;
-  std::vector<std::uintptr_t> base_, in_, out_;
+  std::vector<std::uintptr_t> base_, addresses_;
   std::vector<Int> offsets_;
 };
 
-// Runs of kernels one after the other, each thread on the same rows of the batch in all of them: nobody waits.
-class Together {
+// What threads do without waiting for one another: runs of kernels one after the other, each thread on the same rows of
+// the batch in all of them, and before that sums over what an earlier region has made.
+class Region {
  public:
   void add(const Cooking& cooking, const KernelStep& step, Stream& stream) {
     runs_.push_back({&stream, cooking.steps(), addresses_.size(), addresses_.size() + step.in.size()});
-    std::vector<std::uintptr_t> out;
-    cooking.add_addresses(step, addresses_, out);
-    addresses_.insert(addresses_.end(), out.begin(), out.end());
+    cooking.add_addresses(step, addresses_);
   }
+  // To be done in the next region.
+  void add(std::unique_ptr<Sums> sums) { later_.push_back(std::move(sums)); }
 
   void run() {
-    if (runs_.empty()) return;
-    in_parallel(runs_[0].stream->parts(), [&](int part) {
-      for (const Run& run : runs_) run.stream->run_part(part, run.steps, &addresses_[run.in], &addresses_[run.out]);
-    });
+    int parts = 0;
+    for (const Run& run : runs_) parts = std::max(parts, run.stream->parts());
+    for (const auto& sums : sums_) parts = std::max(parts, sums->parts());
+    if (parts) in_parallel(parts, [&](int part) { run_part(part); });
     runs_.clear(), addresses_.clear();
+    sums_ = std::move(later_);
+    later_.clear();
   }
 
  private:
@@ -296,7 +302,16 @@ class Together {
     Int steps;
     std::size_t in, out;
   };
+
+  void run_part(int part) const {
+    for (const auto& sums : sums_)
+      if (part < sums->parts()) sums->run_part(part);
+    for (const Run& run : runs_)
+      if (part < run.stream->parts()) run.stream->run_part(part, run.steps, &addresses_[run.in], &addresses_[run.out]);
+  }
+
   std::vector<Run> runs_;
+  std::vector<std::unique_ptr<Sums>> sums_, later_;
   std::vector<std::uintptr_t> addresses_;
 };
 
@@ -378,6 +393,11 @@ void Recipe::sort(std::vector<RecipeStep> steps) {
     before_.push_back(std::move(*step));
   }
   if (loops > 1) refuse("two loops");
+  for (const RecipeStep& step : steps_) {
+    const bool sums = step.kind == RecipeStep::Kind::sums;
+    if (sums_last_ && !sums) refuse("a kernel behind sums");
+    sums_last_ = sums;
+  }
 }
 
 // Whether sections go as a loop does, step by step with the rows of the batch dealt to the threads: where a thread has
@@ -393,14 +413,12 @@ bool Recipe::is_by_batch(Int B, int threads) const {
 
 Int Recipe::stretches_of(Int T, Int B) const {
   Int widest = 0;
-  bool sums = false;
   for (const RecipeArray& array : arrays_)
     if (is_passing(array)) widest = std::max(widest, array.width * element_size(number_));
-  for (const RecipeStep& step : steps_) sums = sums || step.kind == RecipeStep::Kind::sums;
   if (!widest) return 1;
   const Int forced = forced_stretch;
   Int rows = std::max<Int>(stretch_bytes / widest, 1);
-  if (sums) rows = std::max<Int>(rows / rows_of_a_sum, 1) * rows_of_a_sum;
+  if (sums_last_) rows = std::max<Int>(rows / rows_of_a_sum, 1) * rows_of_a_sum;
   const Int steps = forced ? forced : std::max<Int>(rows / B, 1);
   return (T + steps - 1) / steps;
 }
@@ -442,23 +460,25 @@ void Recipe::run(Int T, Int B, bool reverse, const std::vector<std::uintptr_t>& 
     kept = given[std::size_t(before)];
   }
   const Int stretches = stretches_of(T, B), longest = (T + stretches - 1) / stretches;
-  Cooking cooking(arrays_, number_, isa_, T, B, longest, reverse, threads);
+  const bool by_batch = is_by_batch(B, threads);
+  const Int buffers = by_batch && sums_last_ && stretches > 1 ? 2 : 1;  // sums of a stretch, while the next one is made
+  Cooking cooking(arrays_, number_, isa_, T, B, longest, buffers, reverse, threads);
   cooking.place(given, kept, made.addresses.data() + makes_block);
   for (const RecipeStep& step : before_) cooking.run(step);
-  const bool by_batch = is_by_batch(B, threads);
   std::vector<std::unique_ptr<Stream>> streams;
   for (const RecipeStep& step : steps_)
     streams.push_back(step.kind == RecipeStep::Kind::kernel ? cooking.stream(step.kernel, by_batch) : nullptr);
-  Together together;
+  Region region;
   for (Int i = 0; i < stretches; ++i) {
     const Int k = reverse != backward_ ? stretches - 1 - i : i, begin = T * k / stretches;
-    cooking.turn_to({begin, T * (k + 1) / stretches - begin}, i == 0);
+    cooking.turn_to({begin, T * (k + 1) / stretches - begin, i});
     for (std::size_t s = 0; s < steps_.size(); ++s)
-      if (!streams[s]) together.run(), cooking.run(steps_[s].sums);
-      else if (by_batch && streams[s]->parts()) together.add(cooking, steps_[s].kernel, *streams[s]);
-      else together.run(), cooking.run(steps_[s].kernel, *streams[s], by_batch);
+      if (!streams[s]) region.add(cooking.sums(steps_[s].sums));
+      else if (by_batch && streams[s]->parts()) region.add(cooking, steps_[s].kernel, *streams[s]);
+      else region.run(), cooking.run(steps_[s].kernel, *streams[s], by_batch);
+    if (sums_last_) region.run();
   }
-  together.run();
+  region.run(), region.run();
   for (const RecipeStep& step : after_) cooking.run(step);
 }
 

@@ -122,6 +122,7 @@ class Recipe {
   std::vector<RecipeArray> arrays_;
   std::vector<RecipeStep> before_, steps_, after_;
   std::set<int> summed_;
+  bool sums_last_ = false;  // there are some, behind all kernels
   bool backward_ = false;  // the loop goes from the last step to the first
   int block_;
   bool keeps_ = false;

@@ -48,46 +48,62 @@ template <class T> bool same_products(const RowSum<T>& one, const RowSum<T>& oth
   return true;
 }
 
-template <class T>
-void run(const Engine<T>& engine, Int rows, const std::vector<RowSumMemory>& given, bool adds, int threads) {
-  std::vector<std::vector<SummedProduct<T>>> products;
-  std::vector<std::vector<SummedColumns<T>>> columns;
-  std::vector<RowSum<T>> jobs;
-  Int work = 0, scratch_size = 0;
-  for (const RowSumMemory& job : given) {
-    auto& own = products.emplace_back();
-    for (const auto& p : job.products) own.push_back({at<const T>(p.b), p.b_stride, p.M, at<T>(p.out)});
-    auto& own_columns = columns.emplace_back();
-    for (const auto& c : job.columns) own_columns.push_back({at<const T>(c.factor), c.factor_stride, at<T>(c.out)});
-  }
-  for (std::size_t i = 0; i < given.size(); ++i) {
-    const RowSumMemory& job = given[i];
-    jobs.push_back({rows, job.N, at<const T>(job.a), job.a_stride, columns[i].data(), int(columns[i].size()),
-                    products[i].data(), int(products[i].size()), adds});
-    scratch_size = std::max(scratch_size, engine.sums_scratch(jobs.back()));
-    for (const auto& p : products[i]) work += rows * job.N * p.M;
-    work += rows * job.N;
-  }
-  constexpr Int worth_a_thread = 1 << 15;  // multiplications
-  const int parts = int(std::clamp<Int>(work / worth_a_thread, 1, threads));
-  std::vector<std::unique_ptr<Buffer<T>>> scratch;  // made here: a thread of the team must not throw
-  for (int part = 0; part < parts; ++part) scratch.push_back(std::make_unique<Buffer<T>>(scratch_size));
-  in_parallel(parts, [&](int part) {
-    T* const memory = scratch[std::size_t(part)]->get();
-    for (std::size_t i = 0, end; i < jobs.size(); i = end) {
-      Int columns = jobs[i].N;
-      for (end = i + 1; end < jobs.size() && same_products(jobs[i], jobs[end]); ++end) columns += jobs[end].N;
-      engine.sums(&jobs[i], int(end - i), columns * part / parts, columns * (part + 1) / parts, memory);
+template <class T> class EngineSums : public Sums {
+ public:
+  EngineSums(const Engine<T>& engine, Int rows, const std::vector<RowSumMemory>& given, bool adds, int threads)
+      : engine_(engine) {
+    for (const RowSumMemory& job : given) {
+      auto& own = products_.emplace_back();
+      for (const auto& p : job.products) own.push_back({at<const T>(p.b), p.b_stride, p.M, at<T>(p.out)});
+      auto& own_columns = columns_.emplace_back();
+      for (const auto& c : job.columns) own_columns.push_back({at<const T>(c.factor), c.factor_stride, at<T>(c.out)});
     }
-  });
-}
+    Int work = 0, scratch_size = 0;
+    for (std::size_t i = 0; i < given.size(); ++i) {
+      const RowSumMemory& job = given[i];
+      jobs_.push_back({rows, job.N, at<const T>(job.a), job.a_stride, columns_[i].data(), int(columns_[i].size()),
+                       products_[i].data(), int(products_[i].size()), adds});
+      scratch_size = std::max(scratch_size, engine.sums_scratch(jobs_.back()));
+      for (const auto& p : products_[i]) work += rows * job.N * p.M;
+      work += rows * job.N;
+    }
+    constexpr Int worth_a_thread = 1 << 15;  // multiplications
+    parts_ = int(std::clamp<Int>(work / worth_a_thread, 1, threads));
+    for (int part = 0; part < parts_; ++part) scratch_.push_back(std::make_unique<Buffer<T>>(scratch_size));
+  }
+
+  int parts() const override { return parts_; }
+
+  void run_part(int part) const override {
+    T* const memory = scratch_[std::size_t(part)]->get();
+    for (std::size_t i = 0, end; i < jobs_.size(); i = end) {
+      Int columns = jobs_[i].N;
+      for (end = i + 1; end < jobs_.size() && same_products(jobs_[i], jobs_[end]); ++end) columns += jobs_[end].N;
+      engine_.sums(&jobs_[i], int(end - i), columns * part / parts_, columns * (part + 1) / parts_, memory);
+    }
+  }
+
+ private:
+  const Engine<T>& engine_;
+  std::vector<std::vector<SummedProduct<T>>> products_;
+  std::vector<std::vector<SummedColumns<T>>> columns_;
+  std::vector<RowSum<T>> jobs_;
+  std::vector<std::unique_ptr<Buffer<T>>> scratch_;
+  int parts_ = 1;
+};
 
 }  // namespace
 
-void sum_rows(Number number, const Isa& isa, Int rows, const std::vector<RowSumMemory>& jobs, bool adds, int threads) {
+std::unique_ptr<Sums> make_sums(Number number, const Isa& isa, Int rows, const std::vector<RowSumMemory>& jobs, bool adds,
+                                int threads) {
   check(rows, jobs, threads, element_size(number));
-  if (number == Number::f32) run(isa.f32, rows, jobs, adds, threads);
-  else run(isa.f64, rows, jobs, adds, threads);
+  if (number == Number::f32) return std::make_unique<EngineSums<float>>(isa.f32, rows, jobs, adds, threads);
+  return std::make_unique<EngineSums<double>>(isa.f64, rows, jobs, adds, threads);
+}
+
+void sum_rows(Number number, const Isa& isa, Int rows, const std::vector<RowSumMemory>& jobs, int threads) {
+  const std::unique_ptr<Sums> sums = make_sums(number, isa, rows, jobs, false, threads);
+  in_parallel(sums->parts(), [&](int part) { sums->run_part(part); });
 }
 
 }  // namespace elman

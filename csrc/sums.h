@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "kernel.h"
@@ -29,7 +30,18 @@ struct RowSumMemory {
 };
 
 // Throws std::invalid_argument before any work for sizes, strides and addresses that do not fit together. What is
-// written must overlap nothing else. adds: to what is there.
-void sum_rows(Number number, const Isa& isa, Int rows, const std::vector<RowSumMemory>& jobs, bool adds, int threads);
+// written must overlap nothing else.
+void sum_rows(Number number, const Isa& isa, Int rows, const std::vector<RowSumMemory>& jobs, int threads);
+
+// The same in parts, which may run at the same time and do not throw.
+class Sums {
+ public:
+  virtual ~Sums() = default;
+  virtual int parts() const = 0;  // at most `threads`
+  virtual void run_part(int part) const = 0;
+};
+// Throws as sum_rows does. adds: to what is there.
+std::unique_ptr<Sums> make_sums(Number number, const Isa& isa, Int rows, const std::vector<RowSumMemory>& jobs, bool adds,
+                                int threads);
 
 }  // namespace elman

@@ -15,29 +15,36 @@ inline constexpr Int block_rows = 256;
 inline constexpr Int block_columns = 32 * tile_rows;
 
 // For each of some columns jobs out[n] (+)= sum of a[k, n] over K rows, or of a[k, n] f[k, n], for n in [0, N) of at most
-// four vectors; `a` is read once for all. plain: how many have no factor; those come first.
-template <class V, int plain, int factors> ELMAN_INLINE void sum_columns(
+// four vectors; `a` is read once for all. plain: how many have no factor; those come first. full: N is four vectors.
+template <class V, int plain, int factors, bool full> ELMAN_INLINE void sum_columns(
     const typename V::Scalar* a, Int a_stride, const SummedColumns<typename V::Scalar>* const* columns, Int begin, Int row,
     Int K, Int N, bool adds) {
   using T = typename V::Scalar;
   constexpr int wide = 4, count = plain + factors;
   V sum[count][wide];
+#pragma GCC unroll 3
   for (int c = 0; c < count; ++c)
+#pragma GCC unroll 4
     for (int v = 0; v < wide; ++v) sum[c][v] = V::splat(0);
   const T* f[factors + 1];
   for (int c = 0; c < factors; ++c) f[c] = columns[plain + c]->factor + row * columns[plain + c]->factor_stride + begin;
-  const auto lanes = [&](int v) { return N - v * V::N < V::N ? N - v * V::N : Int(V::N); };
+  const auto lanes = [&](int v) { return full || N - v * V::N >= V::N ? Int(V::N) : N > v * V::N ? N - v * V::N : 0; };
   for (Int k = 0; k < K; ++k, a += a_stride) {
-    for (int v = 0; v < wide && v * V::N < N; ++v) {
+#pragma GCC unroll 4
+    for (int v = 0; v < wide; ++v) {
       const V x = load_up_to<V>(a + v * V::N, lanes(v));
+#pragma GCC unroll 1
       for (int c = 0; c < plain; ++c) sum[c][v] = sum[c][v] + x;
+#pragma GCC unroll 2
       for (int c = 0; c < factors; ++c)
         sum[plain + c][v] = fma(x, load_up_to<V>(f[c] + v * V::N, lanes(v)), sum[plain + c][v]);
     }
     for (int c = 0; c < factors; ++c) f[c] += columns[plain + c]->factor_stride;
   }
+#pragma GCC unroll 3
   for (int c = 0; c < count; ++c)
-    for (int v = 0; v < wide && v * V::N < N; ++v) {
+#pragma GCC unroll 4
+    for (int v = 0; v < wide; ++v) {
       T* out = columns[c]->out + begin + v * V::N;
       store_up_to(adds ? load_up_to<V>(out, lanes(v)) + sum[c][v] : sum[c][v], out, lanes(v));
     }
@@ -55,9 +62,12 @@ template <class V> struct Sums {
   template <int plain, int factors>
   void columns(const RowSum<T>& job, const SummedColumns<T>* const* some, Int row, Int K, Int column, Int N) const {
     const Int step = 4 * V::N;
-    for (Int n = column; n < column + N; n += step)
-      sum_columns<V, plain, factors>(job.a + row * job.a_stride + n, job.a_stride, some, n, row, K,
-                                     column + N - n < step ? column + N - n : step, row || job.adds);
+    for (Int n = column; n < column + N; n += step) {
+      const T* a = job.a + row * job.a_stride + n;
+      const Int left = column + N - n;
+      if (left >= step) sum_columns<V, plain, factors, true>(a, job.a_stride, some, n, row, K, step, row || job.adds);
+      else sum_columns<V, plain, factors, false>(a, job.a_stride, some, n, row, K, left, row || job.adds);
+    }
   }
 
   // All columns of a job: one without a factor and up to two with one at a time.
