@@ -98,10 +98,7 @@ class Builder:
 
     def reduce(self):
         op = self.draw(
-            st.sampled_from(
-                ["reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_dot"]
-                + ["reduce_mean", "dot_mean", "dot_rstd"]
-            )
+            st.sampled_from(["reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_dot", *NUMBERS])
         )
         value = self.pick(lambda value: value.bound <= 2)
         sizes = self.factors(3)

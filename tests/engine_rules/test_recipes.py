@@ -477,6 +477,21 @@ WRONG: dict[str, tuple[list[Any], list[Any], int]] = {
         -1,
     ),
     "an unknown step": ([], [("wait",)], -1),
+    "two loops": (
+        [(0, 2, 4, [4]), (3, 2, 4, [4]), (3, 2, 4, [4])],
+        [(*KERNEL[:2], False, *KERNEL[3:]), (*KERNEL[:2], False, *KERNEL[3:8], [(2, 0)], [], [])],
+        -1,
+    ),
+    "a kernel behind sums": (
+        [(0, 2, 4, [4]), (3, 2, 4, [4]), (3, 0, 4, [4])],
+        [("sums", [(0, 0, 0, 4, [(-1, 0, 2)], [])]), KERNEL],
+        -1,
+    ),
+    "a start in between": (
+        [(0, 2, 4, [4]), (3, 2, 4, [4]), (0, 1, 4, [4])],
+        [KERNEL, ("start", 2, 1), KERNEL],
+        -1,
+    ),
 }
 
 
@@ -490,6 +505,9 @@ WHY = {
     "a join that is too long": "does not fit",
     "columns that are not there": "columns that are not there",
     "an unknown step": "a step is 'wait'",
+    "two loops": "two loops",
+    "a kernel behind sums": "a kernel behind sums",
+    "a start in between": "wanted between two stretches",
 }
 
 

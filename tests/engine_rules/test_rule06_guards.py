@@ -699,3 +699,27 @@ def test_in_a_fresh_process(op: str) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert not done.stderr, done.stderr
+
+
+def test_an_import_within_the_step_is_not_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module's body, and what it calls, runs once: what it read there is no part of the step."""
+    body = "".join(f"A{i} = {i}\ndef f{i}():\n    return A{i} + 1\nf{i}()\n" for i in range(300))
+    (tmp_path / "imported_by_a_step.py").write_text(body + "SCALE = 2.0\ndef scale():\n    return SCALE\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def step(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        import imported_by_a_step as late  # type: ignore[import-not-found]
+
+        h = torch.tanh(x * late.scale() + h)
+        return h, h
+
+    try:
+        scan, x, h = Scan(step, backend="native"), torch.randn(3, 4, H), torch.zeros(4, H)
+        first = scan(x, h).y
+        watched = scan._entries[0].guard.watched
+        assert scan.path == "native"
+        assert len(watched) < 100
+        sys.modules["imported_by_a_step"].SCALE = 3.0  # read by a function that the step itself calls
+        assert not torch.equal(scan(x, h).y, first)
+    finally:
+        sys.modules.pop("imported_by_a_step", None)

@@ -302,7 +302,7 @@ class Recurrent(Stack):
     def _call_alone(self, x: Tensor) -> Output:
         """The same as `_call` in a fraction of its time, which is a part of a small cell's."""
         scan = self.scans()[0]
-        start = default_state(scan.owner, x.shape[1], x.device, x.dtype)
+        start = default_state(scan.owner or self.cell, x.shape[1], x.device, x.dtype)
         result = scan(x, start, reverse=self.reverse, checkpoint_every=self.checkpoint_every)
         return Output(result.y, result.state)
 

@@ -276,7 +276,9 @@ class Assembler:
         if name == "reduce_dot":
             return self._dot(node.outs[0], name, product)
         factors = [self._operand(a) for a in product.args]
-        self._elementwise(name, self._target(node.outs[0]), [*factors, self._operand(node.args[1 - place])])
+        return self._elementwise(
+            name, self._target(node.outs[0]), [*factors, self._operand(node.args[1 - place])]
+        )
 
     def _dot(self, out: Value, name: str, product: Node, numbers: Sequence[float] = ()) -> None:
         a, b = (self._contiguous(self._operand(v)) for v in product.args)
@@ -366,7 +368,7 @@ class Assembler:
         for part in node.args[0]:
             source = self._view(part)
             n = source.sizes[dim]
-            if self.fusions.placed.get(part, (None, 0))[0] is not out:
+            if self.fusions.placed.get(part) != (out, start):  # not, or for another place of this join
                 self._copy(source, sliced(target, (dim, start, start + n)))
             start += n
 
@@ -419,9 +421,7 @@ class Assembler:
         else:
             self._set(node.outs[0], self._vector(torch.tensor(numbers, dtype=self.code.dtype), tuple(shape)))
 
-    def _reduce(
-        self, node: Node, name: str, out: Value | None = None, numbers: Sequence[float] = ()
-    ) -> None:
+    def _reduce(self, node: Node, name: str, out: Value | None = None, numbers: Sequence[float] = ()) -> None:
         v = self._view(node.args[0])
         dims = node.args[1] if len(node.args) > 1 else list(range(len(v.sizes)))
         gone = sorted({d % len(v.sizes) for d in dims})
@@ -437,9 +437,7 @@ class Assembler:
             parts = ((math.prod(v.sizes[: len(kept)]), n), (n, 1), (1, 0))
         (outer, so), (red, sr), (inner, si) = parts
         target = self._target(out or node.outs[0])
-        self._emit(
-            name, outer, red, inner, *target.place(), *v.place(), so, sr, si, *self._numbers(numbers)
-        )
+        self._emit(name, outer, red, inner, *target.place(), *v.place(), so, sr, si, *self._numbers(numbers))
 
     def _cumsum(self, node: Node, _: str) -> None:
         v = self._view(node.args[0])

@@ -21,6 +21,7 @@ CHAINS = {
     ("mul", 1): "mul_mul", ("tanh_backward", 0): "mul_tanh_backward", ("sigmoid_backward", 0): "mul_sigmoid_backward",
     ("reduce_sum", 0): "reduce_dot",
 }  # fmt: skip
+_DIVISIONS = ("div.Tensor", "div.Scalar")
 _MADE_IN_PLACE = ("elementwise", "clamp", "threshold_backward", "masked_fill", "mm")
 
 
@@ -34,8 +35,9 @@ def _is_number(x: Any) -> bool:
 
 class Fusions:
     """placed: value -> (the join it is a part of, where it begins there). started: node -> the product that starts from
-    the node's other term. means: node -> (instruction, the sum or the product that it reduces, its numbers). chained: node -> (instruction, the product of two that it uses, which argument that is).
-    Nodes are named by their `id`; those that another carries out are in `swallowed`."""
+    the node's other term. means: node -> (instruction, the sum or the product that it reduces, its numbers). chained:
+    node -> (instruction, the product of two that it uses, which argument that is). Nodes are named by their `id`; those
+    that another carries out are in `swallowed`."""
 
     def __init__(
         self, section: Section, made_by: Mapping[Value, Node], uses: Counter[Value], stores: Container[Value],
@@ -100,10 +102,10 @@ class Fusions:
         whole = math.prod(row_shape(other)) == math.prod(row_shape(out))
         return whole and other.dtype == out.dtype and maker.args[0].axis == 0 and other is not product
 
-    def _made_alone(self, v: Any, op: str) -> Node | None:
-        """The node that makes a value for one use only, if it is of this kind."""
+    def _made_alone(self, v: Any, *ops: str) -> Node | None:
+        """The node that makes a value for one use only, if it is of one of these kinds."""
         maker = self.made_by.get(v) if isinstance(v, Value) else None
-        if maker is None or maker.op != op or maker.kwargs or not self._free(maker.outs[0]):
+        if maker is None or maker.op not in ops or maker.kwargs or not self._free(maker.outs[0]):
             return None
         plain = v.dtype == self.dtype and id(maker) not in self.swallowed and id(maker) not in self.started
         return maker if plain else None
@@ -114,12 +116,12 @@ class Fusions:
             return
         gone, division, numbers = [], node, []
         if node.op == "rsqrt.default":
-            more = self._made_alone(node.args[0], "add.Tensor")
-            found = self._made_alone(more.args[0], "div.Tensor") if more and _is_number(more.args[1]) else None
+            more = self._made_alone(node.args[0], "add.Tensor", "add.Scalar")
+            found = self._made_alone(more.args[0], *_DIVISIONS) if more and _is_number(more.args[1]) else None
             if more is None or found is None:
                 return
             gone, division, numbers = [more, found], found, [float(more.args[1])]
-        if division.op != "div.Tensor" or not _is_number(division.args[1]):
+        if division.op not in _DIVISIONS or not _is_number(division.args[1]):
             return
         total = self._made_alone(division.args[0], "sum.dim_IntList")
         if total is None or total.args[0].dtype != self.dtype or total.args[0].axis in total.args[1]:
