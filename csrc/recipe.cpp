@@ -401,9 +401,10 @@ void Recipe::sort(std::vector<RecipeStep> steps) {
 }
 
 // Whether sections go as a loop does, step by step with the rows of the batch dealt to the threads: where a thread has
-// rows enough for the products to be worth it, and the weights of all kernels stay in its second-level cache.
+// rows enough for the products to be worth it, and the weights of all kernels are no more than a few second-level caches
+// (measured: a seventh less time in training at 2 MiB, no difference from 8 MiB on).
 bool Recipe::is_by_batch(Int B, int threads) const {
-  constexpr Int enough = 4, cached = 640 << 10;
+  constexpr Int enough = 4, cached = 4096 << 10;
   Int bytes = 0;
   for (const RecipeStep& step : steps_)
     if (step.kind == RecipeStep::Kind::kernel)
