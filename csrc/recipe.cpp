@@ -14,9 +14,10 @@ namespace elman {
 
 namespace {
 
-// Of the widest array that passes, so that it is still in a second-level cache when it is read; where there are sums, a
-// whole number of the blocks of rows that those take (see simd/sums.h).
-constexpr Int stretch_bytes = 512 << 10, rows_of_a_sum = 256;
+// Of the widest array that passes, so that it is still in a second-level cache when it is read, in whole blocks of the
+// rows that sums take (see simd/sums.h). Weights that do not stay in a cache are read once for each stretch: the larger they
+// are, the more rows that must be worth.
+constexpr Int stretch_bytes = 512 << 10, rows_of_a_sum = 256, bytes_worth_a_block = 1 << 20;
 std::atomic<Int> forced_stretch{0};  // steps, for tests
 
 // Whether an array holds no more than a stretch of the steps: nobody wants it afterwards.
@@ -405,11 +406,16 @@ void Recipe::sort(std::vector<RecipeStep> steps) {
 // (measured: a seventh less time in training at 2 MiB, no difference from 8 MiB on).
 bool Recipe::is_by_batch(Int B, int threads) const {
   constexpr Int enough = 4, cached = 4096 << 10;
-  Int bytes = 0;
+  return B >= enough * threads && weight_bytes() <= cached;
+}
+
+// Of all kernels.
+Int Recipe::weight_bytes() const {
+  Int size = 0;
   for (const RecipeStep& step : steps_)
     if (step.kind == RecipeStep::Kind::kernel)
-      for (const WeightShape& weight : step.kernel.kernel->program().weights) bytes += weight.K * weight.N * element_size(number_);
-  return B >= enough * threads && bytes <= cached;
+      for (const WeightShape& weight : step.kernel.kernel->program().weights) size += weight.K * weight.N;
+  return size * element_size(number_);
 }
 
 Int Recipe::stretches_of(Int T, Int B) const {
@@ -418,8 +424,8 @@ Int Recipe::stretches_of(Int T, Int B) const {
     if (is_passing(array)) widest = std::max(widest, array.width * element_size(number_));
   if (!widest) return 1;
   const Int forced = forced_stretch;
-  Int rows = std::max<Int>(stretch_bytes / widest, 1);
-  if (sums_last_) rows = std::max<Int>(rows / rows_of_a_sum, 1) * rows_of_a_sum;
+  const Int blocks = std::max<Int>({stretch_bytes / widest / rows_of_a_sum, weight_bytes() / bytes_worth_a_block, 1});
+  const Int rows = blocks * rows_of_a_sum;
   const Int steps = forced ? forced : std::max<Int>(rows / B, 1);
   return (T + steps - 1) / steps;
 }

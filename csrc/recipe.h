@@ -115,6 +115,7 @@ class Recipe {
  private:
   void sort(std::vector<RecipeStep> steps);
   Int stretches_of(Int T, Int B) const;
+  Int weight_bytes() const;
   bool is_by_batch(Int B, int threads) const;
 
   Number number_;
