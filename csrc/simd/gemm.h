@@ -86,23 +86,42 @@ template <class V, int rows, int vectors, int panels, bool packed = false> struc
     return left < V::N ? left : V::N;
   }
 
-  static ELMAN_INLINE void begin(const TileArguments<T>& t, Sums& sum) {
+  // What goes in and out, `full` of all columns of its panels: a question of the columns for each vector takes as long as
+  // the vector.
+  template <bool full> static ELMAN_INLINE void start_from(const TileArguments<T>& t, Sums& sum) {
+#pragma GCC unroll 8
     for (int r = 0; r < rows; ++r)
-      for (int v = 0; v < panels * vectors; ++v)
-        sum[r][v] = t.init.p && !packed ? load_up_to<V>(t.init.p + r * t.init.stride + v * V::N, lanes(t, v)) : V::splat(0);
-  }
-
-  static ELMAN_INLINE void end(const TileArguments<T>& t, const Sums& sum) {
-    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 8
       for (int v = 0; v < panels * vectors; ++v) {
-        const V before = packed && t.init.p ? load_up_to<V>(t.init.p + r * t.init.stride + v * V::N, lanes(t, v)) : V::splat(0);
-        store_up_to(packed ? before + sum[r][v] : sum[r][v], t.dst.p + r * t.dst.stride + v * V::N, lanes(t, v));
+        const T* p = t.init.p + r * t.init.stride + v * V::N;
+        const V init = full ? V::load(p) : load_up_to<V>(p, lanes(t, v));
+        sum[r][v] = packed ? init + sum[r][v] : init;
       }
+  }
+  template <bool full> static ELMAN_INLINE void store(const TileArguments<T>& t, const Sums& sum) {
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < panels * vectors; ++v) {
+        T* p = t.dst.p + r * t.dst.stride + v * V::N;
+        if constexpr (full) sum[r][v].store(p);
+        else store_up_to(sum[r][v], p, lanes(t, v));
+      }
+  }
+  static ELMAN_INLINE void start_from(const TileArguments<T>& t, Sums& sum, bool full) {
+    if (!t.init.p) return;
+    if (full) start_from<true>(t, sum);
+    else start_from<false>(t, sum);
   }
 
   static void run(const TileArguments<T>& t) {
+    const bool full = t.columns >= vectors * V::N;
     Sums sum;
-    begin(t, sum);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < panels * vectors; ++v) sum[r][v] = V::splat(0);
+    if constexpr (!packed) start_from(t, sum, full);
     const T *a = t.a.p, *w = t.panel;
     const auto multiply = [&]() __attribute__((always_inline)) {
       V left[rows];
@@ -126,7 +145,9 @@ template <class V, int rows, int vectors, int panels, bool packed = false> struc
         }
       }
     for (; k < t.K; ++k) multiply();
-    end(t, sum);
+    if constexpr (packed) start_from(t, sum, full);
+    if (full) store<true>(t, sum);
+    else store<false>(t, sum);
   }
 };
 
