@@ -76,7 +76,9 @@ def li_gru(size: Size) -> Network:
 
 def gru_d(size: Size) -> Network:
     """A GRU-D; what was seen is drawn, and the times since then follow from it (eq. 2)."""
-    torch.manual_seed(0)
+    torch.manual_seed(
+        1
+    )  # 0 puts an argument of a ReLU at 1e-8 at (100, 64, 512, 512): either slope is right there
     cell = cells.GRUDCell(size.I, size.H)
     seen = (torch.rand(size.T, size.B, size.I, generator=seeded(2)) < SEEN).float()
     since = torch.zeros_like(seen)

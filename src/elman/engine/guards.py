@@ -274,25 +274,31 @@ class Guard:
 
     def holds(self) -> bool:
         """Whether everything is as it was when the step was traced."""
+        return self.held() is not None
+
+    def held(self) -> list[Tensor] | None:
+        """The tensors that the step reads, if everything is as it was when the step was traced."""
         quick = self.core is not None and self.core.same()
         for mapping, n in () if quick else self.sizes:
             if len(mapping) != n:
-                return False
+                return None
         for mapping, key, plain, frozen in self.rest if quick else self.watched:
             now = mapping.get(key, MISSING)
             if now is not plain and freeze(now) != frozen:
-                return False
+                return None
+        tensors: list[Tensor] = []
         for places, shape, dtype, device, requires_grad in self.places:
             mapping, key = places[0]
             now = mapping.get(key) if key is not None else mapping
             if not isinstance(now, Tensor) or now.shape != shape or now.dtype is not dtype:
-                return False
+                return None
             if now.device != device or now.requires_grad is not requires_grad:
-                return False
+                return None
+            tensors.append(now)
             for mapping, key in places[1:]:  # tied under several names, and still so
                 if mapping.get(key) is not now:
-                    return False
-        return True
+                    return None
+        return tensors
 
     def tensors(self) -> list[Tensor]:
         """The tensors that the step reads, as they are now."""

@@ -64,7 +64,8 @@ class Again:
 
     def call(self, scan: Any, given: Trees, reverse: bool) -> ScanResult | None:
         """The call, or None where it is another one."""
-        if _signature(given, reverse) != self.signature or not self.guard.holds():
+        tensors = self.guard.held() if _signature(given, reverse) == self.signature else None
+        if tensors is None:
             return None
         if scan.path != self.plan.loops.name:  # what `explain` says would be of another call
             return None
@@ -74,7 +75,7 @@ class Again:
         def again() -> Inputs:
             return gather(*given, None, None, None, reverse, False)
 
-        return run_recipe(step, self.plan, self.guard.tensors(), (x, s, c), again, self.rows, self.recipe)
+        return run_recipe(step, self.plan, tensors, (x, s, c), again, self.rows, self.recipe)
 
 
 def remember(guard: Guard, plan: Plan, given: Inputs, trees: Trees) -> Again | None:
