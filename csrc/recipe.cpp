@@ -367,19 +367,17 @@ Recipe::Recipe(Number number, const Isa& isa, std::vector<RecipeArray> arrays, s
 void Recipe::sort(std::vector<RecipeStep> steps) {
   const auto works = [](const RecipeStep& step) { return step.kind == RecipeStep::Kind::kernel || step.kind == RecipeStep::Kind::sums; };
   const auto last = std::find_if(steps.rbegin(), steps.rend(), works).base();
-  std::vector<bool> read(arrays_.size()), written(arrays_.size());
+  std::vector<bool> read(arrays_.size()), written(arrays_.size()), summed(arrays_.size());
   int loops = 0;
   for (auto step = steps.begin(); step != steps.end(); ++step) {
     if (works(*step)) {
       for (int array : step->reads()) {
         if (array >= 0) read[std::size_t(array)] = true;
-        if (array >= 0 && summed_.contains(array)) refuse("array " + text(array) + " is read, and is a sum over all rows");
+        if (array >= 0 && summed[std::size_t(array)]) refuse("array " + text(array) + " is read, and is a sum over all rows");
       }
       for (int array : step->writes()) written[std::size_t(array)] = true;
-      for (const RecipeSum& sum : step->sums) {
-        for (const RecipeColumns& columns : sum.columns) summed_.insert(columns.out);
-        for (const RecipeProduct& product : sum.products) summed_.insert(product.out);
-      }
+      if (step->kind == RecipeStep::Kind::sums)
+        for (int array : step->writes()) summed[std::size_t(array)] = true;
       if (step->kind == RecipeStep::Kind::kernel && !step->kernel.all_rows) ++loops, backward_ = step->kernel.backward;
       steps_.push_back(std::move(*step));
       continue;

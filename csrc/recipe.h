@@ -5,7 +5,6 @@
 // one kernel to the next and is wanted no more is then as long as a stretch, and does not leave the caches.
 #pragma once
 
-#include <set>
 #include <vector>
 
 #include "array.h"
@@ -122,7 +121,6 @@ class Recipe {
   const Isa& isa_;
   std::vector<RecipeArray> arrays_;
   std::vector<RecipeStep> before_, steps_, after_;
-  std::set<int> summed_;
   bool sums_last_ = false;  // there are some, behind all kernels
   bool backward_ = false;  // the loop goes from the last step to the first
   int block_;

@@ -36,6 +36,9 @@ def isas() -> list[str]:
 def poison(on: bool) -> None:
     """For tests (also ELMAN_POISON=1): registers start every step as NaN."""
 
+def stretch(steps: int) -> None:
+    """For tests: a recipe takes so many steps at a time; 0: as many as are good."""
+
 def share_columns(always: bool) -> None:
     """For tests: threads share the columns of every product, not only where there are fewer rows than threads."""
 
