@@ -57,25 +57,28 @@ template <class T> struct Moving {
 // what comes after them would wait for nothing else. `take` hands out lines in order.
 struct Ahead {
   static constexpr int most = 24, line = 64;
-  const char* begin[most];
-  const char* end[most];
+  // Lines that follow one another. written: by the next step; another thread may have read them since they were written
+  // last, and a write would wait until it has given them up.
+  struct Lines {
+    const char* begin;
+    Int count;
+    bool written;
+  };
+  Lines lines[most];
   int count, at;
 
-  void add(const void* memory, Int bytes) {
+  void add(const void* memory, Int bytes, bool written) {
     if (count == most || bytes <= 0) return;
-    begin[count] = static_cast<const char*>(memory);
-    end[count++] = static_cast<const char*>(memory) + bytes;
+    lines[count++] = {static_cast<const char*>(memory), (bytes + line - 1) / line, written};
   }
-  // At most `wanted` lines that follow one another; their number is written to `found`.
-  const char* take(Int wanted, Int& found) {
-    found = 0;
-    if (at == count) return nullptr;
-    const char* p = begin[at];
-    const Int left = (end[at] - p + line - 1) / line;
-    found = left < wanted ? left : wanted;
-    begin[at] += found * line;
-    at += found == left;
-    return p;
+  // At most `wanted` lines; none once all are taken.
+  Lines take(Int wanted) {
+    if (at == count) return {nullptr, 0, false};
+    Lines& from = lines[at];
+    const Lines taken = {from.begin, from.count < wanted ? from.count : wanted, from.written};
+    from.begin += taken.count * line, from.count -= taken.count;
+    at += from.count == 0;
+    return taken;
   }
 };
 
@@ -151,7 +154,7 @@ template <class T> struct Task {
   Array<T>* arrays;
   int array_count;
   const Moving<T>* moving;
-  int moving_count;
+  int moving_count, read_count;  // those that are read come first
   const Carry<T>* carries;
   int carry_count;
   const Link* links;

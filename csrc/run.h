@@ -100,7 +100,7 @@ template <class T> class Thread {
     task.stages = program_.stages.data(), task.stage_count = int(program_.stages.size());
     task.bound = bound_.get(), task.is_bound = is_bound_;
     task.arrays = arrays_.data(), task.array_count = int(arrays_.size());
-    task.moving = moving_.data(), task.moving_count = int(moving_.size());
+    task.moving = moving_.data(), task.moving_count = int(moving_.size()), task.read_count = int(sequence_.in.size());
     task.carries = carries_.data(), task.carry_count = int(carries_.size());
     task.links = program_.links.data(), task.link_memory = link_memory_.data(), task.link_count = links_;
     task.weights = weights_;

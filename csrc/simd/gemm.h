@@ -71,13 +71,14 @@ template <class T> struct TileArguments {
   Rows<const T> init, a;  // init.p may be null
   const T* panel;
   Int K;
-  Int panel_stride;  // from one panel to the next
+  Int panel_stride;  // from one panel to the next; in sums from one k to the next
   Int columns;       // of the last panel, in 1..its width
   Ahead* ahead;      // lines to bring nearer, one for each k; or null
 };
 
-// packed: `a` holds the rows' elements side by side for each k, and init is added at the end (see sums.h).
-template <class V, int rows, int vectors, int panels, bool packed = false> struct Tile {
+// over_rows: a sum over rows; `a` holds the rows' elements side by side for each k, a.stride from one k to the next, or, where that is 0, packed
+// tile by tile; and init is added at the end (see sums.h).
+template <class V, int rows, int vectors, int panels, bool over_rows = false> struct Tile {
   using T = typename V::Scalar;
   using Sums = V[rows][panels * vectors];
 
@@ -95,7 +96,7 @@ template <class V, int rows, int vectors, int panels, bool packed = false> struc
       for (int v = 0; v < panels * vectors; ++v) {
         const T* p = t.init.p + r * t.init.stride + v * V::N;
         const V init = full ? V::load(p) : load_up_to<V>(p, lanes(t, v));
-        sum[r][v] = packed ? init + sum[r][v] : init;
+        sum[r][v] = over_rows ? init + sum[r][v] : init;
       }
   }
   template <bool full> static ELMAN_INLINE void store(const TileArguments<T>& t, const Sums& sum) {
@@ -121,31 +122,36 @@ template <class V, int rows, int vectors, int panels, bool packed = false> struc
     for (int r = 0; r < rows; ++r)
 #pragma GCC unroll 8
       for (int v = 0; v < panels * vectors; ++v) sum[r][v] = V::splat(0);
-    if constexpr (!packed) start_from(t, sum, full);
+    if constexpr (!over_rows) start_from(t, sum, full);
     const T *a = t.a.p, *w = t.panel;
+    const Int a_step = !over_rows ? 1 : t.a.stride ? t.a.stride : rows;
+    const Int w_step = over_rows ? t.panel_stride : vectors * V::N;
     const auto multiply = [&]() __attribute__((always_inline)) {
       V left[rows];
 #pragma GCC unroll 16
-      for (int r = 0; r < rows; ++r) left[r] = V::splat(a[packed ? r : r * t.a.stride]);
+      for (int r = 0; r < rows; ++r) left[r] = V::splat(a[over_rows ? r : r * t.a.stride]);
 #pragma GCC unroll 16
       for (int v = 0; v < panels * vectors; ++v) {
-        const V right = V::load(w + (v / vectors) * t.panel_stride + (v % vectors) * V::N);
+        const V right = V::load(w + (panels > 1 ? (v / vectors) * t.panel_stride : 0) + (v % vectors) * V::N);
 #pragma GCC unroll 16
         for (int r = 0; r < rows; ++r) sum[r][v] = fma(left[r], right, sum[r][v]);
       }
-      a += packed ? rows : 1, w += vectors * V::N;
+      a += a_step, w += w_step;
     };
     Int k = 0;
-    if constexpr (!packed)
-      for (Int lines = 1; t.ahead && k < t.K && lines;) {
-        const char* p = t.ahead->take(t.K - k, lines);
-        for (const Int end = k + lines; k < end; ++k, p += Ahead::line) {
-          __builtin_prefetch(p, 0, 2);
-          multiply();
-        }
+    if constexpr (!over_rows)
+      while (t.ahead && k < t.K) {
+        const Ahead::Lines lines = t.ahead->take(t.K - k);
+        if (!lines.count) break;
+        const Int end = k + lines.count;
+        const char* p = lines.begin;
+        if (lines.written)
+          for (; k < end; ++k, p += Ahead::line) __builtin_prefetch(p, 1, 2), multiply();
+        else
+          for (; k < end; ++k, p += Ahead::line) __builtin_prefetch(p, 0, 2), multiply();
       }
     for (; k < t.K; ++k) multiply();
-    if constexpr (packed) start_from(t, sum, full);
+    if constexpr (over_rows) start_from(t, sum, full);
     if (full) store<true>(t, sum);
     else store<false>(t, sum);
   }
@@ -153,36 +159,36 @@ template <class V, int rows, int vectors, int panels, bool packed = false> struc
 
 template <class T> using TileRunner = void (*)(const TileArguments<T>&);
 
-template <class V, int vectors, int panels, bool packed> TileRunner<typename V::Scalar> tile_of(Int rows) {
+template <class V, int vectors, int panels, bool over_rows> TileRunner<typename V::Scalar> tile_of(Int rows) {
   switch (rows) {
-    case 1: return Tile<V, 1, vectors, panels, packed>::run;
-    case 2: return Tile<V, 2, vectors, panels, packed>::run;
-    case 3: if constexpr (panels == 1 || pair_rows >= 3) return Tile<V, 3, vectors, panels, packed>::run; return nullptr;
-    case 4: if constexpr (panels == 1) return Tile<V, 4, vectors, panels, packed>::run; return nullptr;
-    case 5: if constexpr (panels == 1) return Tile<V, 5, vectors, panels, packed>::run; return nullptr;
-    default: if constexpr (panels == 1) return Tile<V, tile_rows, vectors, panels, packed>::run; return nullptr;
+    case 1: return Tile<V, 1, vectors, panels, over_rows>::run;
+    case 2: return Tile<V, 2, vectors, panels, over_rows>::run;
+    case 3: if constexpr (panels == 1 || pair_rows >= 3) return Tile<V, 3, vectors, panels, over_rows>::run; return nullptr;
+    case 4: if constexpr (panels == 1) return Tile<V, 4, vectors, panels, over_rows>::run; return nullptr;
+    case 5: if constexpr (panels == 1) return Tile<V, 5, vectors, panels, over_rows>::run; return nullptr;
+    default: if constexpr (panels == 1) return Tile<V, tile_rows, vectors, panels, over_rows>::run; return nullptr;
   }
 }
 
-template <class V, bool packed> TileRunner<typename V::Scalar> choose_tile(Int rows, Int vectors, int panels) {
-  if constexpr (!packed) if (panels == 2) return tile_of<V, panel_vectors, 2, packed>(rows);
-  if (vectors == 1) return tile_of<V, 1, 1, packed>(rows);
+template <class V, bool over_rows> TileRunner<typename V::Scalar> choose_tile(Int rows, Int vectors, int panels) {
+  if constexpr (!over_rows) if (panels == 2) return tile_of<V, panel_vectors, 2, over_rows>(rows);
+  if (vectors == 1) return tile_of<V, 1, 1, over_rows>(rows);
   if constexpr (panel_vectors > 2) {
-    if (vectors == 2) return tile_of<V, 2, 1, packed>(rows);
-    if (vectors == 3) return tile_of<V, 3, 1, packed>(rows);
+    if (vectors == 2) return tile_of<V, 2, 1, over_rows>(rows);
+    if (vectors == 3) return tile_of<V, 3, 1, over_rows>(rows);
   }
-  return tile_of<V, panel_vectors, 1, packed>(rows);
+  return tile_of<V, panel_vectors, 1, over_rows>(rows);
 }
 
 // All rows against `panels` panels: the rows are dealt into tiles of nearly equal height.
-template <class V, bool packed>
+template <class V, bool over_rows>
 void multiply_panels(TileArguments<typename V::Scalar> t, Int rows, Int vectors, int panels) {
   const Int tiles = (rows + tile_rows - 1) / tile_rows;
   for (Int i = 0; i < tiles; ++i) {
     const Int height = rows / tiles + (i < rows % tiles);
-    choose_tile<V, packed>(height, vectors, panels)(t);
+    choose_tile<V, over_rows>(height, vectors, panels)(t);
     t.dst.p += height * t.dst.stride;
-    t.a.p += packed ? height * t.K : height * t.a.stride;
+    t.a.p += height * (!over_rows ? t.a.stride : t.a.stride ? 1 : t.K);
     if (t.init.p) t.init.p += height * t.init.stride;
   }
 }

@@ -93,7 +93,8 @@ template <class V> struct Loop {
     if (bytes > most_ahead) return;
     for (int i = 0; i < task.moving_count; ++i) {
       const Moving<T>& moving = task.moving[i];
-      task.ahead->add(moving.origin + (packed + first) * moving.stride, (last - first) * moving.stride * Int(sizeof(T)));
+      task.ahead->add(moving.origin + (packed + first) * moving.stride, (last - first) * moving.stride * Int(sizeof(T)),
+                      i >= task.read_count);
     }
   }
 

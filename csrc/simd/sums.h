@@ -2,8 +2,10 @@
 //
 // Rows are taken in blocks of `block_rows`; within one a sum is a chain of fused multiply-adds from zero, and the
 // blocks are added in order: what comes out depends neither on the columns beside nor on the threads, and the rounding
-// error grows with the number of blocks, not of rows. Both factors of a product are packed: `a` in tiles of up to
-// tile_rows columns, `b` in the panels of gemm.h.
+// error grows with the number of blocks, not of rows.
+//
+// The factors of a product are read where they are, as long as that is not far apart or not often; otherwise they are packed:
+// `a` in tiles of up to tile_rows columns, `b` in the panels of gemm.h.
 #pragma once
 
 #include "gemm.h"
@@ -119,23 +121,44 @@ template <class V> struct Sums {
       }
   }
 
+  static Int panel_count(const SummedProduct<T>& product) { return (product.M + panel_columns<V> - 1) / panel_columns<V>; }
+
+  // Whether a tile reads its columns of `a` where they are: once for each panel, a line for each row.
+  static bool reads_a(const RowSum<T>& job) {
+    constexpr Int few = 8;
+    Int panels = 0;
+    for (int i = 0; i < job.product_count; ++i) panels += panel_count(job.products[i]);
+    return panels <= few;
+  }
+
+  // How many of a product's panels are read where they are: whole vectors, of rows that do not fall on one another in the
+  // caches. The others, behind them, are packed.
+  static Int panels_read(const SummedProduct<T>& product) {
+    constexpr Int near = 1024;  // bytes from one row to the next
+    if (product.b_stride * Int(sizeof(T)) > near) return 0;
+    return product.M % V::N ? product.M / panel_columns<V> : panel_count(product);
+  }
+
   void pack_b(Int row, Int K) const {
     const RowSum<T>& job = jobs[0];
     T* to = packed_b;
     for (int i = 0; i < job.product_count; ++i) {
       const SummedProduct<T>& product = job.products[i];
-      const Int panels = (product.M + panel_columns<V> - 1) / panel_columns<V>;
-      pack<V>(to, product.b + row * product.b_stride, K, product.M, product.b_stride, 1, 0, panels);
+      pack<V>(to, product.b + row * product.b_stride, K, product.M, product.b_stride, 1, panels_read(product), panel_count(product));
       to += packed_size<V>(K, product.M);
     }
   }
 
-  // The packed columns against one product's panels, added to what the blocks before have left.
-  void multiply(const SummedProduct<T>& product, const T* panels, bool adds, Int K, Int column, Int N) const {
+  // Columns of `a` against one product's panels, added to what the blocks before have left.
+  void multiply(const SummedProduct<T>& product, Rows<const T> a, const T* panels, bool adds, Int row, Int K, Int column,
+                Int N) const {
+    const Int read = panels_read(product);
     for (Int m = 0, p = 0; m < product.M; m = ++p * panel_columns<V>) {
       const Int width = panel_width<V>(product.M, p), left = product.M - m;
       T* out = product.out + column * product.M + m;
-      multiply_panels<V, true>({{out, product.M}, {adds ? out : nullptr, product.M}, {packed_a, 1}, panels + m * K, K, 0,
+      const Rows<const T> b = p < read ? Rows<const T>{product.b + row * product.b_stride + m, product.b_stride}
+                                       : Rows<const T>{panels + m * K, width};
+      multiply_panels<V, true>({{out, product.M}, {adds ? out : nullptr, product.M}, a, b.p, K, b.stride,
                                 left < width ? left : width, nullptr}, N, width / V::N, 1);
     }
   }
@@ -146,10 +169,11 @@ template <class V> struct Sums {
       const Int N = end - column < block_columns ? end - column : block_columns;
       columns(job, row, K, column, N);
       if (!job.product_count) continue;
-      pack_a(job, row, K, column, N);
+      Rows<const T> a = {job.a + row * job.a_stride + column, job.a_stride};
+      if (!reads_a(job)) pack_a(job, row, K, column, N), a = {packed_a, 0};
       const T* panels = packed_b;
       for (int i = 0; i < job.product_count; ++i) {
-        multiply(job.products[i], panels, row || job.adds, K, column, N);
+        multiply(job.products[i], a, panels, row || job.adds, row, K, column, N);
         panels += packed_size<V>(K, job.products[i].M);
       }
     }
