@@ -45,7 +45,7 @@ bool may_be_in_place(const Instruction& in, int source) {
   return is_elementwise(in.op) || in.op == Op::cumsum;
 }
 
-bool writes_every_dimension(Op op) { return is_elementwise(op) || op == Op::cumsum || op == Op::permute; }
+bool writes_every_dimension(Op op) { return is_by_lines(op) || op == Op::permute; }
 
 }  // namespace
 

@@ -16,14 +16,16 @@ namespace elman {
   X(lt, 2) X(le, 2) X(gt, 2) X(ge, 2) X(eq, 2) X(ne, 2) X(logical_and, 2) X(logical_or, 2)                         \
   X(tanh_backward, 2) X(sigmoid_backward, 2) X(threshold_backward0, 2)                                            \
   X(where, 3) X(clamp, 3) X(fma, 3) X(mul_sub, 3) X(sub_mul, 3) X(mul_mul, 3)                                      \
-  X(mul_tanh_backward, 3) X(mul_sigmoid_backward, 3)
+  X(mul_tanh_backward, 3) X(mul_sigmoid_backward, 3) X(sub_scaled, 3)
 
-// The last three end in numbers: a sum / n, a sum of products / n, 1 / sqrt(a sum of products / n + e).
+// The last four end in numbers: a sum / n, a sum of products / n, 1 / sqrt(a sum of products / n + e), and the same of
+// squares of a - m, where m is one number for each sum.
 #define ELMAN_REDUCE_OPS(X)                                                                     \
   X(reduce_sum, 1) X(reduce_max, 1) X(reduce_min, 1) X(reduce_prod, 1) X(reduce_dot, 2)         \
-  X(reduce_mean, 2) X(dot_mean, 3) X(dot_rstd, 4)
+  X(reduce_mean, 2) X(dot_mean, 3) X(dot_rstd, 4) X(deviation_rstd, 4)
 
-#define ELMAN_STRUCTURED_OPS(X) X(cumsum, 1) X(permute, 1) X(rowmm, 2) X(gemm, 2)
+// norm_backward: what a norm y = (x - mean(x)) r hands back of g: (g - mean(g) - y mean(g y)) r; the means are sums / n.
+#define ELMAN_STRUCTURED_OPS(X) X(cumsum, 1) X(norm_backward, 4) X(permute, 1) X(rowmm, 2) X(gemm, 2)
 
 #define ELMAN_OPS(X) ELMAN_ELEMENTWISE_OPS(X) ELMAN_REDUCE_OPS(X) ELMAN_STRUCTURED_OPS(X)
 
@@ -46,6 +48,8 @@ inline constexpr OpRow op_table[] = {
 
 inline constexpr int op_count = sizeof(op_table) / sizeof(op_table[0]);
 
+// Instructions of the form (outer, inner) with two strides an operand.
+inline constexpr bool is_by_lines(Op op) { return op < Op::reduce_sum || op == Op::cumsum || op == Op::norm_backward; }
 inline constexpr bool is_elementwise(Op op) { return op < Op::reduce_sum; }
 inline constexpr bool is_reduction(Op op) { return op >= Op::reduce_sum && op < Op::cumsum; }
 

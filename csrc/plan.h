@@ -20,7 +20,8 @@ struct Operand {
 };
 
 // Every instruction is a nest of `dims` loops of the given sizes; at[0] is the destination.
-//   elementwise (outer, inner)      reduce (outer, reduced, inner)     cumsum (outer, inner)    permute (any)
+//   elementwise (outer, inner)      reduce (outer, reduced, inner)     cumsum, norm_backward (outer, inner)
+//   permute (any)
 //   rowmm (batch, m, k, n): at = dst, a, b                gemm (N, K): at = dst, a[, init]
 struct Instruction {
   Op op;

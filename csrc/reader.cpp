@@ -8,7 +8,8 @@ void refuse(const std::string& message) { throw std::invalid_argument(message); 
 
 namespace {
 
-// [op, outer, inner, dst(space, index, offset, so, si), source(...)...]; cumsum has the same form
+// [op, outer, inner, dst(space, index, offset, so, si), source(...)...]; cumsum and norm_backward have
+// the same form
 void read_elementwise(Reader& reader, Instruction& in) {
   in.dims = 2;
   in.size[0] = reader.size("outer size");
@@ -32,6 +33,7 @@ void read_reduction(Reader& reader, Instruction& in) {
     in.at[i] = reader.place("source");
     reader.strides(in.at[i], 0, 3, "source");
   }
+  if (in.op == Op::deviation_rstd && in.at[2].stride[1]) reader.fail("has more than one mean for a sum");
 }
 
 // [op, dims, sizes..., dst(space, index, offset, strides...), src(...)]; padded in front to five dimensions
@@ -96,7 +98,7 @@ Instruction read_instruction(Reader& reader, const std::vector<WeightShape>& wei
   Instruction in{};
   in.op = Op(op);
   in.weight = -1;
-  if (is_elementwise(in.op) || in.op == Op::cumsum) read_elementwise(reader, in);
+  if (is_by_lines(in.op)) read_elementwise(reader, in);
   else if (is_reduction(in.op)) read_reduction(reader, in);
   else if (in.op == Op::permute) read_permute(reader, in);
   else if (in.op == Op::rowmm) read_rowmm(reader, in);

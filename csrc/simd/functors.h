@@ -85,13 +85,14 @@ ELMAN_BINARY(threshold_backward0, select(b <= V::splat(0), V::splat(0), a))
 
 ELMAN_TERNARY(where, select(holds(a), b, c))
 // A product and what becomes of it: a b + c, a b - c, c - a b, a b c, and a b handed back through tanh or sigmoid, of
-// which c is the value.
+// which c is the value; and (a - b) c.
 ELMAN_TERNARY(fma, isa::fma(a, b, c))
 ELMAN_TERNARY(mul_sub, isa::fma(a, b, -c))
 ELMAN_TERNARY(sub_mul, isa::fma(-a, b, c))
 ELMAN_TERNARY(mul_mul, a* b* c)
 ELMAN_TERNARY(mul_tanh_backward, tanh_backward::apply(a* b, c))
 ELMAN_TERNARY(mul_sigmoid_backward, sigmoid_backward::apply(a* b, c))
+ELMAN_TERNARY(sub_scaled, (a - b) * c)
 ELMAN_TERNARY(clamp, minimum::apply(maximum::apply(a, b), c))
 
 #undef ELMAN_UNARY

@@ -113,6 +113,43 @@ template <class V> struct ReduceDot {
   }
 };
 
+// Squares of the differences to a mean, which is one number for each sum.
+template <class V> struct ReduceDeviation {
+  using T = typename V::Scalar;
+
+  static ELMAN_INLINE T squares(const T* a, T mean, Int n) {
+    const V m = V::splat(mean);
+    V sum[4] = {V::splat(0), V::splat(0), V::splat(0), V::splat(0)};
+    Int i = 0;
+    const auto add = [&](V x, int j) { sum[j] = fma(x - m, x - m, sum[j]); };
+    for (; i + 4 * V::N <= n; i += 4 * V::N)
+      for (int j = 0; j < 4; ++j) add(V::load(a + i + j * V::N), j);
+    for (; i + V::N <= n; i += V::N) add(V::load(a + i), 0);
+    if (i < n) add(load_first_or(a + i, n - i, m), 0);
+    return join_lanes<Sum>((sum[0] + sum[1]) + (sum[2] + sum[3]));
+  }
+
+  static void run(const Bound<T>& b, T* const* at, Int rows) {
+    for (Int r = 0; r < rows; ++r)
+      for (Int o = 0; o < b.size[0]; ++o)
+        for (Int i = 0; i < b.size[2]; ++i) {
+          T& to = at[0][r * b.row[0] + o * b.stride[0][0] + i];
+          const T* a = at[1] + r * b.row[1] + o * b.stride[1][0] + i * b.stride[1][2];
+          const T mean = at[2][r * b.row[2] + o * b.stride[2][0] + i * b.stride[2][2]];
+          if (b.stride[1][1] == 1) {
+            to = squares(a, mean, b.size[1]);
+            continue;
+          }
+          T sum = 0;
+          for (Int k = 0; k < b.size[1]; ++k) {
+            const T d = a[k * b.stride[1][1]] - mean;
+            sum += d * d;
+          }
+          to = sum;
+        }
+  }
+};
+
 // What Base reduces, divided by a number; and 1 / sqrt(that + another number). The last operands are the numbers.
 template <class V, class Base, bool rstd = false> struct Mean {
   using T = typename V::Scalar;
@@ -127,6 +164,59 @@ template <class V, class Base, bool rstd = false> struct Mean {
         One mean = One::splat(to) / n;
         if constexpr (rstd) mean = functor::rsqrt::apply(mean + e);
         to = mean.v[0];
+      }
+  }
+};
+
+// Two passes: the sums, and what is made of them. operands: dst, g, y, r, n.
+template <class V> struct NormBackward {
+  using T = typename V::Scalar;
+  using One = Vec<T, 1>;
+
+  template <class W> static ELMAN_INLINE W apply(W g, W y, W r, W mean, W slope) {
+    return functor::sub_mul::apply(y, slope, g - mean) * r;
+  }
+
+  static ELMAN_INLINE void line(T* dst, const T* g, const T* y, T r, T n, Int size) {
+    V sum[2] = {V::splat(0), V::splat(0)}, product[2] = {V::splat(0), V::splat(0)};
+    Int i = 0;
+    for (; i + 2 * V::N <= size; i += 2 * V::N)
+      for (int j = 0; j < 2; ++j) {
+        const V a = V::load(g + i + j * V::N);
+        sum[j] = sum[j] + a, product[j] = fma(a, V::load(y + i + j * V::N), product[j]);
+      }
+    for (; i < size; i += V::N) {
+      const Int left = size - i < V::N ? size - i : V::N;
+      const V a = load_up_to<V>(g + i, left);
+      sum[0] = sum[0] + a, product[0] = fma(a, load_up_to<V>(y + i, left), product[0]);
+    }
+    const One by = One::splat(n);
+    const V mean = V::splat((One::splat(join_lanes<Sum>(sum[0] + sum[1])) / by).v[0]);
+    const V slope = V::splat((One::splat(join_lanes<Sum>(product[0] + product[1])) / by).v[0]), scale = V::splat(r);
+    for (i = 0; i + V::N <= size; i += V::N) apply(V::load(g + i), V::load(y + i), scale, mean, slope).store(dst + i);
+    if (i < size) {
+      const Int left = size - i;
+      store_up_to(apply(load_up_to<V>(g + i, left), load_up_to<V>(y + i, left), scale, mean, slope), dst + i, left);
+    }
+  }
+
+  static void strided(const Bound<T>& b, T* dst, const T* g, const T* y, const T* r, T n) {
+    T sum = 0, product = 0;
+    for (Int i = 0; i < b.size[1]; ++i) sum += g[i * b.stride[1][1]], product += g[i * b.stride[1][1]] * y[i * b.stride[2][1]];
+    for (Int i = 0; i < b.size[1]; ++i)
+      dst[i * b.stride[0][1]] = apply(One::splat(g[i * b.stride[1][1]]), One::splat(y[i * b.stride[2][1]]),
+                                      One::splat(r[i * b.stride[3][1]]), One::splat(sum / n), One::splat(product / n)).v[0];
+  }
+
+  static void run(const Bound<T>& b, T* const* at, Int rows) {
+    const bool plain = b.stride[0][1] == 1 && b.stride[1][1] == 1 && b.stride[2][1] == 1 && b.stride[3][1] == 0;
+    for (Int row = 0; row < rows; ++row)
+      for (Int o = 0; o < b.size[0]; ++o) {
+        T* const dst = at[0] + row * b.row[0] + o * b.stride[0][0];
+        const T* from[3];
+        for (int i = 0; i < 3; ++i) from[i] = at[i + 1] + row * b.row[i + 1] + o * b.stride[i + 1][0];
+        if (plain) line(dst, from[0], from[1], *from[2], *at[4], b.size[1]);
+        else strided(b, dst, from[0], from[1], from[2], *at[4]);
       }
   }
 };
@@ -205,6 +295,8 @@ template <class V> Runner<typename V::Scalar> choose_structured(Op op) {
     case Op::reduce_mean: return Mean<V, Reduce<Sum, V>>::run;
     case Op::dot_mean: return Mean<V, ReduceDot<V>>::run;
     case Op::dot_rstd: return Mean<V, ReduceDot<V>, true>::run;
+    case Op::deviation_rstd: return Mean<V, ReduceDeviation<V>, true>::run;
+    case Op::norm_backward: return NormBackward<V>::run;
     case Op::reduce_max: return Reduce<Largest, V>::run;
     case Op::reduce_min: return Reduce<Smallest, V>::run;
     case Op::cumsum: return run_cumsum<T>;

@@ -8,7 +8,8 @@ Spaces of an operand (row r of the array at step t; w elements a row):
 
 Instructions, all integers; `operand` is (space, index, offset, then its strides in elements):
 
-    elementwise, cumsum   [op, outer, inner, dst(so, si), source(so, si)...]
+    elementwise, cumsum,  [op, outer, inner, dst(so, si), source(so, si)...]
+    norm_backward
     reduce_*              [op, outer, reduced, inner, dst(), source(so, sr, si)...]       dst contiguous (outer, inner)
     permute               [op, dims, sizes..., dst(strides...), source(strides...)]       at most 5 dims
     rowmm                 [op, batch, m, k, n, dst(), a(sb, sm, sk), b(sb, sk, sn)]       dst contiguous (batch, m, n)

@@ -23,6 +23,11 @@ def through_torch(function):
     return apply
 
 
+def norm_backward(g, y, r, n):
+    mean, slope = g.sum(1, keepdims=True) / n, (g * y).sum(1, keepdims=True) / n
+    return (g - mean - y * slope) * r
+
+
 MEANING = {
     "copy": lambda a: a,
     "neg": lambda a: -a,
@@ -81,6 +86,9 @@ MEANING = {
     "reduce_mean": lambda a, n: a.sum(1) / n[:, 0],
     "dot_mean": lambda a, b, n: (a * b).sum(1) / n[:, 0],
     "dot_rstd": lambda a, b, n, e: 1 / np.sqrt((a * b).sum(1) / n[:, 0] + e[:, 0]),
+    "deviation_rstd": lambda a, m, n, e: 1 / np.sqrt(((a - m) ** 2).sum(1) / n[:, 0] + e[:, 0]),
+    "sub_scaled": lambda a, b, c: (a - b) * c,
+    "norm_backward": norm_backward,
     "cumsum": lambda a: np.cumsum(a, axis=1),
     "permute": lambda a: a,
 }
@@ -143,7 +151,7 @@ def execute(row: Row, instruction, weights):
         to = words.operand([batch, m, n], [m * n, n, 1])
         a, b = words.operand([batch, m, k]), words.operand([batch, k, n])
         return row.write(to, row.read(a) @ row.read(b))
-    if name.startswith(("reduce", "dot")):
+    if name.startswith(("reduce", "dot", "deviation")):
         outer, reduced, inner = words.take(3)
         to = words.operand([outer, inner], [inner, 1])
         sources = [words.operand([outer, reduced, inner]) for _ in range(SOURCES[name])]

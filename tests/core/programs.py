@@ -98,7 +98,17 @@ class Builder:
 
     def reduce(self):
         op = self.draw(
-            st.sampled_from(["reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_dot", *NUMBERS])
+            st.sampled_from(
+                [
+                    "reduce_sum",
+                    "reduce_max",
+                    "reduce_min",
+                    "reduce_prod",
+                    "reduce_dot",
+                    "deviation_rstd",
+                    *NUMBERS,
+                ]
+            )
         )
         value = self.pick(lambda value: value.bound <= 2)
         sizes = self.factors(3)
@@ -106,8 +116,10 @@ class Builder:
         small = self.assembly.apply("mul", value.place, self.assembly.const(1.0 / max(reduced, 2)))
         to = self.assembly.array(REG, outer * inner)
         strides = (reduced * inner, inner, 1)
-        numbers = [2.0, 0.5][: NUMBERS.get(op, 0)]
+        numbers = [2.0, 0.5][: 2 if op == "deviation_rstd" else NUMBERS.get(op, 0)]
         sources = [(small, strides)] * (SOURCES[op] - len(numbers))
+        if op == "deviation_rstd":  # from the first of those that are summed
+            sources[1] = (small, (strides[0], 0, strides[2]))
         constants = [(self.assembly.const(number), (0, 0, 0)) for number in numbers]
         self.assembly.reduce(op, sizes, to, *sources, *constants)
         spread = self.assembly.array(REG, self.width)
@@ -141,6 +153,24 @@ class Builder:
         along = self.draw(st.sampled_from([(inner, 1), (1, outer)]))
         self.assembly.strided("cumsum", outer, inner, (to, *along), (small, *along))
         self.add(to, 2.0)
+
+    def norm_backward(self):
+        g, y = (self.pick(lambda value: value.bound <= 2) for _ in range(2))
+        outer, inner = self.factors(2)
+        r, n = self.pick(lambda value: value.bound <= 2).place, self.assembly.const(max(inner, 2.0))
+        to, far = self.target(self.width), self.draw(st.booleans())
+        along = (1, outer) if far else (inner, 1)
+        self.assembly.strided(
+            "norm_backward",
+            outer,
+            inner,
+            (to, *along),
+            (g.place, *along),
+            (y.place, *along),
+            (r, 1, 0),
+            (n, 0, 0),
+        )
+        self.add(to, 2 * (2 + 2 + 2 * 4))
 
     def rowmm(self):
         left, right = (self.pick(lambda value: value.bound <= 2) for _ in range(2))
@@ -196,7 +226,8 @@ def assemblies(draw) -> Assembly:
             place = builder.assembly.array(space, builder.width)
             builder.values.append(Value(place, 1.0, exact=space != CARRY))
     steps = [builder.elementwise, builder.elementwise, builder.positive, builder.choice, builder.reduce,
-             builder.permute, builder.cumsum, builder.rowmm, builder.gemm, builder.gemm]  # fmt: skip
+             builder.permute, builder.cumsum, builder.norm_backward, builder.rowmm, builder.gemm,
+             builder.gemm]  # fmt: skip
     builder.elementwise()
     for _ in range(draw(st.integers(0, 9))):
         draw(st.sampled_from([*steps, builder.in_place]))()

@@ -34,7 +34,15 @@ def sums(a, *, factors=(), products=(), dtype, isa, threads=1):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("R", [1, 5, 255, 256, 257, 700])
 def test_values(R, dtype, isa):
-    for N, widths in [(1, [1]), (7, [3, 64]), (13, [65]), (200, [130]), (33, [16, 64, 1]), (70, [])]:
+    for N, widths in [
+        (1, [1]),
+        (7, [3, 64]),
+        (13, [65]),
+        (200, [130]),
+        (33, [16, 64, 1]),
+        (70, []),
+        (20, [300, 350]),
+    ]:
         a = uniform(R, N + 3, dtype=dtype)[:, 1 : N + 1]  # rows further apart than they are wide
         factor = uniform(R, N, dtype=dtype, seed=1)
         others = [uniform(R, M + 2, dtype=dtype, seed=2)[:, :M] for M in widths]
@@ -58,6 +66,23 @@ def test_bits_depend_neither_on_threads_nor_on_the_columns_beside(dtype, isa):
     part = sums(a[:, 100:140], factors=[None], products=[b[:, 60:]], dtype=dtype, isa=isa)
     np.testing.assert_array_equal(part[0][0], column[100:140])
     np.testing.assert_array_equal(part[1][0], whole[100:140, 60:])
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("beside", [[], [400, 400]], ids=["few products", "many products"])
+def test_bits_do_not_depend_on_what_is_packed(dtype, isa, beside):
+    """Rows far apart are packed, and so are columns of `a` that many products read."""
+    a, beside = uniform(300, 41, dtype=dtype), [uniform(300, M, dtype=dtype, seed=2) for M in beside]
+    for M in (16, 37, 64, 100):
+        b = uniform(300, M, dtype=dtype, seed=1)
+        far = np.zeros((300, 2000), dtype)
+        far[:, :M] = b
+        near_by = sums(a, products=[b], dtype=dtype, isa=isa)[1][0]
+        for given in (b, far[:, :M]):
+            np.testing.assert_array_equal(
+                sums(a, products=[given, *beside], dtype=dtype, isa=isa)[1][0], near_by
+            )
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -248,6 +248,8 @@ class Assembler:
             return None
         if id(node) in self.fusions.started:
             return self._product_from(node, self.fusions.started[id(node)])
+        if id(node) in self.fusions.norms:
+            return self._norm(node, *self.fusions.norms[id(node)])
         if id(node) in self.fusions.means:
             return self._mean(node, *self.fusions.means[id(node)])
         if id(node) in self.fusions.chained:
@@ -292,6 +294,34 @@ class Assembler:
         if name == "reduce_mean":
             return self._reduce(of, name, node.outs[0], numbers)
         return self._dot(node.outs[0], name, of, numbers)
+
+    def _norm(self, node: Node, name: str, args: Sequence[Any], numbers: Sequence[float]) -> None:
+        if name == "sub_scaled":
+            return self._elementwise(name, self._target(node.outs[0]), [self._operand(v) for v in args])
+        views = [self._contiguous(self._operand(v)) for v in args]
+        size = views[0].sizes[-1]
+        lines, target = views[0].count // max(size, 1), self._target(node.outs[0])
+        if name == "deviation_rstd":
+            whole, mean = (v.place() for v in views)
+            return self._emit(
+                name,
+                lines,
+                size,
+                1,
+                *target.place(),
+                *whole,
+                size,
+                1,
+                0,
+                *mean,
+                1,
+                0,
+                0,
+                *self._numbers(numbers),
+            )
+        operands = [word for v in (target, *views[:2]) for word in (*v.place(), size, 1)]
+        count = self._const(numbers[0]).place()
+        return self._emit(name, lines, size, *operands, *views[2].place(), 1, 0, *count, 0, 0)
 
     def _numbers(self, numbers: Sequence[float]) -> list[int]:
         """The last sources of a reduction."""

@@ -11,7 +11,7 @@ import torch
 
 from elman.engine.backends.views import row_shape
 from elman.engine.ops import OPS
-from elman.engine.program import Node, Section, Value
+from elman.engine.program import Node, Section, Value, refs
 
 __all__ = ["Fusions"]
 
@@ -35,9 +35,9 @@ def _is_number(x: Any) -> bool:
 
 class Fusions:
     """placed: value -> (the join it is a part of, where it begins there). started: node -> the product that starts from
-    the node's other term. means: node -> (instruction, the sum or the product that it reduces, its numbers). chained:
-    node -> (instruction, the product of two that it uses, which argument that is). Nodes are named by their `id`; those
-    that another carries out are in `swallowed`."""
+    the node's other term. norms: node -> (instruction, its sources, its numbers). means: node -> (instruction, the sum
+    or the product that it reduces, its numbers). chained: node -> (instruction, the product of two that it uses, which
+    argument that is). Nodes are named by their `id`; those that another carries out are in `swallowed`."""
 
     def __init__(
         self, section: Section, made_by: Mapping[Value, Node], uses: Counter[Value], stores: Container[Value],
@@ -46,6 +46,7 @@ class Fusions:
         self.made_by, self.uses, self.stores, self.dtype = made_by, uses, stores, dtype
         self.placed: dict[Value, tuple[Value, int]] = {}
         self.started: dict[int, Node] = {}
+        self.norms: dict[int, tuple[str, list[Any], list[float]]] = {}
         self.chained: dict[int, tuple[str, Node, int]] = {}
         self.means: dict[int, tuple[str, Node, list[float]]] = {}
         self.swallowed: set[int] = set()
@@ -56,7 +57,10 @@ class Fusions:
             if node.op == "add.Tensor":
                 self._start(node)
         for node in reversed(section.nodes):
+            self._norm_backward(node)
+        for node in reversed(section.nodes):
             self._mean(node)
+        self._deviations(section)
         for node in reversed(section.nodes):
             self._chain(node)
 
@@ -107,8 +111,10 @@ class Fusions:
         maker = self.made_by.get(v) if isinstance(v, Value) else None
         if maker is None or maker.op not in ops or maker.kwargs or not self._free(maker.outs[0]):
             return None
-        plain = v.dtype == self.dtype and id(maker) not in self.swallowed and id(maker) not in self.started
-        return maker if plain else None
+        return maker if v.dtype == self.dtype and not self._is_taken(maker) else None
+
+    def _is_taken(self, node: Node) -> bool:
+        return any(id(node) in held for held in (self.swallowed, self.started, self.means, self.norms))
 
     def _mean(self, node: Node) -> None:
         """A sum that is divided by a number, and what a norm goes on to make of it."""
@@ -136,11 +142,93 @@ class Fusions:
         self.means[id(node)] = name, of, [float(division.args[1]), *numbers]
         self.swallowed.update(map(id, gone))
 
+    def _mean_of(self, v: Any) -> tuple[Node, Node, float] | None:
+        """(division, sum, n) of a sum over the last axis, divided by a number and used once."""
+        division = self._made_alone(v, *_DIVISIONS)
+        total = self._made_alone(division.args[0], "sum.dim_IntList") if division else None
+        if (
+            division is None
+            or total is None
+            or not _is_number(division.args[1])
+            or total.args[0].dtype != self.dtype
+        ):
+            return None
+        of, out = total.args[0], total.outs[0]
+        last = len(of.shape) - 1
+        kept = len(out.shape) == len(of.shape)  # with a size of 1
+        if not kept or of.axis == last or [d % len(of.shape) for d in total.args[1]] != [last]:
+            return None
+        return division, total, float(division.args[1])
+
+    def _norm_backward(self, node: Node) -> None:
+        """(g - mean(g) - y mean(g y)) r, as a norm hands back."""
+        if node.op != "mul.Tensor" or node.kwargs or node.outs[0].dtype != self.dtype:
+            return
+        for outer, r in (node.args, node.args[::-1]):
+            second = self._made_alone(outer, "sub.Tensor")
+            first = self._made_alone(second.args[0], "sub.Tensor") if second else None
+            product = self._made_alone(second.args[1], "mul.Tensor") if second else None
+            if first is None or second is None or product is None:
+                continue
+            g, mean = first.args[0], self._mean_of(first.args[1])
+            for y, slope in (product.args, product.args[::-1]):
+                found = self._mean_of(slope)
+                inner = self._made_alone(found[1].args[0], "mul.Tensor") if found else None
+                if (
+                    mean is None
+                    or found is None
+                    or inner is None
+                    or mean[1].args[0] is not g
+                    or mean[2] != found[2]
+                ):
+                    continue
+                if not (set(inner.args) == {g, y} and self._are_lines((g, y, node.outs[0]), r)):
+                    continue
+                self.norms[id(node)] = "norm_backward", [g, y, r], [mean[2]]
+                self.swallowed.update(map(id, (first, second, product, inner, *mean[:2], *found[:2])))
+                return
+
+    def _are_lines(self, whole: tuple[Any, ...], single: Any) -> bool:
+        """Whether these have one shape, and this one number for each of their lines."""
+        if not all(isinstance(v, Value) and v.dtype == self.dtype for v in (*whole, single)):
+            return False
+        same = all(v.shape == whole[0].shape and v.axis == 0 for v in whole)
+        return same and row_shape(single) == (*row_shape(whole[0])[:-1], 1)
+
+    def _deviations(self, section: Section) -> None:
+        """1 / sqrt(mean((x - m)^2) + e) and (x - m) times that, without x - m."""
+        users: dict[Value, list[Node]] = {}
+        for node in section.nodes:
+            for v in set(refs(node)):
+                users.setdefault(v, []).append(node)
+        for node in section.nodes:
+            name, product, numbers = self.means.get(id(node), ("", node, []))
+            if name != "dot_rstd" or product.args[0] is not product.args[1]:
+                continue
+            d = product.args[0]
+            maker = self.made_by.get(d)
+            others = [user for user in users[d] if user is not product]
+            if maker is None or maker.op != "sub.Tensor" or maker.kwargs or self._is_taken(maker):
+                continue
+            kept = self.uses[d] != 3 or d in self.stores or d in self.placed or len(others) != 1
+            if (
+                kept
+                or not self._are_lines((maker.args[0], d), maker.args[1])
+                or not self._is_scaled(others[0], d, node)
+            ):
+                continue
+            self.norms[id(node)] = "deviation_rstd", list(maker.args), numbers
+            self.norms[id(others[0])] = "sub_scaled", [*maker.args, node.outs[0]], []
+            self.swallowed.add(id(maker))
+
+    def _is_scaled(self, node: Node, d: Value, rstd: Node) -> bool:
+        plain = node.op == "mul.Tensor" and not node.kwargs and not self._is_taken(node)
+        return plain and set(node.args) == {d, rstd.outs[0]}
+
     def _chain(self, node: Node) -> None:
         """A product of two and the one operation that uses it become one instruction."""
         native = _native(node)
-        done = id(node) in self.started or id(node) in self.swallowed or id(node) in self.means
-        if native is None or node.kwargs or done:
+        if native is None or node.kwargs or self._is_taken(node):
             return
         for place, arg in enumerate(node.args[:2]):
             name = CHAINS.get((native[1], place))
@@ -152,7 +240,7 @@ class Fusions:
 
     def _may_chain(self, maker: Node, node: Node) -> bool:
         product, out = maker.outs[0], node.outs[0]
-        if not maker.op.startswith("mul.") or id(maker) in self.swallowed or not self._free(product):
+        if not maker.op.startswith("mul.") or self._is_taken(maker) or not self._free(product):
             return False
         if product.dtype != self.dtype:
             return False
