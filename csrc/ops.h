@@ -24,7 +24,7 @@ namespace elman {
   X(reduce_sum, 1) X(reduce_max, 1) X(reduce_min, 1) X(reduce_prod, 1) X(reduce_dot, 2)         \
   X(reduce_mean, 2) X(dot_mean, 3) X(dot_rstd, 4) X(deviation_rstd, 4)
 
-// norm_backward: what a norm y = (x - mean(x)) r hands back of g: (g - mean(g) - y mean(g y)) r; the means are sums / n.
+// norm_backward: what a norm y = (x - mean(x)) r hands back of g = g' gain: (g - mean(g) - y mean(g y)) r.
 #define ELMAN_STRUCTURED_OPS(X) X(cumsum, 1) X(norm_backward, 4) X(permute, 1) X(rowmm, 2) X(gemm, 2)
 
 #define ELMAN_OPS(X) ELMAN_ELEMENTWISE_OPS(X) ELMAN_REDUCE_OPS(X) ELMAN_STRUCTURED_OPS(X)

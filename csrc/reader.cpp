@@ -19,6 +19,7 @@ void read_elementwise(Reader& reader, Instruction& in) {
     in.at[i] = reader.place(i ? "source" : "destination");
     reader.strides(in.at[i], 0, 2, i ? "source" : "destination");
   }
+  if (in.op == Op::norm_backward && in.at[4].stride[1]) reader.fail("has more than one scale for a line");
 }
 
 // [op, outer, reduced, inner, dst(space, index, offset), src(space, index, offset, so, sr, si)...]

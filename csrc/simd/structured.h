@@ -168,56 +168,94 @@ template <class V, class Base, bool rstd = false> struct Mean {
   }
 };
 
-// Two passes: the sums, and what is made of them. operands: dst, g, y, r, n.
+// Two passes over each line: the means, and what is made of them. Some lines' means first: their last additions wait for one
+// another, but not for those of the next line. operands: dst, g, gain, y, r.
 template <class V> struct NormBackward {
   using T = typename V::Scalar;
-  using One = Vec<T, 1>;
+  struct Line {
+    T* dst;
+    const T *g, *gain, *y;
+    T r, mean, slope;
+  };
 
   template <class W> static ELMAN_INLINE W apply(W g, W y, W r, W mean, W slope) {
     return functor::sub_mul::apply(y, slope, g - mean) * r;
   }
 
-  static ELMAN_INLINE void line(T* dst, const T* g, const T* y, T r, T n, Int size) {
-    V sum[2] = {V::splat(0), V::splat(0)}, product[2] = {V::splat(0), V::splat(0)};
-    Int i = 0;
-    for (; i + 2 * V::N <= size; i += 2 * V::N)
-      for (int j = 0; j < 2; ++j) {
-        const V a = V::load(g + i + j * V::N);
-        sum[j] = sum[j] + a, product[j] = fma(a, V::load(y + i + j * V::N), product[j]);
-      }
-    for (; i < size; i += V::N) {
-      const Int left = size - i < V::N ? size - i : V::N;
-      const V a = load_up_to<V>(g + i, left);
-      sum[0] = sum[0] + a, product[0] = fma(a, load_up_to<V>(y + i, left), product[0]);
-    }
-    const One by = One::splat(n);
-    const V mean = V::splat((One::splat(join_lanes<Sum>(sum[0] + sum[1])) / by).v[0]);
-    const V slope = V::splat((One::splat(join_lanes<Sum>(product[0] + product[1])) / by).v[0]), scale = V::splat(r);
-    for (i = 0; i + V::N <= size; i += V::N) apply(V::load(g + i), V::load(y + i), scale, mean, slope).store(dst + i);
-    if (i < size) {
-      const Int left = size - i;
-      store_up_to(apply(load_up_to<V>(g + i, left), load_up_to<V>(y + i, left), scale, mean, slope), dst + i, left);
-    }
+  template <bool gained> static ELMAN_INLINE V incoming(const Line& line, Int i) {
+    const V g = V::load(line.g + i);
+    return gained ? g * V::load(line.gain + i) : g * V::splat(*line.gain);
+  }
+  template <bool gained> static ELMAN_INLINE V incoming(const Line& line, Int i, Int n) {
+    const V g = load_up_to<V>(line.g + i, n);
+    return gained ? g * load_up_to<V>(line.gain + i, n) : g * V::splat(*line.gain);
   }
 
-  static void strided(const Bound<T>& b, T* dst, const T* g, const T* y, const T* r, T n) {
-    T sum = 0, product = 0;
-    for (Int i = 0; i < b.size[1]; ++i) sum += g[i * b.stride[1][1]], product += g[i * b.stride[1][1]] * y[i * b.stride[2][1]];
+  template <bool gained> static ELMAN_INLINE void means(Line& line, Int size) {
+    constexpr int some = 4;
+    V sum[some], product[some];
+    for (int j = 0; j < some; ++j) sum[j] = product[j] = V::splat(0);
+    const auto add = [&](V g, V y, int j) { sum[j] = sum[j] + g, product[j] = fma(g, y, product[j]); };
+    Int i = 0;
+    for (; i + some * V::N <= size; i += some * V::N)
+      for (int j = 0; j < some; ++j) add(incoming<gained>(line, i + j * V::N), V::load(line.y + i + j * V::N), j);
+    for (; i < size; i += V::N) {
+      const Int left = size - i < V::N ? size - i : V::N;
+      add(incoming<gained>(line, i, left), load_up_to<V>(line.y + i, left), 0);
+    }
+    line.mean = join_lanes<Sum>((sum[0] + sum[1]) + (sum[2] + sum[3])) / T(size);
+    line.slope = join_lanes<Sum>((product[0] + product[1]) + (product[2] + product[3])) / T(size);
+  }
+
+  template <bool gained> static ELMAN_INLINE void finish(const Line& line, Int size) {
+    const V r = V::splat(line.r), mean = V::splat(line.mean), slope = V::splat(line.slope);
+    Int i = 0;
+    for (; i + V::N <= size; i += V::N)
+      apply(incoming<gained>(line, i), V::load(line.y + i), r, mean, slope).store(line.dst + i);
+    if (i == size) return;
+    const Int left = size - i;
+    store_up_to(apply(incoming<gained>(line, i, left), load_up_to<V>(line.y + i, left), r, mean, slope), line.dst + i, left);
+  }
+
+  static Line line_of(const Bound<T>& b, T* const* at, Int row, Int outer) {
+    const auto begin = [&](int i) { return at[i] + row * b.row[i] + outer * b.stride[i][0]; };
+    return {begin(0), begin(1), begin(2), begin(3), *begin(4), 0, 0};
+  }
+
+  template <bool gained> static void lines(const Bound<T>& b, T* const* at, Int rows) {
+    constexpr int together = 4;
+    Line line[together];
+    int count = 0;
+    const auto flush = [&] {
+      for (int i = 0; i < count; ++i) finish<gained>(line[i], b.size[1]);
+      count = 0;
+    };
+    for (Int row = 0; row < rows; ++row)
+      for (Int o = 0; o < b.size[0]; ++o) {
+        line[count] = line_of(b, at, row, o);
+        means<gained>(line[count], b.size[1]);
+        if (++count == together) flush();
+      }
+    flush();
+  }
+
+  static void strided(const Bound<T>& b, const Line& line) {
+    using One = Vec<T, 1>;
+    const auto at = [&](const T* p, int operand, Int i) { return One::splat(p[i * b.stride[operand][1]]); };
+    const auto incoming = [&](Int i) { return at(line.g, 1, i) * at(line.gain, 2, i); };
+    One sum = One::splat(0), product = sum;
+    for (Int i = 0; i < b.size[1]; ++i) sum = sum + incoming(i), product = fma(incoming(i), at(line.y, 3, i), product);
+    const One size = One::splat(T(b.size[1]));
     for (Int i = 0; i < b.size[1]; ++i)
-      dst[i * b.stride[0][1]] = apply(One::splat(g[i * b.stride[1][1]]), One::splat(y[i * b.stride[2][1]]),
-                                      One::splat(r[i * b.stride[3][1]]), One::splat(sum / n), One::splat(product / n)).v[0];
+      line.dst[i * b.stride[0][1]] = apply(incoming(i), at(line.y, 3, i), One::splat(line.r), sum / size, product / size).v[0];
   }
 
   static void run(const Bound<T>& b, T* const* at, Int rows) {
-    const bool plain = b.stride[0][1] == 1 && b.stride[1][1] == 1 && b.stride[2][1] == 1 && b.stride[3][1] == 0;
+    const bool plain = b.stride[0][1] == 1 && b.stride[1][1] == 1 && b.stride[3][1] == 1;
+    if (plain && b.stride[2][1] == 1) return lines<true>(b, at, rows);
+    if (plain && b.stride[2][1] == 0) return lines<false>(b, at, rows);
     for (Int row = 0; row < rows; ++row)
-      for (Int o = 0; o < b.size[0]; ++o) {
-        T* const dst = at[0] + row * b.row[0] + o * b.stride[0][0];
-        const T* from[3];
-        for (int i = 0; i < 3; ++i) from[i] = at[i + 1] + row * b.row[i + 1] + o * b.stride[i + 1][0];
-        if (plain) line(dst, from[0], from[1], *from[2], *at[4], b.size[1]);
-        else strided(b, dst, from[0], from[1], from[2], *at[4]);
-      }
+      for (Int o = 0; o < b.size[0]; ++o) strided(b, line_of(b, at, row, o));
   }
 };
 

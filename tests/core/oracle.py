@@ -23,8 +23,9 @@ def through_torch(function):
     return apply
 
 
-def norm_backward(g, y, r, n):
-    mean, slope = g.sum(1, keepdims=True) / n, (g * y).sum(1, keepdims=True) / n
+def norm_backward(g, gain, y, r):
+    g = g * gain
+    mean, slope = g.mean(1, keepdims=True), (g * y).mean(1, keepdims=True)
     return (g - mean - y * slope) * r
 
 

@@ -157,20 +157,13 @@ class Builder:
     def norm_backward(self):
         g, y = (self.pick(lambda value: value.bound <= 2) for _ in range(2))
         outer, inner = self.factors(2)
-        r, n = self.pick(lambda value: value.bound <= 2).place, self.assembly.const(max(inner, 2.0))
+        gain, r = (self.pick(lambda value: value.bound <= 2).place for _ in range(2))
+        gains = self.draw(st.sampled_from([(gain, 0, 1), (gain, 1, 0), (self.assembly.const(0.5), 0, 0)]))
         to, far = self.target(self.width), self.draw(st.booleans())
         along = (1, outer) if far else (inner, 1)
-        self.assembly.strided(
-            "norm_backward",
-            outer,
-            inner,
-            (to, *along),
-            (g.place, *along),
-            (y.place, *along),
-            (r, 1, 0),
-            (n, 0, 0),
-        )
-        self.add(to, 2 * (2 + 2 + 2 * 4))
+        g, y = (g.place, *along), (y.place, *along)
+        self.assembly.strided("norm_backward", outer, inner, (to, *along), g, gains, y, (r, 1, 0))
+        self.add(to, 4 * (2 + 2 + 2 * 4))
 
     def rowmm(self):
         left, right = (self.pick(lambda value: value.bound <= 2) for _ in range(2))

@@ -298,30 +298,19 @@ class Assembler:
     def _norm(self, node: Node, name: str, args: Sequence[Any], numbers: Sequence[float]) -> None:
         if name == "sub_scaled":
             return self._elementwise(name, self._target(node.outs[0]), [self._operand(v) for v in args])
-        views = [self._contiguous(self._operand(v)) for v in args]
-        size = views[0].sizes[-1]
-        lines, target = views[0].count // max(size, 1), self._target(node.outs[0])
+        whole, rest = self._contiguous(self._operand(args[0])), [self._operand(v) for v in args[1:]]
+        size, target = whole.sizes[-1], self._target(node.outs[0])
+        lines = whole.count // max(size, 1)
         if name == "deviation_rstd":
-            whole, mean = (v.place() for v in views)
-            return self._emit(
-                name,
-                lines,
-                size,
-                1,
-                *target.place(),
-                *whole,
-                size,
-                1,
-                0,
-                *mean,
-                1,
-                0,
-                0,
-                *self._numbers(numbers),
-            )
-        operands = [word for v in (target, *views[:2]) for word in (*v.place(), size, 1)]
-        count = self._const(numbers[0]).place()
-        return self._emit(name, lines, size, *operands, *views[2].place(), 1, 0, *count, 0, 0)
+            mean = self._contiguous(rest[0]).place()
+            sources = [*whole.place(), size, 1, 0, *mean, 1, 0, 0, *self._numbers(numbers)]
+            return self._emit(name, lines, size, 1, *target.place(), *sources)
+        gain, y, r = rest
+        gains = [*gain.place(), 0, 0] if gain.space == CONST else [*self._contiguous(gain).place(), 0, 1]
+        sources = [*whole.place(), size, 1, *gains, *self._contiguous(y).place(), size, 1]
+        return self._emit(
+            name, lines, size, *target.place(), size, 1, *sources, *self._contiguous(r).place(), 1, 0
+        )
 
     def _numbers(self, numbers: Sequence[float]) -> list[int]:
         """The last sources of a reduction."""

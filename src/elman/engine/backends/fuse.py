@@ -184,16 +184,39 @@ class Fusions:
                     continue
                 if not (set(inner.args) == {g, y} and self._are_lines((g, y, node.outs[0]), r)):
                     continue
-                self.norms[id(node)] = "norm_backward", [g, y, r], [mean[2]]
+                if mean[2] != row_shape(g)[-1]:
+                    continue
+                self.norms[id(node)] = "norm_backward", [*self._gained(g), y, r], []
                 self.swallowed.update(map(id, (first, second, product, inner, *mean[:2], *found[:2])))
                 return
 
+    def _gained(self, g: Value) -> tuple[Any, Any]:
+        """What a norm's incoming gradient is the product of: itself and 1, or a value and a gain of its last axis."""
+        maker = self.made_by.get(g)
+        if maker is None or maker.op != "mul.Tensor" or maker.kwargs or self._is_taken(maker):
+            return g, 1.0
+        kept = self.uses[g] != 3 or g in self.stores or g in self.placed
+        for whole, gain in (maker.args, maker.args[::-1]):
+            if (
+                kept
+                or not isinstance(gain, Value)
+                or gain.dtype != self.dtype
+                or not self._are_lines((g, whole), None)
+            ):
+                continue
+            shape = row_shape(gain)
+            if shape and shape[-1] == row_shape(g)[-1] == math.prod(shape):
+                self.swallowed.add(id(maker))
+                return whole, gain
+        return g, 1.0
+
     def _are_lines(self, whole: tuple[Any, ...], single: Any) -> bool:
-        """Whether these have one shape, and this one number for each of their lines."""
-        if not all(isinstance(v, Value) and v.dtype == self.dtype for v in (*whole, single)):
+        """Whether these have one shape, and this, if it is anything, one number for each of their lines."""
+        some = whole if single is None else (*whole, single)
+        if not all(isinstance(v, Value) and v.dtype == self.dtype for v in some):
             return False
         same = all(v.shape == whole[0].shape and v.axis == 0 for v in whole)
-        return same and row_shape(single) == (*row_shape(whole[0])[:-1], 1)
+        return same and (single is None or row_shape(single) == (*row_shape(whole[0])[:-1], 1))
 
     def _deviations(self, section: Section) -> None:
         """1 / sqrt(mean((x - m)^2) + e) and (x - m) times that, without x - m."""
