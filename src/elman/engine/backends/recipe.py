@@ -29,7 +29,8 @@ class Recipe:
     """The recipes of a program, forward and backward. Tensors of a call: x, state, initial state, context, parameters.
 
     What a given array is: an integer (its place among these tensors), a name (made by torch before the rest, or by the
-    forward call), "gy i", "gs j", "block", or a constant tensor.
+    forward call), "gy i", "gs j", "block", or a constant tensor. In a call all are places in one list: what is asked in
+    Python right after the core has swept it out of the caches takes three times as long as elsewhere.
     """
 
     def __init__(self, writer: Writer) -> None:
@@ -38,27 +39,40 @@ class Recipe:
         self.program = program
         forward = writer.forward()
         self._forward = forward.finish()
-        self._given = forward.given
         self._inputs = [(v.name, i) for i, v in enumerate(writer.inputs)]
         self._tensors = sorted({i for i in forward.given if isinstance(i, int)})
+        before = [name for _, _, outs in self.statics for name in outs]
+        self._given, self._constants = _places(forward.given, len(writer.inputs), before)
         block = any(who == KEPT for who, *_ in forward.arrays)
-        self._made = [*(["block"] if block else []), *forward.own]
-        self._ys = [(v.name, forward.places[v.name][1]) for v in program.y]
-        self._finals = [f"final {j}" for j in range(len(program.s))]
-        self._saved: list[str] = []
+        made = [*before, *(["block"] if block else []), *forward.own]
+        at = {name: i for i, name in enumerate(made)}
+        self._ys = [(at[v.name], forward.places[v.name][1]) for v in program.y]
+        self._finals = [at[f"final {j}"] for j in range(len(program.s))]
+        self._saved: list[int] = []
         if not writer.grad:
             return
-        backward, at = writer.backward(forward)
-        self._backward = backward.finish(at)
-        self._given_back = backward.given
+        backward, own = writer.backward(forward)
+        self._backward = backward.finish(own)
         self._tensors_back = sorted({i for i in backward.given if isinstance(i, int)})
-        self._saved = [g for g in backward.given if isinstance(g, str) and not g.startswith(("gy ", "gs "))]
-        self._made_back = backward.own
+        incoming = [g for g in backward.given if isinstance(g, str) and g.startswith(("gy ", "gs "))]
+        saved = [g for g in backward.given if isinstance(g, str) and g not in incoming]
+        self._saved = [at[name] for name in saved]
+        self._given_back, self._constants_back = _places(
+            backward.given, len(writer.inputs), [*saved, *incoming]
+        )
+        self._incoming = [self._gradient_place(g) for g in incoming]
         self._plan_grads(writer, backward)
+
+    def _gradient_place(self, name: str) -> tuple[int, list[int] | None]:
+        """Its place among the incoming gradients, and for an output the sizes of a row: a missing one is zeros then."""
+        role, i = name.split()
+        if role == "gs":
+            return int(i) + len(self.program.y), None
+        return int(i), [n for n in self.program.y[int(i)].shape[1:] if isinstance(n, int)]
 
     def _plan_grads(self, writer: Writer, course: Course) -> None:
         """Where each gradient that goes out comes from: a name of what is made, or None."""
-        program = self.program
+        program, made = self.program, list(course.own)
         ready = set(course.own)
         rest = [n for n in writer.sections["final"].nodes if n.outs[0].name not in ready]
         later = [v for v in program.dp if v is not None and v.name not in ready]
@@ -68,11 +82,8 @@ class Recipe:
             section = section_of(needed, set(later))
             if any(v.name not in ready for v in section.ins):
                 raise NotSupported("gradients of parameters that the core does not make alone")
-            self._final = (
-                compile_section(section, section.outs),
-                [v.name for v in section.ins],
-                [v.name for v in section.outs],
-            )
+            made += [v.name for v in section.outs]
+            self._final = compile_section(section, section.outs), [made.index(v.name) for v in section.ins]
             ready |= {v.name for v in section.outs}
         for role in ("dx", "dc", "dp"):
             for v in getattr(program, role):
@@ -87,31 +98,26 @@ class Recipe:
                 names[i] = writer.copies[name or ""].pop()
         first: dict[str, int] = {}
         self._grads = [
-            (n, n is not None and first.setdefault(n, i) != i) for i, n in enumerate(names)
-        ]  # (name, whether another has it already)
+            (None, False) if n is None else (made.index(n), first.setdefault(n, i) != i)
+            for i, n in enumerate(names)
+        ]  # (which of those that are made, whether another has it already)
         c = len(program.dx) + 2 * len(program.s)
-        self._summed = {n for n in names[c : c + len(program.dc)] if n is not None}
+        self._summed = {made.index(n) for n in names[c : c + len(program.dc)] if n is not None}
 
     def forward(
         self, tensors: Sequence[Tensor], T: int, B: int, reverse: bool
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Outputs and final states, and what the backward needs beside the tensors."""
         tensors = self._in_place(tensors, self._tensors)
-        env = self._torch(tensors, B)
-        addresses = [
-            tensors[g].data_ptr() if isinstance(g, int) else (env[g] if isinstance(g, str) else g).data_ptr()
-            for g in self._given
-        ]
-        for name, capsule in zip(
-            self._made, self._forward.run(T, B, reverse, addresses, threads()), strict=True
-        ):
-            env[name] = from_dlpack(capsule)
+        made = self._torch(tensors, B) if self.statics else []
+        all_of_them = [*tensors, *made, *self._constants]
+        addresses = [all_of_them[i].data_ptr() for i in self._given]
+        made += map(from_dlpack, self._forward.run(T, B, reverse, addresses, threads()))
         outs = [
-            env[name] if moment == PLAIN else env[name][:T] if reverse else env[name][1:]
-            for name, moment in self._ys
+            made[i] if moment == PLAIN else made[i][:T] if reverse else made[i][1:] for i, moment in self._ys
         ]
-        outs += [env[name] for name in self._finals]
-        return outs, [env[name] for name in self._saved]
+        outs += [made[i] for i in self._finals]
+        return outs, [made[i] for i in self._saved]
 
     def backward(
         self, tensors: Sequence[Tensor], saved: Sequence[Tensor], grads: Sequence[Tensor | None], T: int, B: int,
@@ -119,43 +125,21 @@ class Recipe:
     ) -> list[Tensor | None]:  # fmt: skip
         """Gradients of the tensors. grads: of the outputs and the final states."""
         tensors = self._in_place(tensors, self._tensors_back)
-        env = dict(zip(self._saved, saved, strict=True))
-        addresses = []
-        alive: list[Tensor] = []
-        for g in self._given_back:
-            if isinstance(g, int):
-                addresses.append(tensors[g].data_ptr())
-            elif not isinstance(g, str):
-                addresses.append(g.data_ptr())
-            elif g in env:
-                addresses.append(env[g].data_ptr())
-            else:
-                addresses.append(self._incoming(g, grads, (T, B), alive))
-        made = self._backward.run(T, B, reverse, addresses, threads())
-        env = {name: from_dlpack(capsule) for name, capsule in zip(self._made_back, made, strict=True)}
+        incoming = [self._in_row(grads[i], sizes, T, B) for i, sizes in self._incoming]
+        all_of_them = [*tensors, *saved, *incoming, *self._constants_back]
+        addresses = [0 if (t := all_of_them[i]) is None else t.data_ptr() for i in self._given_back]
+        made = [*map(from_dlpack, self._backward.run(T, B, reverse, addresses, threads()))]
         if self._final is not None:
-            f, ins, outs = self._final
-            env.update(zip(outs, f(B, tensors[0].device, *[env[n] for n in ins]), strict=True))
-        for name in self._summed:
-            env[name] = env[name].sum(0)
-        return [
-            None if name is None else env[name].clone() if again else env[name] for name, again in self._grads
-        ]
+            f, ins = self._final
+            made += f(B, tensors[0].device, *[made[i] for i in ins])
+        for i in self._summed:
+            made[i] = made[i].sum(0)
+        return [None if i is None else made[i].clone() if again else made[i] for i, again in self._grads]
 
-    def _incoming(
-        self, what: str, grads: Sequence[Tensor | None], shape: tuple[int, int], alive: list[Tensor]
-    ) -> int:
-        role, i = what.split()
-        g = grads[int(i) + (len(self.program.y) if role == "gs" else 0)]
+    def _in_row(self, g: Tensor | None, sizes: list[int] | None, T: int, B: int) -> Tensor | None:
         if g is None:
-            if role == "gs":
-                return 0
-            sizes = [n for n in self.program.y[int(i)].shape[1:] if isinstance(n, int)]
-            g = torch.zeros(*shape, *sizes, dtype=self.dtype)
-        elif g.dtype != self.dtype or not g.is_contiguous():
-            g = g.to(self.dtype).contiguous()
-        alive.append(g)
-        return g.data_ptr()
+            return None if sizes is None else torch.zeros(T, B, *sizes, dtype=self.dtype)
+        return g if g.dtype is self.dtype and g.is_contiguous() else g.to(self.dtype).contiguous()
 
     def _in_place(self, tensors: Sequence[Tensor], places: Sequence[int]) -> Sequence[Tensor]:
         for i in places:
@@ -167,15 +151,25 @@ class Recipe:
                 return own
         return tensors
 
-    def _torch(self, tensors: Sequence[Tensor], B: int) -> dict[str, Tensor]:
-        env: dict[str, Tensor] = {}
-        if self.statics:
-            known = {name: tensors[i] for name, i in self._inputs}
-            for f, ins, outs in self.statics:
-                results = f(B, tensors[0].device, *[known[n] for n in ins])
-                known.update(zip(outs, results, strict=True))
-                env.update(zip(outs, (t.contiguous() for t in results), strict=True))
-        return env
+    def _torch(self, tensors: Sequence[Tensor], B: int) -> list[Tensor]:
+        made: list[Tensor] = []
+        known = {name: tensors[i] for name, i in self._inputs}
+        for f, ins, outs in self.statics:
+            results = f(B, tensors[0].device, *[known[n] for n in ins])
+            known.update(zip(outs, results, strict=True))
+            made += [t.contiguous() for t in results]
+        return made
+
+
+def _places(
+    given: Sequence[int | str | Tensor], tensors: int, names: Sequence[str]
+) -> tuple[list[int], list[Tensor]]:
+    """Where each given array is in the tensors, what has a name, and the constants, one after the other."""
+    at = {name: tensors + i for i, name in enumerate(names)}
+    constants = [g for g in given if isinstance(g, Tensor)]
+    first = iter(range(tensors + len(names), tensors + len(names) + len(constants)))
+    places = [next(first) if isinstance(g, Tensor) else at[g] if isinstance(g, str) else g for g in given]
+    return places, constants
 
 
 def make_recipe(
