@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 import elman.nn
 from benchmarks import cells
-from benchmarks.grid.network import Layer, Network, Size, Step, python_loop, seeded
+from benchmarks.grid.network import Layer, Network, Size, Step, Written, python_loop, seeded
 from benchmarks.pairing import Answers
 
 RECURRENT_DROPOUT = 0.25
@@ -37,7 +38,8 @@ def custom(
 
     parameters = dict(cell.named_parameters())
     x = torch.randn(T, B, I, generator=seeded(1))
-    return Network(x, Layer("elman.nn.Recurrent", forward, parameters), (cell,), unfold)
+    written = Written(cell, extra, () if context is None else (context,))
+    return Network(x, Layer("elman.nn.Recurrent", forward, parameters), (cell,), unfold, written=written)
 
 
 def layer_norm(size: Size) -> Network:
@@ -112,4 +114,4 @@ def separate_gates(size: Size) -> Network:
         return parts
 
     rival = Layer("elman.nn.LSTM", lambda x: own(x).y, dict(own.named_parameters()), read)
-    return Network(network.x, network.ours, network.steps, network.unfold, {"elman.nn.LSTM": rival})
+    return replace(network, rivals={"elman.nn.LSTM": rival})

@@ -1,4 +1,5 @@
-"""jax and flax as a peer: `flax.linen.RNN` over flax's own cells, jitted, with the weights of the network.
+"""jax and flax as a peer: `flax.linen.RNN` over flax's own cells, and `jax.lax.scan` over a step that a user has
+written (`scanned`), jitted, with the weights of the network.
 
 The weights and x are on jax's side before anything is timed, and y and the gradients are taken back afterwards.
 """
@@ -16,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.grid.network import Mode, Stock
+from benchmarks.grid.network import Mode, Stock, Written
 from benchmarks.grid.optional import package
+from benchmarks.grid.scanned import scanned
 from benchmarks.grid.sides import y_gradient
 from benchmarks.pairing import Answers, Side
 
@@ -28,11 +30,35 @@ GATES = {"LSTM": "ifgo", "GRU": "rzn", "RNN": " "}
 
 def flax_side(stock: Stock, x: Tensor, mode: Mode, threads: int) -> Side:
     """The same layer in flax. Raises MissingPackageError."""
-    jax = started(threads)
+    started(threads)
     parameters = {suffix: to_flax(stock, suffix) for suffixes in stock.suffixes() for suffix in suffixes}
-    forward = _forward(stock)
+
+    def read(gradients: Any) -> Answers:
+        answers: dict[str, Tensor] = {}
+        for suffix, tree in gradients.items():
+            answers |= from_flax(stock, suffix, tree)
+        return answers
+
+    return _side(f"flax {CELLS[stock.kind]}", _forward(stock), parameters, x, mode, read)
+
+
+def scan_side(written: Written, x: Tensor, mode: Mode, threads: int) -> Side:
+    """A user's cell in jax. Raises MissingPackageError."""
+    started(threads)
+    parameters = {name: _to_jax(value.detach()) for name, value in written.cell.named_parameters()}
+
+    def read(gradients: Any) -> Answers:
+        return {name: to_torch(value) for name, value in gradients.items()}
+
+    return _side("jax scan", scanned(written), parameters, x, mode, read)
+
+
+def _side(
+    name: str, forward: Callable[[Any, Any], Any], parameters: Any, x: Tensor, mode: Mode,
+    read_gradients: Callable[[Any], Answers],
+) -> Side:  # fmt: skip
+    jax = package("jax")
     inputs = jax.numpy.asarray(x.numpy())
-    name = f"flax {CELLS[stock.kind]}"
     if mode == "forward":
         jitted = jax.jit(forward)
         return Side(
@@ -49,10 +75,9 @@ def flax_side(stock: Stock, x: Tensor, mode: Mode, threads: int) -> Side:
 
     def read(result: Any) -> Answers:
         y, (gradients, grad_x) = result
-        answers = {"y": to_torch(y), "grad x": to_torch(grad_x)}
-        for suffix, tree in gradients.items():
-            answers |= {f"grad {name}": value for name, value in from_flax(stock, suffix, tree).items()}
-        return answers
+        return {"y": to_torch(y), "grad x": to_torch(grad_x)} | {
+            f"grad {name}": value for name, value in read_gradients(gradients).items()
+        }
 
     return Side(name, lambda: jax.block_until_ready(jitted(parameters, inputs, grad_y)), read)
 

@@ -77,13 +77,30 @@ class Stock(NamedTuple):
         return [[f"_l{layer}{end}" for end in ends] for layer in range(self.num_layers)]
 
 
+class Written(NamedTuple):
+    """A cell as a user wrote it, described for libraries that are not torch.
+
+    extra: sequences `(T, B, ...)` that it takes beside x. context: what every step gets.
+    """
+
+    cell: nn.Module
+    extra: tuple[Tensor, ...]
+    context: tuple[Tensor, ...]
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """The widths of its states, which begin at zero."""
+        sizes: tuple[int, ...] = self.cell.state_sizes  # type: ignore[assignment]
+        return sizes
+
+
 @dataclass(frozen=True)
 class Network:
     """A cell at one size.
 
     ours: the layer of Elman. steps, unfold: `unfold(steps, x)` is the same as a Python loop, which reads the very
     parameters of `ours`; the steps may be replaced by compiled ones. rivals: other layers in torch, by the peer's
-    name. stock: where libraries outside of torch have it too.
+    name. stock: where libraries outside of torch have it too. written: where it can be written for them.
     """
 
     x: Tensor
@@ -92,6 +109,7 @@ class Network:
     unfold: Unfold
     rivals: Mapping[str, Layer] = field(default_factory=dict)
     stock: Stock | None = None
+    written: Written | None = None
 
 
 def python_loop(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from benchmarks.grid.compiled import compiled_loop, compiled_step
-from benchmarks.grid.flax import flax_side
+from benchmarks.grid.flax import flax_side, scan_side
 from benchmarks.grid.network import Layer, Mode, Network
 from benchmarks.grid.onnx import onnx_side
 from benchmarks.grid.sides import side
@@ -49,10 +49,12 @@ def loop_compiled(network: Network, mode: Mode, limits: Limits) -> Side | None:
 
 
 def flax(network: Network, mode: Mode, limits: Limits) -> Side | None:
-    """flax, for what torch.nn has too."""
-    if network.stock is None:
-        return None
-    return flax_side(network.stock, network.x, mode, limits.threads)
+    """flax for what torch.nn has too, and jax's scan over the same step for what a user has written."""
+    if network.stock is not None:
+        return flax_side(network.stock, network.x, mode, limits.threads)
+    if network.written is not None:
+        return scan_side(network.written, network.x, mode, limits.threads)
+    return None
 
 
 def onnxruntime(network: Network, mode: Mode, limits: Limits) -> Side | None:
