@@ -20,8 +20,9 @@ a spread (interquartile range of that ratio / its median) above 5 %.
 Masks of dropout and zoneout are drawn once, before the time, and handed to both sides. Lengths of the ragged LSTM are
 uniform in 1..T; torch.nn gets them packed, inside its time. `loop` is a Python loop over the step (torch.nn's own
 fused cell where there is one), `compiled-step` that loop with `torch.compile` on the step, `compiled-loop` with
-`torch.compile` on the whole; compiling is outside the time. `flax` is a jitted `flax.linen.RNN`, its arrays already on
-its side; `onnxruntime` runs ONNX's own node."""
+`torch.compile` on the whole; compiling is outside the time. `flax` is a jitted `flax.linen.RNN`, or, of a cell that a
+user has written, a jitted `jax.lax.scan` over the same step, the arrays already on its side; `onnxruntime` runs ONNX's
+own node."""
 WIDE = 0.05
 
 

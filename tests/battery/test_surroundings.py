@@ -235,6 +235,10 @@ def test_debug_ladder(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixt
         lengths.append(len(out) + len(err))
     assert lengths[0] == 0
     assert lengths[0] < lengths[1] < lengths[2] < lengths[3]
+    monkeypatch.setenv("ELMAN_DEBUG", "program")
+    inputs = case.inputs(3, 4)
+    with pytest.raises(EngineError, match="ELMAN_DEBUG='program'; expected 0, 1"):
+        Scan(case.cell())(inputs.x, inputs.state)
 
 
 @pytest.mark.slow

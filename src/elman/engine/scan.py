@@ -364,7 +364,12 @@ def _user_level() -> int:
 
 
 def _debug(level: int, text: str) -> None:
-    if int(os.environ.get("ELMAN_DEBUG") or 0) >= level:
+    wanted = os.environ.get("ELMAN_DEBUG") or "0"
+    if wanted not in ("0", "1", "2", "3"):
+        raise EngineError(
+            f"ELMAN_DEBUG={wanted!r}; expected 0, 1 (what ran where), 2 (the graph too) or 3 (the program too)"
+        )
+    if int(wanted) >= level:
         sys.stderr.write(f"elman: {text}\n")
 
 
