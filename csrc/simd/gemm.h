@@ -76,8 +76,8 @@ template <class T> struct TileArguments {
   Ahead* ahead;      // lines to bring nearer, one for each k; or null
 };
 
-// over_rows: a sum over rows; `a` holds the rows' elements side by side for each k, a.stride from one k to the next, or, where that is 0, packed
-// tile by tile; and init is added at the end (see sums.h).
+// over_rows: a sum over rows (see sums.h). `a` holds the tile's elements side by side for each k, a.stride from one k to
+// the next, or packed tile by tile where that is 0; and init is added at the end.
 template <class V, int rows, int vectors, int panels, bool over_rows = false> struct Tile {
   using T = typename V::Scalar;
   using Sums = V[rows][panels * vectors];
