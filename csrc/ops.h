@@ -48,9 +48,9 @@ inline constexpr OpRow op_table[] = {
 
 inline constexpr int op_count = sizeof(op_table) / sizeof(op_table[0]);
 
-// Instructions of the form (outer, inner) with two strides an operand.
-inline constexpr bool is_by_lines(Op op) { return op < Op::reduce_sum || op == Op::cumsum || op == Op::norm_backward; }
 inline constexpr bool is_elementwise(Op op) { return op < Op::reduce_sum; }
+// Of the form (outer, inner), with two strides an operand.
+inline constexpr bool is_by_lines(Op op) { return is_elementwise(op) || op == Op::cumsum || op == Op::norm_backward; }
 inline constexpr bool is_reduction(Op op) { return op >= Op::reduce_sum && op < Op::cumsum; }
 
 }  // namespace elman

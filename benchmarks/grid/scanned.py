@@ -4,7 +4,7 @@ torch's names and in torch's layout.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -36,30 +36,29 @@ def _split(a: Any, parts: int) -> list[Any]:
     return split
 
 
-def _lstm(a: Any, c: Any) -> tuple[Any, Any]:
-    """The next h and c from the gates' arguments."""
+def _lstm(gates: Iterable[Any], c: Any, norm: Callable[[Any], Any] = lambda c: c) -> tuple[Any, Any]:
+    """The next h and c from the arguments of i, f, g, o."""
     jax = package("jax")
-    i, f, g, o = _split(a, 4)
+    i, f, g, o = gates
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jax.numpy.tanh(g)
-    return jax.nn.sigmoid(o) * jax.numpy.tanh(c), c
+    return jax.nn.sigmoid(o) * jax.numpy.tanh(norm(c)), c
 
 
 def layer_norm(p: Any, inputs: Any, state: Any, context: Any) -> Any:
     """`cells.LayerNormLSTMCell`."""
-    jax = package("jax")
     h, c = state
     a = _norm(p, "input_norm", _dense(p, "input", inputs[0])) + _norm(
         p, "recurrent_norm", _dense(p, "recurrent", h)
     )
-    i, f, g, o = _split(a, 4)
-    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jax.numpy.tanh(g)
-    h = jax.nn.sigmoid(o) * jax.numpy.tanh(_norm(p, "cell_norm", c))
+    h, c = _lstm(_split(a, 4), c, lambda c: _norm(p, "cell_norm", c))
     return h, (h, c)
 
 
 def recurrent_dropout(p: Any, inputs: Any, state: Any, context: Any) -> Any:
     """`cells.RecurrentDropoutLSTMCell`."""
-    h, c = _lstm(_dense(p, "input", inputs[0]) + _dense(p, "recurrent", state[0] * context[0]), state[1])
+    h, c = _lstm(
+        _split(_dense(p, "input", inputs[0]) + _dense(p, "recurrent", state[0] * context[0]), 4), state[1]
+    )
     return h, (h, c)
 
 
@@ -67,7 +66,7 @@ def zoneout(p: Any, inputs: Any, state: Any, context: Any) -> Any:
     """`cells.ZoneoutLSTMCell`."""
     x, keep_h, keep_c = inputs
     h, c = state
-    new_h, new_c = _lstm(_dense(p, "input", x) + _dense(p, "recurrent", h), c)
+    new_h, new_c = _lstm(_split(_dense(p, "input", x) + _dense(p, "recurrent", h), 4), c)
     h, c = new_h + keep_h * (h - new_h), new_c + keep_c * (c - new_c)
     return h, (h, c)
 
@@ -113,11 +112,8 @@ def gru_d(p: Any, inputs: Any, state: Any, context: Any) -> Any:
 
 def separate_gates(p: Any, inputs: Any, state: Any, context: Any) -> Any:
     """`cells.SeparateGatesLSTMCell`."""
-    jax = package("jax")
     h, c = state
-    i, f, g, o = (_dense(p, f"x{gate}", inputs[0]) + _dense(p, f"h{gate}", h) for gate in "ifgo")
-    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jax.numpy.tanh(g)
-    h = jax.nn.sigmoid(o) * jax.numpy.tanh(c)
+    h, c = _lstm((_dense(p, f"x{gate}", inputs[0]) + _dense(p, f"h{gate}", h) for gate in "ifgo"), c)
     return h, (h, c)
 
 

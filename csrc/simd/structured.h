@@ -90,35 +90,19 @@ template <class V> ELMAN_INLINE typename V::Scalar dot(const typename V::Scalar*
   return join_lanes<Sum>((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
-// As Reduce<Sum>, of the products of two sources.
-template <class V> struct ReduceDot {
+// What a sum over two sources adds up: their products, or the squares of the differences to a mean, one for each sum.
+template <class V> struct Products {
   using T = typename V::Scalar;
-
-  static void run(const Bound<T>& b, T* const* at, Int rows) {
-    const bool along = b.size[2] == 1 && b.stride[1][1] == 1 && b.stride[2][1] == 1;
-    for (Int r = 0; r < rows; ++r)
-      for (Int o = 0; o < b.size[0]; ++o)
-        for (Int i = 0; i < b.size[2]; ++i) {
-          T& to = at[0][r * b.row[0] + o * b.stride[0][0] + i];
-          const T* left = at[1] + r * b.row[1] + o * b.stride[1][0] + i * b.stride[1][2];
-          const T* right = at[2] + r * b.row[2] + o * b.stride[2][0] + i * b.stride[2][2];
-          if (along) {
-            to = dot<V>(left, right, b.size[1]);
-            continue;
-          }
-          T sum = 0;
-          for (Int k = 0; k < b.size[1]; ++k) sum += left[k * b.stride[1][1]] * right[k * b.stride[2][1]];
-          to = sum;
-        }
-  }
+  static bool along(const Bound<T>& b) { return b.stride[1][1] == 1 && b.stride[2][1] == 1; }
+  static ELMAN_INLINE T line(const T* a, const T* b, Int n) { return dot<V>(a, b, n); }
+  static ELMAN_INLINE T term(T a, T b) { return a * b; }
 };
 
-// Squares of the differences to a mean, which is one number for each sum.
-template <class V> struct ReduceDeviation {
+template <class V> struct SquaredDeviations {
   using T = typename V::Scalar;
-
-  static ELMAN_INLINE T squares(const T* a, T mean, Int n) {
-    const V m = V::splat(mean);
+  static bool along(const Bound<T>& b) { return b.stride[1][1] == 1; }
+  static ELMAN_INLINE T line(const T* a, const T* mean, Int n) {
+    const V m = V::splat(*mean);
     V sum[4] = {V::splat(0), V::splat(0), V::splat(0), V::splat(0)};
     Int i = 0;
     const auto add = [&](V x, int j) { sum[j] = fma(x - m, x - m, sum[j]); };
@@ -128,27 +112,33 @@ template <class V> struct ReduceDeviation {
     if (i < n) add(load_first_or(a + i, n - i, m), 0);
     return join_lanes<Sum>((sum[0] + sum[1]) + (sum[2] + sum[3]));
   }
+  static ELMAN_INLINE T term(T a, T mean) { return (a - mean) * (a - mean); }
+};
+
+// As Reduce<Sum>, of the terms of two sources.
+template <class V, class Terms> struct ReduceTerms {
+  using T = typename V::Scalar;
 
   static void run(const Bound<T>& b, T* const* at, Int rows) {
+    const bool along = b.size[2] == 1 && Terms::along(b);
     for (Int r = 0; r < rows; ++r)
       for (Int o = 0; o < b.size[0]; ++o)
         for (Int i = 0; i < b.size[2]; ++i) {
           T& to = at[0][r * b.row[0] + o * b.stride[0][0] + i];
-          const T* a = at[1] + r * b.row[1] + o * b.stride[1][0] + i * b.stride[1][2];
-          const T mean = at[2][r * b.row[2] + o * b.stride[2][0] + i * b.stride[2][2]];
-          if (b.stride[1][1] == 1) {
-            to = squares(a, mean, b.size[1]);
+          const T* left = at[1] + r * b.row[1] + o * b.stride[1][0] + i * b.stride[1][2];
+          const T* right = at[2] + r * b.row[2] + o * b.stride[2][0] + i * b.stride[2][2];
+          if (along) {
+            to = Terms::line(left, right, b.size[1]);
             continue;
           }
           T sum = 0;
-          for (Int k = 0; k < b.size[1]; ++k) {
-            const T d = a[k * b.stride[1][1]] - mean;
-            sum += d * d;
-          }
+          for (Int k = 0; k < b.size[1]; ++k) sum += Terms::term(left[k * b.stride[1][1]], right[k * b.stride[2][1]]);
           to = sum;
         }
   }
 };
+template <class V> using ReduceDot = ReduceTerms<V, Products<V>>;
+template <class V> using ReduceDeviation = ReduceTerms<V, SquaredDeviations<V>>;
 
 // What Base reduces, divided by a number; and 1 / sqrt(that + another number). The last operands are the numbers.
 template <class V, class Base, bool rstd = false> struct Mean {

@@ -26,6 +26,8 @@ from tests.core.assembly import (
 
 ADD, COPY, CUMSUM, GEMM = (OPCODE[name] for name in ("add", "copy", "cumsum", "gemm"))
 ROWMM, PERMUTE, REDUCE = (OPCODE[name] for name in ("rowmm", "permute", "reduce_sum"))
+NORM_BACKWARD, DEVIATION = OPCODE["norm_backward"], OPCODE["deviation_rstd"]
+ROW, ONE = [IN, 0, 0, 0, 1], [CONST, 0, 0]
 
 
 def build(code, *, widths=None, nweights=(), consts=(1.0,), commits=(), dtype="float32"):
@@ -65,6 +67,10 @@ UNSOUND = {
     "while it reads it": [FILL, [ADD, 1, 3, REG, 0, 0, 0, 1, REG, 0, 1, 0, 1, IN, 0, 0, 0, 1]],
     "CONST 1 of 1": [[COPY, 1, 4, REG, 0, 0, 0, 1, CONST, 1, 0, 0, 0]],
     "constant with a stride": [[COPY, 1, 4, REG, 0, 0, 0, 1, CONST, 0, 0, 0, 1]],
+    "more than one scale for a line": [[NORM_BACKWARD, 1, 4, REG, 0, 0, 0, 1, *ROW, *ONE, 0, 0, *ROW, *ROW]],
+    "more than one mean for a sum": [
+        [DEVIATION, 1, 4, 1, REG, 0, 0, IN, 0, 0, 0, 1, 0, IN, 0, 0, 0, 1, 0, *ONE, 0, 0, 0, *ONE, 0, 0, 0]
+    ],
     "weight 0 of 0": [[GEMM, 0, 4, 4, REG, 0, 0, 0, 0, 0, 0, IN, 0, 0]],
     "6 dimensions": [[PERMUTE, 6]],
     "0 dimensions": [[PERMUTE, 0]],
