@@ -25,6 +25,10 @@ from tests.tolerances import assert_near
 Answers = Mapping[str, Tensor]
 
 
+# Seconds. After a call onnxruntime's threads keep a processor busy for 40 ms, those of torch for 10.
+AWAKE = 0.06
+
+
 class AnswersDifferError(AssertionError):
     """The two sides do not compute the same thing; their times are not comparable."""
 
@@ -34,12 +38,14 @@ class Side:
     """One way to compute it. `run` does the whole computation; `read` turns its result into answers by name.
 
     Only `run` is timed. A name that begins with `grad` is held to the tolerance of gradients, any other to that of
-    values. Without `read` the result is the answers.
+    values. Without `read` the result is the answers. own_threads: it brings threads that torch does not know; before
+    each turn of such a pair there is a pause, until the other side's threads have gone to sleep, and an untimed call.
     """
 
     name: str
     run: Callable[[], Any]
     read: Callable[[Any], Answers] | None = None
+    own_threads: bool = False
 
     def answers(self) -> Answers:
         """Compute once and give the answers."""
@@ -151,6 +157,7 @@ def measure(ours: Side, theirs: Side, effort: Effort) -> Ratios:
     """Time both sides in turns, the order swapped every round, until the spread is small or the rounds are used up."""
     gc.collect()
     ratios = Ratios()
+    pause = AWAKE if ours.own_threads or theirs.own_threads else 0.0
     ours_calls, theirs_calls = _calls(ours, effort.seconds), _calls(theirs, effort.seconds)
     while len(ratios.ours) < effort.rounds or (
         ratios.spread > effort.spread and len(ratios.ours) < effort.most_rounds
@@ -159,6 +166,9 @@ def measure(ours: Side, theirs: Side, effort: Effort) -> Ratios:
         if len(ratios.ours) % 2:
             turns.reverse()
         for side, calls, times in turns:
+            if pause:
+                time.sleep(pause)
+                side.run()
             times.append(_time(side, calls))
     return ratios
 

@@ -55,6 +55,14 @@ def test_rounds_swap_their_order() -> None:
     assert timed == "abbaabba"
 
 
+def test_pauses_between_sides_with_threads_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("benchmarks.pairing.time.sleep", lambda seconds: seen.append("-"))
+    theirs = Side("b", lambda: seen.append("b") or {}, own_threads=True)
+    measure(Side("a", lambda: seen.append("a") or {}), theirs, GLANCE)
+    assert "".join(seen[8:]) == "-aa-bb-bb-aa-aa-bb-bb-aa"
+
+
 def test_repeats_while_the_spread_is_large_and_stops() -> None:
     waits = itertools.cycle([0.0, 0.004, 0.001])
     restless = Side("a", lambda: time.sleep(next(waits)) or {})

@@ -62,7 +62,10 @@ def _side(
     if mode == "forward":
         jitted = jax.jit(forward)
         return Side(
-            name, lambda: jitted(parameters, inputs).block_until_ready(), lambda y: {"y": to_torch(y)}
+            name,
+            lambda: jitted(parameters, inputs).block_until_ready(),
+            lambda y: {"y": to_torch(y)},
+            own_threads=True,
         )
 
     def both(parameters: Any, x: Any, grad_y: Any) -> Any:
@@ -79,7 +82,9 @@ def _side(
             f"grad {name}": value for name, value in read_gradients(gradients).items()
         }
 
-    return Side(name, lambda: jax.block_until_ready(jitted(parameters, inputs, grad_y)), read)
+    return Side(
+        name, lambda: jax.block_until_ready(jitted(parameters, inputs, grad_y)), read, own_threads=True
+    )
 
 
 def _forward(stock: Stock) -> Callable[[Any, Any], Any]:

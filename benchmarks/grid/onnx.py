@@ -31,6 +31,7 @@ def onnx_side(stock: Stock, x: Tensor, threads: int) -> Side:
         f"onnxruntime {stock.kind}",
         lambda: session.run(["y"], inputs)[0],
         lambda y: {"y": torch.from_numpy(y)},
+        own_threads=True,
     )
 
 

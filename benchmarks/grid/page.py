@@ -15,7 +15,9 @@ Each case pairs Elman with one peer in one process, in turns, the order swapped 
 answers: y, and in training the gradients of x and of every parameter. Sizes are T x B x I x H; float32; the input
 projection is inside the time on both sides. Training is forward and backward with all gradients; forward runs under
 `torch.inference_mode`. Numbers are speed-ups, time of the peer / time of Elman: the median over the rounds. A `~` marks
-a spread (interquartile range of that ratio / its median) above 5 %.
+a spread (interquartile range of that ratio / its median) above 5 %. Beside flax and onnxruntime, which have threads of
+their own, each turn of either side begins after a pause of 60 ms and an untimed call: threads stay awake for a while
+after a call, and would take a processor from the other side.
 
 Masks of dropout and zoneout are drawn once, before the time, and handed to both sides. Lengths of the ragged LSTM are
 uniform in 1..T; torch.nn gets them packed, inside its time. `loop` is a Python loop over the step (torch.nn's own
