@@ -8,7 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["default_state", "entries", "entry_names", "leaf_names", "output_size", "own_size", "rebuild"]
+__all__ = [
+    "default_state",
+    "entries",
+    "entry_names",
+    "leaf_names",
+    "output_size",
+    "own_size",
+    "rebuild",
+    "wanted_states",
+]
+
+
+_MOST_STATES = 4
 
 
 def default_state(cell: nn.Module, batch: int, device: Any, dtype: Any) -> Any:
@@ -28,6 +40,29 @@ def default_state(cell: nn.Module, batch: int, device: Any, dtype: Any) -> Any:
         )
     zeros = torch.zeros(batch, size, device=device, dtype=dtype)
     return (zeros, torch.zeros_like(zeros)) if isinstance(cell, nn.LSTMCell) else zeros
+
+
+def wanted_states(cell: nn.Module, x_t: Any, batch: int, context: Any) -> int | None:
+    """How many tensors of zeros the cell takes as its state, where the one that `default_state` makes of its
+    `hidden_size` is refused; None where that is not what is wrong."""
+    size = own_size(cell, "hidden_size")
+    like = next(cell.parameters(), torch.empty(0))
+    if callable(getattr(cell, "initial_state", None)) or size is None or not like.is_floating_point():
+        return None
+    zeros = torch.zeros(batch, size, device=like.device, dtype=like.dtype)
+    arguments = () if context is None else (context,)
+    if _runs(cell, x_t, zeros, *arguments):
+        return None
+    return next((k for k in range(2, _MOST_STATES + 1) if _runs(cell, x_t, (zeros,) * k, *arguments)), None)
+
+
+def _runs(cell: nn.Module, *arguments: Any) -> bool:
+    try:
+        with torch.no_grad():
+            cell(*arguments)
+    except Exception:  # noqa: BLE001 - a user's cell may raise anything at a state that it does not expect
+        return False
+    return True
 
 
 def own_size(cell: nn.Module, name: str) -> int | None:

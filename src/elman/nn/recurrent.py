@@ -19,6 +19,7 @@ from elman.nn.cell_state import (
     output_size,
     own_size,
     rebuild,
+    wanted_states,
 )
 from elman.nn.cells.base import check_size, layer_sizes
 from elman.nn.dropout import ZoneoutRates, zoneout, zoneout_rates
@@ -52,7 +53,8 @@ class Recurrent(Stack):
     fallback, backend: as for `elman.engine.Scan`: what to do where only the plain loop can run; which backend.
     checkpoint_every: k steps at a time, computed again in the backward: memory for very long sequences, see `Stack`.
 
-    Without a given state the start is `cell.initial_state(batch, device, dtype)`, else zeros `(B, cell.hidden_size)`.
+    Without a given state the start is `cell.initial_state(batch, device, dtype)`, else zeros `(B, cell.hidden_size)`;
+    ValueError where that is one tensor and the cell runs on a tuple of several.
 
     Raises ValueError for layers, directions or widths asked of an instance, and for a missing size of a factory.
     """
@@ -243,7 +245,27 @@ class Recurrent(Stack):
         reset: bool, the layout of the input's time and batch axes; true where the state goes back before that step.
         states: the states after every step, the structure of `state`, the layout of the input's time and batch axes.
         """
-        return self._call(x, state, context, initial_state, lengths, reset, return_states)
+        try:
+            return self._call(x, state, context, initial_state, lengths, reset, return_states)
+        except Exception as error:
+            if state is None and (why := self._wrong_start(x, context)) is not None:
+                raise ValueError(why) from error
+            raise
+
+    def _wrong_start(self, x: Any, context: Any) -> str | None:
+        """What to do where the cell's state is more than the one tensor that it was started from."""
+        if not isinstance(x, Tensor) or x.dim() not in (2, 3) or not x.numel():
+            return None
+        x_t = x[:1] if x.dim() == 2 else x[:, 0] if self.batch_first else x[0]
+        k = wanted_states(self.cell, x_t, x_t.shape[0], context)
+        if k is None:
+            return None
+        kind, size = type(self.cell).__name__, own_size(self.cell, "hidden_size")
+        return (
+            f"no state was given, and {kind} has no initial_state: it was started from one tensor of zeros "
+            f"({x_t.shape[0]}, {size}), but runs on a tuple of {k}; give it initial_state(batch, device, dtype), which "
+            f"returns {k} tensors, or pass state="
+        )
 
     def check(self, x: Any, state: Any = None, *, context: Any = None) -> Explanations:
         """Verify on this data that the engine runs each cell as the plain loop does; says how it runs.
