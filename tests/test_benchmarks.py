@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import __main__ as benchmarks
 from benchmarks.grid import command, measure, page, plot
-from benchmarks.grid.bars import Bar, judge
+from benchmarks.grid.bars import Bar, judge, judge_record
 from benchmarks.grid.catalog import CELLS, CUSTOM
 from benchmarks.grid.compiled import GaveUpError, _TimeUp, time_limit
 from benchmarks.grid.measure import Bench
@@ -170,6 +170,15 @@ def test_mean_and_worst_are_held_against_the_bars() -> None:
     assert (other.cell, other.bar, other.met) == ("GRU", None, True)
     assert not judge([entry(speedup=9.0), entry(speedup=1.2, size=large)], bars)[0].met
     assert "**1.5 missed**" in page.summary_table(judge([entry(speedup=1.2)], bars))
+
+
+@pytest.mark.parametrize(("threads", "met"), [(2, False), (1, True)])
+def test_the_bars_are_for_two_threads(threads: int, met: bool) -> None:
+    record = Record(None, {"threads": threads})
+    record.add(Entry("LSTM", "torch.nn", "training", Size(1, 2, 3, 4), "measured", speedup=0.5))
+    assert judge_record(record)[0].met is met
+    assert ("missed" in page.page(record)) is not met
+    assert ("for 2 threads only" in page.page(record)) is met
 
 
 def test_a_compilation_that_takes_too_long_is_not_tried_over_more_steps(monkeypatch) -> None:

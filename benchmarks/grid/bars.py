@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from benchmarks.grid.catalog import CELLS, CUSTOM
 from benchmarks.grid.network import Mode, Size
-from benchmarks.grid.record import Entry
+from benchmarks.grid.record import Entry, Record
 
 SMALL_ROWS = 2048
 
@@ -54,6 +54,7 @@ class Judged(NamedTuple):
 
 
 USERS = tuple(CUSTOM)
+BAR_THREADS = 2  # the bars are for so many
 BARS = (
     Bar(("LSTM",), "torch.nn", "training", 1.5, 0.95),
     Bar(("LSTM",), "torch.nn", "forward", 1.4, 0.95),
@@ -70,6 +71,12 @@ BARS = (
     Bar(tuple(CELLS), "flax", "training", 2, 1),
     Bar(tuple(CELLS), "flax", "forward", 2, 1),
 )
+
+
+def judge_record(record: Record) -> list[Judged]:
+    """The groups of a record, held against the bars where it has their number of threads."""
+    bars = BARS if record.conditions.get("threads") == BAR_THREADS else ()
+    return judge(record.entries.values(), bars)
 
 
 def judge(entries: Iterable[Entry], bars: Sequence[Bar] = BARS) -> list[Judged]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.grid import page, plot
-from benchmarks.grid.bars import judge
+from benchmarks.grid.bars import judge_record
 from benchmarks.grid.catalog import CELLS
 from benchmarks.grid.measure import EFFORT, Bench, spots
 from benchmarks.grid.peers import PEERS, Limits
@@ -75,7 +75,7 @@ def _said(entry: Entry) -> str:
 def _report(record: Record) -> None:
     """Print the summary, and write page and picture beside the record."""
     entries = list(record.entries.values())
-    print("\n" + "\n".join([*page.reference_lines(entries), "", page.summary_table(judge(entries))]))
+    print("\n" + "\n".join([*page.reference_lines(entries), "", page.summary_table(judge_record(record))]))
     if record.path is not None and entries:
         page.write(record, record.path.with_suffix(".md"))
         plot.draw(record, record.path.with_suffix(".png"))
@@ -91,7 +91,7 @@ def _judged(record: Record, *, quick: bool) -> int:
     for entry in broken:
         print(f"{entry.status}: {entry.spot.name}: {entry.reason}", file=sys.stderr)
     # A glance at a speed is too short to be held against anything.
-    missed = [] if quick else [group for group in judge(record.entries.values()) if not group.met]
+    missed = [] if quick else [group for group in judge_record(record) if not group.met]
     for group in missed:
         assert group.bar is not None
         print(

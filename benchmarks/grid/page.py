@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.grid.bars import Judged, judge
+from benchmarks.grid.bars import BAR_THREADS, Judged, judge_record
 from benchmarks.grid.network import MODES, SIZES, Mode, Size
 from benchmarks.grid.record import Entry, Record
 
@@ -33,7 +33,10 @@ def page(record: Record) -> str:
     entries = list(record.entries.values())
     stated = ", ".join(f"{name} {value}" for name, value in record.conditions.items())
     parts = ["# grid", ABOUT, f"{stated}.", *reference_lines(entries)]
-    parts += ["## Reached", summary_table(judge(entries))]
+    parts += ["## Reached"]
+    if record.conditions.get("threads") != BAR_THREADS:
+        parts += [f"There are bars for {BAR_THREADS} threads only."]
+    parts += [summary_table(judge_record(record))]
     if left_out := [entry for entry in entries if entry.status != "measured"]:
         parts += [
             "## Not measured",
