@@ -164,7 +164,8 @@ def _head(figure: Any, record: Record, found: list[Lane], height: float) -> None
         fontweight="bold",
     )
     known = record.conditions
-    stated = f"{known.get('processor')}, {known.get('threads')} thread(s), torch {known.get('torch')}"
+    threads = f"{known.get('threads')} thread{'' if known.get('threads') == 1 else 's'}"
+    stated = f"{known.get('processor')}, {threads}, torch {known.get('torch')}"
     how = "a dot is a size, larger with B·H; a bar and the number are the geometric mean"
     figure.text(0.012, 1 - 0.55 / height, f"{stated}; {how}", color=theme.MUTED)
     there = {lane.peer for lane in found}
