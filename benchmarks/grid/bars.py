@@ -79,7 +79,7 @@ def judge_record(record: Record) -> list[Judged]:
     return judge(record.entries.values(), bars)
 
 
-def judge(entries: Iterable[Entry], bars: Sequence[Bar] = BARS) -> list[Judged]:
+def judge(entries: Iterable[Entry], bars: Sequence[Bar]) -> list[Judged]:
     """The groups of one cell, peer and mode, in the order of the entries; again where a bar is for small sizes."""
     groups: dict[tuple[str, str, Mode], list[Entry]] = defaultdict(list)
     for entry in entries:

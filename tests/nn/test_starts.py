@@ -51,3 +51,9 @@ def test_one_sequence_and_a_stack() -> None:
 def test_the_start_is_not_blamed_for_something_else() -> None:
     with pytest.warns(EngineWarning), pytest.raises(ValueError, match="unpack"):
         en.Recurrent(TwoStatesCell(I, H))(torch.zeros(T, B, I + 1))
+
+
+def test_a_cell_of_torch_is_not_blamed() -> None:
+    with pytest.raises(ValueError, match="lengths") as caught:
+        en.Recurrent(nn.LSTMCell(I, H))(torch.zeros(T, B, I), lengths=torch.tensor([1, 2]))
+    assert "initial_state" not in str(caught.value)

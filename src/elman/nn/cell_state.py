@@ -45,15 +45,14 @@ def default_state(cell: nn.Module, batch: int, device: Any, dtype: Any) -> Any:
 def wanted_states(cell: nn.Module, x_t: Any, batch: int, context: Any) -> int | None:
     """How many tensors of zeros the cell takes as its state, where the one that `default_state` makes of its
     `hidden_size` is refused; None where that is not what is wrong."""
-    size = own_size(cell, "hidden_size")
+    if callable(getattr(cell, "initial_state", None)) or own_size(cell, "hidden_size") is None:
+        return None
     like = next(cell.parameters(), torch.empty(0))
-    if callable(getattr(cell, "initial_state", None)) or size is None or not like.is_floating_point():
-        return None
-    zeros = torch.zeros(batch, size, device=like.device, dtype=like.dtype)
+    start = default_state(cell, batch, like.device, like.dtype)
     arguments = () if context is None else (context,)
-    if _runs(cell, x_t, zeros, *arguments):
+    if not isinstance(start, Tensor) or _runs(cell, x_t, start, *arguments):
         return None
-    return next((k for k in range(2, _MOST_STATES + 1) if _runs(cell, x_t, (zeros,) * k, *arguments)), None)
+    return next((k for k in range(2, _MOST_STATES + 1) if _runs(cell, x_t, (start,) * k, *arguments)), None)
 
 
 def _runs(cell: nn.Module, *arguments: Any) -> bool:
