@@ -97,7 +97,7 @@ struct Link {
 
 template <class T> struct Weight {
   const T* panels;  // packed by Engine<T>::pack, 64-byte aligned, shared by all threads
-  Int K, N;
+  Int K, N, panel_columns;
 };
 
 // An instruction with what is known once the arrays are: how its loops collapse, and the function that runs it.
@@ -203,10 +203,11 @@ template <class T> struct RowSum {
 };
 
 template <class T> struct Engine {
-  int panel_columns;
-  // Packs columns of W (element (k, n) at w[k*stride_k + n*stride_n]) for panels [first, last) of panel_columns each;
-  // panel p starts at panels + p*panel_columns*K.
-  void (*pack)(T* panels, const T* w, Int K, Int N, Int stride_k, Int stride_n, Int first, Int last);
+  // Columns of a panel that are good for products of so many rows at once by one thread.
+  Int (*panel_columns)(Int rows);
+  // Packs columns of W (element (k, n) at w[k*stride_k + n*stride_n]) for panels [first, last) of so many columns each;
+  // panel p starts at panels + p*columns*K.
+  void (*pack)(T* panels, const T* w, Int K, Int N, Int stride_k, Int stride_n, Int columns, Int first, Int last);
   Int (*packed_size)(Int K, Int N);
   void (*run)(const Task<T>& task);
   // Tasks first, first + stride, ... of one team; other threads run the others at the same time, and wait at the barrier.

@@ -25,16 +25,16 @@ inline Int aligned(Int bytes) { return (bytes + alignment - 1) / alignment * ali
 
 template <class T> T* at(std::uintptr_t address) { return reinterpret_cast<T*>(address); }
 
-// All weights of a run in the engine's panels.
+// All weights of a run in the engine's panels, for products of so many rows at once.
 template <class T> class Packed {
  public:
-  Packed(const Program& program, const Engine<T>& engine, const Sequence& sequence)
-      : engine_(engine), memory_(layout(program, engine)) {
+  Packed(const Program& program, const Engine<T>& engine, const Sequence& sequence, Int rows)
+      : engine_(engine), columns_(engine.panel_columns(rows)), memory_(layout(program, engine)) {
     for (std::size_t i = 0; i < program.weights.size(); ++i) {
       const auto [K, N] = program.weights[i];
-      weights_.push_back({memory_.get() + begin_[i], K, N});
+      weights_.push_back({memory_.get() + begin_[i], K, N, columns_});
       first_panel_.push_back(panels_);
-      panels_ += (N + engine.panel_columns - 1) / engine.panel_columns;
+      panels_ += (N + columns_ - 1) / columns_;
     }
     first_panel_.push_back(panels_);
     const int parts = size_ < worth_a_thread ? 1 : int(std::min<Int>(sequence.threads, panels_));
@@ -61,11 +61,12 @@ template <class T> class Packed {
       if (low >= high) continue;
       const WeightMemory& from = sequence.weights[i];
       engine_.pack(memory_.get() + begin_[i], at<const T>(from.address), weights_[i].K, weights_[i].N, from.stride_k,
-                   from.stride_n, low - first_panel_[i], high - first_panel_[i]);
+                   from.stride_n, columns_, low - first_panel_[i], high - first_panel_[i]);
     }
   }
 
   const Engine<T>& engine_;
+  Int columns_;
   std::vector<Int> begin_, first_panel_;
   std::vector<Weight<T>> weights_;
   Int size_ = 0, panels_ = 0;
@@ -216,12 +217,13 @@ template <class T> class Team {
  public:
   // May throw; run() does not.
   Team(const Program& program, const Engine<T>& engine, const Sequence& sequence, bool may_link)
-      : engine_(engine), packed_(program, engine, sequence), together_(works_together(program, sequence, sizeof(T))),
+      : engine_(engine), together_(works_together(program, sequence, sizeof(T))),
+        parts_(together_ ? sequence.threads : int(std::min<Int>(sequence.threads, sequence.batch))),
+        packed_(program, engine, sequence, together_ ? sequence.batch : (sequence.batch + parts_ - 1) / parts_),
         shared_(together_ ? Thread<T>::crossing_size(program, sequence.batch) : 1) {
-    const int parts = together_ ? sequence.threads : int(std::min<Int>(sequence.threads, sequence.batch));
-    const std::vector<Int> bounds = partition(sequence, parts);
-    for (int part = 0; part < parts; ++part) {
-      const Share share{bounds[std::size_t(part)], bounds[std::size_t(part) + 1], part, parts};
+    const std::vector<Int> bounds = partition(sequence, parts_);
+    for (int part = 0; part < parts_; ++part) {
+      const Share share{bounds[std::size_t(part)], bounds[std::size_t(part) + 1], part, parts_};
       threads_.push_back(std::make_unique<Thread<T>>(program, sequence, packed_.weights(), share,
                                                      together_ ? shared_.get() : nullptr, may_link));
     }
@@ -238,7 +240,7 @@ template <class T> class Team {
     });
   }
 
-  int parts() const { return together_ ? 0 : int(threads_.size()); }
+  int parts() const { return together_ ? 0 : parts_; }
 
   // For many runs, each on other addresses and of other lengths.
   void run_part(int part, Int steps, const std::uintptr_t* in, const std::uintptr_t* out) const {
@@ -259,8 +261,9 @@ template <class T> class Team {
 
  private:
   const Engine<T>& engine_;
-  Packed<T> packed_;
   bool together_;
+  int parts_;
+  Packed<T> packed_;
   Buffer<T> shared_;
   std::vector<std::unique_ptr<Thread<T>>> threads_;
   std::vector<Task<T>> tasks_;

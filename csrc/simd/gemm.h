@@ -1,8 +1,9 @@
 // Products with weights packed once per run: dst[r, 0:N] = init[r, 0:N] + a[r, 0:K] W.
 //
-// A panel holds 4 vectors (AVX-512; 2 elsewhere) of adjacent columns for all K, [K][columns]; the last panel is narrower, a
-// whole number of vectors, zero-padded. A tile is up to `tile_rows` rows by one panel, or by two panels when rows are
-// few (else too few independent sums would be in flight). Every element is one chain of fused multiply-adds,
+// A panel holds a few vectors of adjacent columns for all K, [K][columns]; the last panel is narrower, a whole number of
+// vectors, zero-padded. A tile is some rows by one panel, or by two panels when rows are few (else too few independent sums
+// would be in flight). There are two shapes of tile, wide and tall, and with them of panel; either fills the registers, and
+// the one that goes over each panel less often is taken. Every element is one chain of fused multiply-adds,
 // init + a[0] W[0] + a[1] W[1] + ..., in that order whatever the tile: it depends on nothing but its own inputs.
 #pragma once
 
@@ -11,17 +12,20 @@
 namespace elman::ELMAN_ISA_NAMESPACE {
 
 #if defined(__AVX512F__) || defined(__aarch64__)
-inline constexpr int panel_vectors = 4, tile_rows = 6, pair_rows = 3;
+inline constexpr int registers = 32, wide_vectors = 4, wide_rows = 6, tall_vectors = 3, tall_rows = 8, pair_rows = 3;
 #else
-inline constexpr int panel_vectors = 2, tile_rows = 5, pair_rows = 2;
+inline constexpr int registers = 16, wide_vectors = 3, wide_rows = 4, tall_vectors = 2, tall_rows = 6, pair_rows = 2;
 #endif
 
-template <class V> inline constexpr int panel_columns = panel_vectors * V::N;
+inline Int panel_vectors_for(Int rows) {
+  const auto tiles = [&](Int height) { return (rows + height - 1) / height; };
+  return tiles(tall_rows) < tiles(wide_rows) ? tall_vectors : wide_vectors;
+}
 
-// Columns that panel p of N columns takes in memory: a whole number of vectors.
-template <class V> ELMAN_INLINE Int panel_width(Int N, Int p) {
-  const Int left = N - p * panel_columns<V>;
-  return left >= panel_columns<V> ? panel_columns<V> : (left + V::N - 1) / V::N * V::N;
+// Columns that panel p of N columns takes in memory, of so many if it is whole: a whole number of vectors.
+template <class V> ELMAN_INLINE Int panel_width(Int N, Int p, Int columns) {
+  const Int left = N - p * columns;
+  return left >= columns ? columns : (left + V::N - 1) / V::N * V::N;
 }
 
 template <class V> Int packed_size(Int K, Int N) { return K * ((N + V::N - 1) / V::N * V::N); }
@@ -50,10 +54,10 @@ ELMAN_INLINE void pack_columns(typename V::Scalar* out, Int width, const typenam
 }
 
 template <class V>
-void pack(typename V::Scalar* panels, const typename V::Scalar* w, Int K, Int N, Int stride_k, Int stride_n, Int first,
-          Int last) {
+void pack(typename V::Scalar* panels, const typename V::Scalar* w, Int K, Int N, Int stride_k, Int stride_n, Int columns,
+          Int first, Int last) {
   for (Int p = first; p < last; ++p) {
-    const Int width = panel_width<V>(N, p), begin = p * panel_columns<V>;
+    const Int width = panel_width<V>(N, p, columns), begin = p * columns;
     for (Int n = begin; n < begin + width; n += V::N)
       pack_columns<V>(panels + begin * K + (n - begin), width, w + n * stride_n, K, stride_k, stride_n,
                       N - n < V::N ? N - n : V::N);
@@ -126,15 +130,33 @@ template <class V, int rows, int vectors, int panels, bool over_rows = false> st
     const T *a = t.a.p, *w = t.panel;
     const Int a_step = !over_rows ? 1 : t.a.stride ? t.a.stride : rows;
     const Int w_step = over_rows ? t.panel_stride : vectors * V::N;
+    const auto row = [&](int r) __attribute__((always_inline)) { return V::splat(a[over_rows ? r : r * t.a.stride]); };
+    const auto column = [&](int v) __attribute__((always_inline)) {
+      return V::load(w + (panels > 1 ? (v / vectors) * t.panel_stride : 0) + (v % vectors) * V::N);
+    };
+    // What one k takes from one side is held; with all sums there must be registers for it, and for one of the other side.
+    constexpr bool holds_rows = rows * (panels * vectors + 1) + 1 <= registers;
     const auto multiply = [&]() __attribute__((always_inline)) {
-      V left[rows];
+      if constexpr (holds_rows) {
+        V left[rows];
 #pragma GCC unroll 16
-      for (int r = 0; r < rows; ++r) left[r] = V::splat(a[over_rows ? r : r * t.a.stride]);
+        for (int r = 0; r < rows; ++r) left[r] = row(r);
 #pragma GCC unroll 16
-      for (int v = 0; v < panels * vectors; ++v) {
-        const V right = V::load(w + (panels > 1 ? (v / vectors) * t.panel_stride : 0) + (v % vectors) * V::N);
+        for (int v = 0; v < panels * vectors; ++v) {
+          const V right = column(v);
 #pragma GCC unroll 16
-        for (int r = 0; r < rows; ++r) sum[r][v] = fma(left[r], right, sum[r][v]);
+          for (int r = 0; r < rows; ++r) sum[r][v] = fma(left[r], right, sum[r][v]);
+        }
+      } else {
+        V right[panels * vectors];
+#pragma GCC unroll 16
+        for (int v = 0; v < panels * vectors; ++v) right[v] = column(v);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; ++r) {
+          const V left = row(r);
+#pragma GCC unroll 16
+          for (int v = 0; v < panels * vectors; ++v) sum[r][v] = fma(left, right[v], sum[r][v]);
+        }
       }
       a += a_step, w += w_step;
     };
@@ -159,60 +181,75 @@ template <class V, int rows, int vectors, int panels, bool over_rows = false> st
 
 template <class T> using TileRunner = void (*)(const TileArguments<T>&);
 
-template <class V, int vectors, int panels, bool over_rows> TileRunner<typename V::Scalar> tile_of(Int rows) {
-  switch (rows) {
-    case 1: return Tile<V, 1, vectors, panels, over_rows>::run;
-    case 2: return Tile<V, 2, vectors, panels, over_rows>::run;
-    case 3: if constexpr (panels == 1 || pair_rows >= 3) return Tile<V, 3, vectors, panels, over_rows>::run; return nullptr;
-    case 4: if constexpr (panels == 1) return Tile<V, 4, vectors, panels, over_rows>::run; return nullptr;
-    case 5: if constexpr (panels == 1) return Tile<V, 5, vectors, panels, over_rows>::run; return nullptr;
-    default: if constexpr (panels == 1) return Tile<V, tile_rows, vectors, panels, over_rows>::run; return nullptr;
-  }
+template <bool over_rows> constexpr int most_rows(int vectors, int panels) {
+  return panels == 2 ? pair_rows : over_rows || vectors > tall_vectors ? wide_rows : tall_rows;
+}
+
+template <class V, int vectors, int panels, bool over_rows, int rows = 1> TileRunner<typename V::Scalar> tile_of(Int wanted) {
+  if constexpr (rows < most_rows<over_rows>(vectors, panels))
+    if (wanted > rows) return tile_of<V, vectors, panels, over_rows, rows + 1>(wanted);
+  return Tile<V, rows, vectors, panels, over_rows>::run;
 }
 
 template <class V, bool over_rows> TileRunner<typename V::Scalar> choose_tile(Int rows, Int vectors, int panels) {
-  if constexpr (!over_rows) if (panels == 2) return tile_of<V, panel_vectors, 2, over_rows>(rows);
+  if constexpr (!over_rows) if (panels == 2) return tile_of<V, wide_vectors, 2, over_rows>(rows);
   if (vectors == 1) return tile_of<V, 1, 1, over_rows>(rows);
-  if constexpr (panel_vectors > 2) {
-    if (vectors == 2) return tile_of<V, 2, 1, over_rows>(rows);
-    if (vectors == 3) return tile_of<V, 3, 1, over_rows>(rows);
-  }
-  return tile_of<V, panel_vectors, 1, over_rows>(rows);
+  if (vectors == 2) return tile_of<V, 2, 1, over_rows>(rows);
+  if constexpr (wide_vectors > 3) if (vectors == 3) return tile_of<V, 3, 1, over_rows>(rows);
+  return tile_of<V, wide_vectors, 1, over_rows>(rows);
 }
 
-// All rows against `panels` panels: the rows are dealt into tiles of nearly equal height.
-template <class V, bool over_rows>
-void multiply_panels(TileArguments<typename V::Scalar> t, Int rows, Int vectors, int panels) {
-  const Int tiles = (rows + tile_rows - 1) / tile_rows;
-  for (Int i = 0; i < tiles; ++i) {
-    const Int height = rows / tiles + (i < rows % tiles);
-    choose_tile<V, over_rows>(height, vectors, panels)(t);
-    t.dst.p += height * t.dst.stride;
-    t.a.p += height * (!over_rows ? t.a.stride : t.a.stride ? 1 : t.K);
-    if (t.init.p) t.init.p += height * t.init.stride;
+// Rows dealt into tiles of nearly equal height, against `panels` panels of so many vectors. (Found out once for many panels:
+// the divisions take as long as a small tile.)
+template <class V, bool over_rows> struct Tiling {
+  using T = typename V::Scalar;
+  Int tiles, height, higher;  // the first `higher` of them have a row more
+  TileRunner<T> tile, higher_tile;
+
+  ELMAN_INLINE Tiling(Int rows, Int vectors, int panels) {
+    const Int most = most_rows<over_rows>(int(vectors), panels);
+    tiles = rows <= most ? 1 : (rows + most - 1) / most;
+    height = tiles == 1 ? rows : rows / tiles;
+    higher = rows - tiles * height;
+    tile = choose_tile<V, over_rows>(height, vectors, panels);
+    higher_tile = higher ? choose_tile<V, over_rows>(height + 1, vectors, panels) : nullptr;
   }
-}
+
+  ELMAN_INLINE void multiply(TileArguments<T> t) const {
+    for (Int i = 0; i < tiles; ++i) {
+      const Int rows = height + (i < higher);
+      (i < higher ? higher_tile : tile)(t);
+      t.dst.p += rows * t.dst.stride;
+      t.a.p += rows * (!over_rows ? t.a.stride : t.a.stride ? 1 : t.K);
+      if (t.init.p) t.init.p += rows * t.init.stride;
+    }
+  }
+};
 
 // Bound operands: dst, a[, init].
 template <class V> void run_gemm(const Bound<typename V::Scalar>& b, typename V::Scalar* const* at, Int rows) {
   using T = typename V::Scalar;
-  const Int K = b.weight->K, N = b.weight->N;
-  const bool pairs = rows <= pair_rows;
-  for (Int p = b.first_panel; p < b.last_panel;) {
-    const Int n = p * panel_columns<V>;
-    const bool pair = pairs && p + 2 <= b.last_panel && n + 2 * panel_columns<V> <= N;
-    const Int width = panel_width<V>(N, p);
-    const TileArguments<T> t = {{at[0] + n, b.row[0]},
-                                {b.operands > 2 ? at[2] + n : nullptr, b.operands > 2 ? b.row[2] : 0},
-                                {at[1], b.row[1]},
-                                b.weight->panels + n * K,
-                                K,
-                                panel_columns<V> * K,
-                                pair || N - n > width ? width : N - n,
-                                b.ahead};
-    multiply_panels<V, false>(t, rows, width / V::N, pair ? 2 : 1);
-    p += pair ? 2 : 1;
+  const Int K = b.weight->K, N = b.weight->N, columns = b.weight->panel_columns;
+  const Rows<T> dst = {at[0], b.row[0]};
+  const Rows<const T> init = {b.operands > 2 ? at[2] : nullptr, b.operands > 2 ? b.row[2] : 0};
+  // Panels [first, last), `together` at once, of which the last one has so many columns, and so much room for them.
+  const auto multiply = [&](Int first, Int last, int together, Int columns_left, Int width) __attribute__((always_inline)) {
+    const Tiling<V, false> tiling(rows, width / V::N, together);
+    for (Int p = first; p < last; p += together) {
+      const Int n = p * columns;
+      tiling.multiply({{dst.p + n, dst.stride}, {init.p ? init.p + n : nullptr, init.stride}, {at[1], b.row[1]},
+                       b.weight->panels + n * K, K, columns * K, columns_left, b.ahead});
+    }
+  };
+  const Int whole = b.last_panel * columns <= N ? b.last_panel : b.last_panel - 1;
+  Int first = b.first_panel;
+  if (rows <= pair_rows && columns == wide_vectors * V::N && first + 2 <= whole) {
+    const Int pairs = first + (whole - first) / 2 * 2;
+    multiply(first, pairs, 2, columns, columns);
+    first = pairs;
   }
+  if (first < whole) multiply(first, whole, 1, columns, columns);
+  if (first <= whole && whole < b.last_panel) multiply(whole, b.last_panel, 1, N - whole * columns, panel_width<V>(N, whole, columns));
 }
 
 }  // namespace elman::ELMAN_ISA_NAMESPACE

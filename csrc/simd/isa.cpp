@@ -7,8 +7,10 @@ namespace elman::ELMAN_ISA_NAMESPACE {
 #define ELMAN_TEXT(x) #x
 #define ELMAN_NAME(x) ELMAN_TEXT(x)
 
-template <class V> inline constexpr Engine<typename V::Scalar> engine = {panel_columns<V>, pack<V>, packed_size<V>,
-                                                                        run_task<V>, run_tasks<V>, run_sums<V>, sums_scratch<V>};
+template <class V> Int panel_columns_for(Int rows) { return panel_vectors_for(rows) * V::N; }
+
+template <class V> inline constexpr Engine<typename V::Scalar> engine = {
+    panel_columns_for<V>, pack<V>, packed_size<V>, run_task<V>, run_tasks<V>, run_sums<V>, sums_scratch<V>};
 
 extern const Isa isa;
 const Isa isa = {ELMAN_NAME(ELMAN_ISA_NAMESPACE), engine<Vec<float>>, engine<Vec<double>>};

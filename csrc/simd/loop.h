@@ -17,7 +17,7 @@ template <class V> struct Loop {
     b.weight = from.op == Op::gemm ? task.weights + from.weight : nullptr;
     b.ahead = task.ahead;
     if (b.weight) {
-      const Int panels = (b.weight->N + panel_columns<V> - 1) / panel_columns<V>;
+      const Int panels = (b.weight->N + b.weight->panel_columns - 1) / b.weight->panel_columns;
       b.first_panel = panels * task.part / task.parts;
       b.last_panel = panels * (task.part + 1) / task.parts;
     }

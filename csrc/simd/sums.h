@@ -5,7 +5,7 @@
 // error grows with the number of blocks, not of rows.
 //
 // The factors of a product are read where they are, as long as that is not far apart or not often; otherwise they are packed:
-// `a` in tiles of up to tile_rows columns, `b` in the panels of gemm.h.
+// `a` in tiles of up to wide_rows columns, `b` in the panels of gemm.h.
 #pragma once
 
 #include "gemm.h"
@@ -13,8 +13,9 @@
 namespace elman::ELMAN_ISA_NAMESPACE {
 
 inline constexpr Int block_rows = 256;
+template <class V> inline constexpr Int panel_columns = wide_vectors * V::N;
 // Columns of `a` that are packed at once: with a panel of `b` they stay in a second-level cache of 512 KiB.
-inline constexpr Int block_columns = 32 * tile_rows;
+inline constexpr Int block_columns = 32 * wide_rows;
 
 // For each of some columns jobs out[n] (+)= sum of a[k, n] over K rows, or of a[k, n] f[k, n], for n in [0, N) of at most
 // four vectors; `a` is read once for all. plain: how many have no factor; those come first. full: N is four vectors.
@@ -98,14 +99,14 @@ template <class V> struct Sums {
   // rows are often a power of two apart, and more of them would not fit into a first-level cache.
   void pack_a(const RowSum<T>& job, Int row, Int K, Int column, Int N) const {
     constexpr Int some = 8;
-    const Int tiles = (N + tile_rows - 1) / tile_rows;
+    const Int tiles = (N + wide_rows - 1) / wide_rows;
     for (Int first = 0; first < K; first += some) {
       const Int last = first + some < K ? first + some : K;
       const T* from = job.a + (row + first) * job.a_stride + column;
       T* to = packed_a;
       for (Int i = 0; i < tiles; ++i) {
         const Int height = N / tiles + (i < N % tiles);
-        if (height == tile_rows) copy_rows<tile_rows>(from, job.a_stride, to + first * tile_rows, last - first, height);
+        if (height == wide_rows) copy_rows<wide_rows>(from, job.a_stride, to + first * wide_rows, last - first, height);
         else copy_rows<0>(from, job.a_stride, to + first * height, last - first, height);
         from += height, to += height * K;
       }
@@ -144,7 +145,8 @@ template <class V> struct Sums {
     T* to = packed_b;
     for (int i = 0; i < job.product_count; ++i) {
       const SummedProduct<T>& product = job.products[i];
-      pack<V>(to, product.b + row * product.b_stride, K, product.M, product.b_stride, 1, panels_read(product), panel_count(product));
+      pack<V>(to, product.b + row * product.b_stride, K, product.M, product.b_stride, 1, panel_columns<V>, panels_read(product),
+              panel_count(product));
       to += packed_size<V>(K, product.M);
     }
   }
@@ -153,13 +155,15 @@ template <class V> struct Sums {
   void multiply(const SummedProduct<T>& product, Rows<const T> a, const T* panels, bool adds, Int row, Int K, Int column,
                 Int N) const {
     const Int read = panels_read(product);
+    const Tiling<V, true> whole(N, wide_vectors, 1);
     for (Int m = 0, p = 0; m < product.M; m = ++p * panel_columns<V>) {
-      const Int width = panel_width<V>(product.M, p), left = product.M - m;
+      const Int width = panel_width<V>(product.M, p, panel_columns<V>), left = product.M - m;
       T* out = product.out + column * product.M + m;
       const Rows<const T> b = p < read ? Rows<const T>{product.b + row * product.b_stride + m, product.b_stride}
                                        : Rows<const T>{panels + m * K, width};
-      multiply_panels<V, true>({{out, product.M}, {adds ? out : nullptr, product.M}, a, b.p, K, b.stride,
-                                left < width ? left : width, nullptr}, N, width / V::N, 1);
+      const Tiling<V, true> tiling = width == panel_columns<V> ? whole : Tiling<V, true>(N, width / V::N, 1);
+      tiling.multiply({{out, product.M}, {adds ? out : nullptr, product.M}, a, b.p, K, b.stride, left < width ? left : width,
+                       nullptr});
     }
   }
 
