@@ -1,6 +1,7 @@
 #include "kernel.h"
 
 #include <atomic>
+#include <utility>
 
 #include "reader.h"
 #include "run.h"
@@ -18,8 +19,8 @@ template <class T> void run_sequence(const Program& program, const Engine<T>& en
 
 template <class T> class TeamStream : public Stream {
  public:
-  TeamStream(const Program& program, const Engine<T>& engine, const Sequence& sequence)
-      : sequence_(sequence), team_(program, engine, sequence_, sequence.steps > 1 && !sequence.offsets) {
+  TeamStream(const Program& program, const Engine<T>& engine, Sequence sequence)
+      : sequence_(std::move(sequence)), team_(program, engine, sequence_, sequence_.steps > 1 && !sequence_.offsets) {
     sequence_.offsets = nullptr;
   }
 
@@ -62,12 +63,12 @@ void Kernel::run(const Sequence& sequence) const {
   else run_sequence(program_, engine_of<double>(isa_), sequence);
 }
 
-std::unique_ptr<Stream> Kernel::stream(const Sequence& sequence) const {
+std::unique_ptr<Stream> Kernel::stream(Sequence sequence) const {
   if (sequence.reset_mode != ResetMode::none) refuse("a stream has no resets");
   if (!check_sequence(program_, sequence, element_size(number_))) refuse("a stream of no rows");
   if (number_ == Number::f32)
-    return std::make_unique<TeamStream<float>>(program_, engine_of<float>(isa_), sequence);
-  return std::make_unique<TeamStream<double>>(program_, engine_of<double>(isa_), sequence);
+    return std::make_unique<TeamStream<float>>(program_, engine_of<float>(isa_), std::move(sequence));
+  return std::make_unique<TeamStream<double>>(program_, engine_of<double>(isa_), std::move(sequence));
 }
 
 }  // namespace elman

@@ -71,7 +71,7 @@ class Kernel {
 
   // `sequence` with any memory for its inputs and outputs, and as many steps and rows as will be run at once; the kernel
   // must outlive the stream. Throws as run() does, also for no steps and an empty batch.
-  std::unique_ptr<Stream> stream(const Sequence& sequence) const;
+  std::unique_ptr<Stream> stream(Sequence sequence) const;
 
   const Program& program() const { return program_; }
   Number number() const { return number_; }

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "buffer.h"
 #include "parallel.h"
@@ -173,13 +174,16 @@ class Cooking {
       sequence.steps = Int(offsets_.size()) - 1, sequence.batch = together(step), sequence.reverse = false;
       sequence.offsets = offsets_.data();
     }
+    sequence.in.reserve(step.in.size()), sequence.out.reserve(step.out.size()), sequence.ctx.reserve(step.ctx.size());
+    sequence.vec.reserve(step.vec.size()), sequence.carry.reserve(step.carry.size());
+    sequence.weights.reserve(step.weights.size());
     for (const Operated& in : step.in) sequence.in.push_back({at(in), width(in.array)});
     for (const Operated& out : step.out) sequence.out.push_back(at(out));
     for (int i : step.ctx) sequence.ctx.push_back(base(i));
     for (int i : step.vec) sequence.vec.push_back(base(i));
     for (int i : step.carry) sequence.carry.push_back(base(i));
     for (const RecipeWeight& weight : step.weights) sequence.weights.push_back({base(weight.array), weight.stride_k, weight.stride_n});
-    return step.kernel->stream(sequence);
+    return step.kernel->stream(std::move(sequence));
   }
 
   void run(const RecipeStep& step) const {
@@ -203,20 +207,34 @@ class Cooking {
   }
   Int steps() const { return now_.steps; }
 
+  // For as many rows as a stretch has.
   std::unique_ptr<Sums> sums(const std::vector<RecipeSum>& sums) const {
     std::vector<RowSumMemory> jobs;
+    jobs.reserve(sums.size());
     for (const RecipeSum& sum : sums) {
       const Int whole = width(sum.a.array);
-      const std::uintptr_t behind = std::uintptr_t(sum.begin * element_);
-      RowSumMemory job{sum.N, at(sum.a) + behind, whole, {}, {}};
+      RowSumMemory& job = jobs.emplace_back(RowSumMemory{sum.N, at(sum.a) + behind(sum), whole, {}, {}});
+      job.columns.reserve(sum.columns.size()), job.products.reserve(sum.products.size());
       for (const RecipeColumns& columns : sum.columns)
-        job.columns.push_back({columns.factor.array < 0 ? 0 : at(columns.factor) + behind, whole, base(columns.out)});
+        job.columns.push_back({columns.factor.array < 0 ? 0 : at(columns.factor) + behind(sum), whole, base(columns.out)});
       for (const RecipeProduct& product : sum.products)
         job.products.push_back({at(product.b), width(product.b.array), width(product.b.array), base(product.out)});
-      jobs.push_back(std::move(job));
     }
-    return make_sums(number_, isa_, now_.steps * B_, jobs, now_.turn > 0, threads_);
+    return make_sums(number_, isa_, longest_ * B_, jobs, threads_);
   }
+
+  // Of what sums read, in the order of Sums::run_part.
+  void add_addresses(const std::vector<RecipeSum>& sums, std::vector<std::uintptr_t>& addresses) const {
+    for (const RecipeSum& sum : sums) {
+      addresses.push_back(at(sum.a) + behind(sum));
+      for (const RecipeColumns& columns : sum.columns)
+        if (columns.factor.array >= 0) addresses.push_back(at(columns.factor) + behind(sum));
+      for (const RecipeProduct& product : sum.products) addresses.push_back(at(product.b));
+    }
+  }
+
+  Int rows() const { return now_.steps * B_; }
+  bool is_first() const { return now_.turn == 0; }
 
   void run(const Start& start) const {
     const RecipeArray& to = arrays_[std::size_t(start.to)];
@@ -241,6 +259,9 @@ class Cooking {
     if (join.adds) for (Int i = 0; i < count; ++i) to[i] += from[i];
     else std::memcpy(to, from, std::size_t(count) * sizeof(T));
   }
+
+  // Bytes from the first column to the first that is summed.
+  std::uintptr_t behind(const RecipeSum& sum) const { return std::uintptr_t(sum.begin * element_); }
 
   Int width(int array) const { return arrays_[std::size_t(array)].width; }
   std::uintptr_t base(int array) const { return base_[std::size_t(array)]; }
@@ -285,16 +306,18 @@ class Region {
     cooking.add_addresses(step, addresses_);
   }
   // To be done in the next region.
-  void add(std::unique_ptr<Sums> sums) { later_.push_back(std::move(sums)); }
+  void add(const Cooking& cooking, const std::vector<RecipeSum>& sums, Sums& on) {
+    later_.sums.push_back({&on, cooking.rows(), later_.read.size(), !cooking.is_first()});
+    cooking.add_addresses(sums, later_.read);
+  }
 
   void run() {
     int parts = 0;
     for (const Run& run : runs_) parts = std::max(parts, run.stream->parts());
-    for (const auto& sums : sums_) parts = std::max(parts, sums->parts());
+    for (const Summing& some : now_.sums) parts = std::max(parts, some.sums->parts());
     if (parts) in_parallel(parts, [&](int part) { run_part(part); });
-    runs_.clear(), addresses_.clear();
-    sums_ = std::move(later_);
-    later_.clear();
+    runs_.clear(), addresses_.clear(), now_.clear();
+    std::swap(now_, later_);
   }
 
  private:
@@ -303,17 +326,29 @@ class Region {
     Int steps;
     std::size_t in, out;
   };
+  struct Summing {
+    Sums* sums;
+    Int rows;
+    std::size_t read;
+    bool adds;
+  };
+  struct Summings {
+    std::vector<Summing> sums;
+    std::vector<std::uintptr_t> read;
+
+    void clear() { sums.clear(), read.clear(); }
+  };
 
   void run_part(int part) const {
-    for (const auto& sums : sums_)
-      if (part < sums->parts()) sums->run_part(part);
+    for (const Summing& some : now_.sums)
+      if (part < some.sums->parts()) some.sums->run_part(part, some.rows, &now_.read[some.read], some.adds);
     for (const Run& run : runs_)
       if (part < run.stream->parts()) run.stream->run_part(part, run.steps, &addresses_[run.in], &addresses_[run.out]);
   }
 
   std::vector<Run> runs_;
-  std::vector<std::unique_ptr<Sums>> sums_, later_;
   std::vector<std::uintptr_t> addresses_;
+  Summings now_, later_;
 };
 
 }  // namespace
@@ -435,21 +470,26 @@ Recipe::Made::~Made() {
 void Recipe::make(Int T, Int B, Made& made) const {
   const Int element = element_size(number_);
   if (T < 1 || B < 1 || T > largest || B > largest) refuse("T = " + text(T) + ", B = " + text(B) + ", expected 1 or more");
-  const auto add = [&](const std::vector<Int>& sizes) {
+  made.capsules.reserve(arrays_.size()), made.addresses.reserve(arrays_.size());
+  std::vector<Int> sizes;
+  const auto add = [&] {
     std::uintptr_t address = 0;
     made.capsules.push_back(ArrayShape(element, sizes).make(&address));
     if (!made.capsules.back()) throw std::bad_alloc();
     made.addresses.push_back(address);
   };
-  if (keeps_ && block_ < 0) add({(block_size(arrays_, Keeper::kept, element, T, T, B) + element - 1) / element});
+  if (keeps_ && block_ < 0) {
+    sizes = {(block_size(arrays_, Keeper::kept, element, T, T, B) + element - 1) / element};
+    add();
+  }
   for (const RecipeArray& array : arrays_) {
     if (array.keeper != Keeper::own) continue;
-    std::vector<Int> sizes;
+    sizes.clear();
     if (array.extent == Extent::rows) sizes = {T, B};
     else if (array.extent == Extent::history) sizes = {T + 1, B};
     else if (array.extent == Extent::batch) sizes = {B};
     for (Int size : array.tail) sizes.push_back(size);
-    add(sizes);
+    add();
   }
 }
 
@@ -470,15 +510,17 @@ void Recipe::run(Int T, Int B, bool reverse, const std::vector<std::uintptr_t>& 
   Cooking cooking(arrays_, number_, isa_, T, B, longest, buffers, reverse, threads);
   cooking.place(given, kept, made.addresses.data() + makes_block);
   for (const RecipeStep& step : before_) cooking.run(step);
-  std::vector<std::unique_ptr<Stream>> streams;
-  for (const RecipeStep& step : steps_)
-    streams.push_back(step.kind == RecipeStep::Kind::kernel ? cooking.stream(step.kernel, by_batch) : nullptr);
+  std::vector<std::unique_ptr<Stream>> streams(steps_.size());
+  std::vector<std::unique_ptr<Sums>> sums(steps_.size());
+  for (std::size_t s = 0; s < steps_.size(); ++s)
+    if (steps_[s].kind == RecipeStep::Kind::kernel) streams[s] = cooking.stream(steps_[s].kernel, by_batch);
+    else sums[s] = cooking.sums(steps_[s].sums);
   Region region;
   for (Int i = 0; i < stretches; ++i) {
     const Int k = reverse != backward_ ? stretches - 1 - i : i, begin = T * k / stretches;
     cooking.turn_to({begin, T * (k + 1) / stretches - begin, i});
     for (std::size_t s = 0; s < steps_.size(); ++s)
-      if (!streams[s]) region.add(cooking.sums(steps_[s].sums));
+      if (sums[s]) region.add(cooking, steps_[s].sums, *sums[s]);
       else if (by_batch && streams[s]->parts()) region.add(cooking, steps_[s].kernel, *streams[s]);
       else region.run(), cooking.run(steps_[s].kernel, *streams[s], by_batch);
     if (sums_last_) region.run();

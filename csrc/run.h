@@ -155,6 +155,7 @@ template <class T> class Thread {
 
   void place_memory() {
     const ArrayTable& arrays = program_.arrays;
+    moving_.reserve(sequence_.in.size() + sequence_.out.size());
     for (std::size_t i = 0; i < sequence_.in.size(); ++i)
       add_moving(arrays.of(Space::in, Int(i)), sequence_.in[i].address, sequence_.in[i].stride);
     for (std::size_t i = 0; i < sequence_.out.size(); ++i)

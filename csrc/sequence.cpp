@@ -25,6 +25,8 @@ class MemoryCheck {
   MemoryCheck(const Sequence& sequence, Int element_size) : sequence_(sequence), size_(element_size) {
     first_ = sequence.offsets ? sequence.offsets[0] : 0;
     last_ = sequence.offsets ? sequence.offsets[sequence.steps] : sequence.steps * sequence.batch;
+    regions_.reserve(sequence.in.size() + sequence.ctx.size() + sequence.vec.size() + sequence.out.size() +
+                     sequence.carry.size() + sequence.weights.size() + sequence.reset.size());
   }
 
   // Elements [low, high) from an address.
@@ -136,7 +138,9 @@ bool check_sequence(const Program& program, const Sequence& sequence, Int elemen
 }
 
 std::vector<Int> partition(const Sequence& sequence, int parts) {
-  std::vector<Int> bounds{0};
+  std::vector<Int> bounds;
+  bounds.reserve(std::size_t(parts) + 1);
+  bounds.push_back(0);
   const Int batch = sequence.batch;
   auto steps_of = [&, t = sequence.steps](Int row) mutable {
     if (!sequence.offsets) return sequence.steps;

@@ -48,62 +48,90 @@ template <class T> bool same_products(const RowSum<T>& one, const RowSum<T>& oth
   return true;
 }
 
-template <class T> class EngineSums : public Sums {
+// The jobs as one thread sees them, and its scratch.
+template <class T> class SumsPart {
  public:
-  EngineSums(const Engine<T>& engine, Int rows, const std::vector<RowSumMemory>& given, bool adds, int threads)
-      : engine_(engine) {
+  SumsPart(const Engine<T>& engine, const std::vector<RowSumMemory>& given) : engine_(engine) {
+    std::size_t columns = 0, products = 0;
+    for (const RowSumMemory& job : given) columns += job.columns.size(), products += job.products.size();
+    columns_.reserve(columns), products_.reserve(products), jobs_.reserve(given.size());  // jobs point into them
+    Int scratch = 0;
     for (const RowSumMemory& job : given) {
-      auto& own = products_.emplace_back();
-      for (const auto& p : job.products) own.push_back({at<const T>(p.b), p.b_stride, p.M, at<T>(p.out)});
-      auto& own_columns = columns_.emplace_back();
-      for (const auto& c : job.columns) own_columns.push_back({at<const T>(c.factor), c.factor_stride, at<T>(c.out)});
+      jobs_.push_back({0, job.N, at<const T>(job.a), job.a_stride, columns_.data() + columns_.size(), int(job.columns.size()),
+                       products_.data() + products_.size(), int(job.products.size()), false});
+      for (const auto& c : job.columns) columns_.push_back({at<const T>(c.factor), c.factor_stride, at<T>(c.out)});
+      for (const auto& p : job.products) products_.push_back({at<const T>(p.b), p.b_stride, p.M, at<T>(p.out)});
+      scratch = std::max(scratch, engine.sums_scratch(jobs_.back()));
     }
-    Int work = 0, scratch_size = 0;
-    for (std::size_t i = 0; i < given.size(); ++i) {
-      const RowSumMemory& job = given[i];
-      jobs_.push_back({rows, job.N, at<const T>(job.a), job.a_stride, columns_[i].data(), int(columns_[i].size()),
-                       products_[i].data(), int(products_[i].size()), adds});
-      scratch_size = std::max(scratch_size, engine.sums_scratch(jobs_.back()));
-      for (const auto& p : products_[i]) work += rows * job.N * p.M;
-      work += rows * job.N;
-    }
-    constexpr Int worth_a_thread = 1 << 15;  // multiplications
-    parts_ = int(std::clamp<Int>(work / worth_a_thread, 1, threads));
-    for (int part = 0; part < parts_; ++part) scratch_.push_back(std::make_unique<Buffer<T>>(scratch_size));
+    scratch_ = std::make_unique<Buffer<T>>(scratch);
   }
 
-  int parts() const override { return parts_; }
-
-  void run_part(int part) const override {
-    T* const memory = scratch_[std::size_t(part)]->get();
+  void run(int part, int parts, Int rows, const std::uintptr_t* read, bool adds) {
+    auto column = columns_.begin();
+    auto product = products_.begin();
+    for (RowSum<T>& job : jobs_) {
+      job.rows = rows, job.adds = adds, job.a = at<const T>(*read++);
+      for (int i = 0; i < job.column_count; ++i, ++column)
+        if (column->factor) column->factor = at<const T>(*read++);
+      for (int i = 0; i < job.product_count; ++i, ++product) product->b = at<const T>(*read++);
+    }
     for (std::size_t i = 0, end; i < jobs_.size(); i = end) {
       Int columns = jobs_[i].N;
       for (end = i + 1; end < jobs_.size() && same_products(jobs_[i], jobs_[end]); ++end) columns += jobs_[end].N;
-      engine_.sums(&jobs_[i], int(end - i), columns * part / parts_, columns * (part + 1) / parts_, memory);
+      engine_.sums(&jobs_[i], int(end - i), columns * part / parts, columns * (part + 1) / parts, scratch_->get());
     }
   }
 
  private:
   const Engine<T>& engine_;
-  std::vector<std::vector<SummedProduct<T>>> products_;
-  std::vector<std::vector<SummedColumns<T>>> columns_;
+  std::vector<SummedColumns<T>> columns_;
+  std::vector<SummedProduct<T>> products_;
   std::vector<RowSum<T>> jobs_;
-  std::vector<std::unique_ptr<Buffer<T>>> scratch_;
-  int parts_ = 1;
+  std::unique_ptr<Buffer<T>> scratch_;
+};
+
+template <class T> class EngineSums : public Sums {
+ public:
+  EngineSums(const Engine<T>& engine, Int rows, const std::vector<RowSumMemory>& given, int threads) {
+    constexpr Int worth_a_thread = 1 << 15;  // multiplications
+    Int work = 0;
+    for (const RowSumMemory& job : given) {
+      work += rows * job.N;
+      for (const auto& p : job.products) work += rows * job.N * p.M;
+    }
+    const Int parts = std::clamp<Int>(work / worth_a_thread, 1, threads);
+    parts_.reserve(std::size_t(parts));
+    for (Int part = 0; part < parts; ++part) parts_.emplace_back(engine, given);
+  }
+
+  int parts() const override { return int(parts_.size()); }
+
+  void run_part(int part, Int rows, const std::uintptr_t* read, bool adds) override {
+    parts_[std::size_t(part)].run(part, parts(), rows, read, adds);
+  }
+
+ private:
+  std::vector<SumsPart<T>> parts_;
 };
 
 }  // namespace
 
-std::unique_ptr<Sums> make_sums(Number number, const Isa& isa, Int rows, const std::vector<RowSumMemory>& jobs, bool adds,
-                                int threads) {
+std::unique_ptr<Sums> make_sums(Number number, const Isa& isa, Int rows, const std::vector<RowSumMemory>& jobs, int threads) {
   check(rows, jobs, threads, element_size(number));
-  if (number == Number::f32) return std::make_unique<EngineSums<float>>(isa.f32, rows, jobs, adds, threads);
-  return std::make_unique<EngineSums<double>>(isa.f64, rows, jobs, adds, threads);
+  if (number == Number::f32) return std::make_unique<EngineSums<float>>(isa.f32, rows, jobs, threads);
+  return std::make_unique<EngineSums<double>>(isa.f64, rows, jobs, threads);
 }
 
 void sum_rows(Number number, const Isa& isa, Int rows, const std::vector<RowSumMemory>& jobs, int threads) {
-  const std::unique_ptr<Sums> sums = make_sums(number, isa, rows, jobs, false, threads);
-  in_parallel(sums->parts(), [&](int part) { sums->run_part(part); });
+  const std::unique_ptr<Sums> sums = make_sums(number, isa, rows, jobs, threads);
+  std::vector<std::uintptr_t> read;
+  for (const RowSumMemory& job : jobs) {
+    read.push_back(job.a);
+    for (const ColumnsMemory& columns : job.columns)
+      if (columns.factor) read.push_back(columns.factor);
+    for (const ProductMemory& product : job.products) read.push_back(product.b);
+  }
+  in_parallel(sums->parts(), [&](int part) { sums->run_part(part, rows, read.data(), false); });
 }
 
 }  // namespace elman

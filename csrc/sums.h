@@ -33,15 +33,16 @@ struct RowSumMemory {
 // written must overlap nothing else.
 void sum_rows(Number number, const Isa& isa, Int rows, const std::vector<RowSumMemory>& jobs, int threads);
 
-// The same in parts, which may run at the same time and do not throw.
+// The same in parts, and for many runs, each of some of the rows.
 class Sums {
  public:
   virtual ~Sums() = default;
   virtual int parts() const = 0;  // at most `threads`
-  virtual void run_part(int part) const = 0;
+  // Over as many rows as it was made for, or fewer. read: where they begin, of each job its `a`, then the factors that are
+  // there, then each `b`. adds: to what is there. Parts may run at the same time and do not throw.
+  virtual void run_part(int part, Int rows, const std::uintptr_t* read, bool adds) = 0;
 };
-// Throws as sum_rows does. adds: to what is there.
-std::unique_ptr<Sums> make_sums(Number number, const Isa& isa, Int rows, const std::vector<RowSumMemory>& jobs, bool adds,
-                                int threads);
+// Throws as sum_rows does.
+std::unique_ptr<Sums> make_sums(Number number, const Isa& isa, Int rows, const std::vector<RowSumMemory>& jobs, int threads);
 
 }  // namespace elman

@@ -216,6 +216,7 @@ template <class V, bool over_rows> struct Tiling {
   }
 
   ELMAN_INLINE void multiply(TileArguments<T> t) const {
+    if (tiles == 1) return tile(t);
     for (Int i = 0; i < tiles; ++i) {
       const Int rows = height + (i < higher);
       (i < higher ? higher_tile : tile)(t);
