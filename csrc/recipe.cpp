@@ -341,9 +341,9 @@ class Region {
 
   void run_part(int part) const {
     for (const Summing& some : now_.sums)
-      if (part < some.sums->parts()) some.sums->run_part(part, some.rows, &now_.read[some.read], some.adds);
+      if (part < some.sums->parts()) some.sums->run_part(part, some.rows, now_.read.data() + some.read, some.adds);
     for (const Run& run : runs_)
-      if (part < run.stream->parts()) run.stream->run_part(part, run.steps, &addresses_[run.in], &addresses_[run.out]);
+      if (part < run.stream->parts()) run.stream->run_part(part, run.steps, addresses_.data() + run.in, addresses_.data() + run.out);
   }
 
   std::vector<Run> runs_;
