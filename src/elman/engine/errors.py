@@ -24,3 +24,8 @@ class NotSupported(Exception):  # noqa: N818 - it is a reason, not a failure: th
         self.reason = reason
         self.hint = hint or "write the step with torch operations on whole rows, or ask for backend='loop'"
         self.op = op
+
+    def again(self) -> NotSupported:
+        """The same reason, to be kept and raised later: an exception that is raised anew keeps the frames, and so the
+        tensors, of every time that it was raised."""
+        return NotSupported(self.reason, hint=self.hint, op=self.op)

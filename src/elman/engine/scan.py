@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -244,7 +245,7 @@ class Scan:
             entry = self._trace(key, given)
             self._entries = [entry, *self._entries][:_MOST_ENTRIES]
         if entry.reason is not None:
-            raise entry.reason
+            raise entry.reason.again()
         return entry
 
     def _trace(self, key: tuple[Any, ...], given: Inputs) -> _Entry:
@@ -261,7 +262,7 @@ class Scan:
         except NotSupported as reason:
             told = snapshot.better_reason(reason)
             snapshot.restore()
-            return _Entry(key, make_guard(self.step, self.owner, [], reached), reason=told)
+            return _Entry(key, make_guard(self.step, self.owner, [], reached), reason=told.again())
         finally:
             snapshot.restore()
             torch.set_autocast_cache_enabled(cached)
@@ -275,7 +276,7 @@ class Scan:
             with _plain_saving():
                 verify_size(self.step, plan, entry.guard.tensors(), given)
         except NotSupported as reason:
-            entry.reason = reason
+            entry.reason = reason.again()
             raise
         finally:
             snapshot.restore()
@@ -299,7 +300,7 @@ class Scan:
             with _plain_saving():
                 verify(self.step, plan, entry.guard.tensors(), given, entry.dtypes)
         except NotSupported as reason:
-            entry.reason = reason
+            entry.reason = reason.again()
             raise
         finally:
             snapshot.restore()
@@ -307,9 +308,23 @@ class Scan:
         return plan
 
 
-def _plain_saving() -> Any:
-    """Hooks on saved tensors that others have set (checkpointing) are not for the engine's own small runs."""
-    return torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)
+@contextmanager
+def _plain_saving() -> Iterator[None]:
+    """Hooks on saved tensors that others have set (checkpointing) are not for the engine's own small runs.
+
+    They are taken off and put on again. Hooks that do nothing, on top of them, would keep what is saved for good: a
+    node that saves its own result through a hook holds itself.
+    """
+    hooks: Any = torch._C._autograd
+    taken = []
+    while (pair := hooks._top_saved_tensors_default_hooks(True)) is not None:
+        taken.append(pair)
+        hooks._pop_saved_tensors_default_hooks()
+    try:
+        yield
+    finally:
+        for pair in reversed(taken):
+            hooks._push_saved_tensors_default_hooks(*pair)
 
 
 def _trace_to_fixed_point(
