@@ -11,7 +11,9 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn, get_origin
 
 import elman
@@ -25,10 +27,8 @@ usage: elman COMMAND ...
 Recurrent networks for PyTorch.
 
 commands:
-  train TASK       train a model on your data; without data, on this Python's own sources
-  generate RUN     write text with a trained model
-  evaluate RUN     measure a trained model
-  draw RUN         draw a trained model, as it is and unfolded over time
+  train TASK       train a model on your data
+{verbs}
   COMMAND --help   all flags of a command
 
 tasks:
@@ -73,16 +73,23 @@ def _dispatch(arguments: list[str]) -> int:
     if command in {"-h", "--help", "help"}:
         from elman.tasks.base import TASKS
 
-        print(OVERVIEW.format(tasks=_listed(TASKS)), end="")
+        verbs = {f"{word} RUN": found[0][0].summary for word, found in _verbs().items()}
+        print(OVERVIEW.format(tasks=_tasks(TASKS), verbs=_listed(verbs)), end="")
         return 0
     if command in {"-V", "--version"}:
         print(f"elman {elman.__version__}")
         return 0
-    if command not in COMMANDS:
-        flags = ["--help", "--version"]
-        hint = nearest(command, [*COMMANDS, *flags]) or f"; the commands are {', '.join(COMMANDS)}"
+    if command in COMMANDS:
+        return COMMANDS[command](rest)
+    known = [*COMMANDS, *_verbs()]
+    if command not in known:
+        hint = nearest(command, [*known, "--help", "--version"]) or f"; the commands are {', '.join(known)}"
         raise UserError(f"unknown command {command!r}{hint}")
-    return COMMANDS[command](rest)
+    return _on_run(command, rest)
+
+
+def _tasks(words: Mapping[str, Any]) -> str:
+    return _listed({name: word.summary for name, word in words.items()})
 
 
 def _listed(entries: Mapping[str, str]) -> str:
@@ -116,9 +123,13 @@ def _parser(prog: str, summary: str) -> _Parser:
     return _Parser(prog, usage=usage, description=summary, allow_abbrev=False, formatter_class=_Help)
 
 
-def _add_options(parser: argparse.ArgumentParser, settings: type) -> None:
+def _add_options(
+    parser: argparse.ArgumentParser, settings: type, defaults: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Flags of all options; `defaults`: by path, in place of the settings' own."""
     groups: dict[str, Any] = {}
     for entry in options(settings):
+        entry = replace(entry, default=defaults.get(entry.path, entry.default))
         if entry.section not in groups:
             groups[entry.section] = (
                 parser.add_argument_group(f"[{entry.section}]") if entry.section else parser
@@ -166,7 +177,7 @@ def _train(arguments: list[str]) -> int:
     from elman.tasks.base import TASKS, find
 
     if not arguments or arguments[0] in {"-h", "--help"}:
-        print(f"usage: elman train TASK [--flag VALUE ...]\n\ntasks:\n{_listed(TASKS)}\n")
+        print(f"usage: elman train TASK [--flag VALUE ...]\n\ntasks:\n{_tasks(TASKS)}\n")
         print("elman train TASK --help: all flags")
         return 0
     if arguments[0].startswith("-"):
@@ -174,7 +185,8 @@ def _train(arguments: list[str]) -> int:
             f"elman train needs a task before its flags: elman train {next(iter(TASKS))} {arguments[0]} ..."
         )
     task = find(arguments[0])
-    parser = _parser(f"elman train {task.name}", f"{TASKS[task.name][0].upper()}{TASKS[task.name][1:]}.")
+    word = TASKS[task.name]
+    parser = _parser(f"elman train {task.name}", f"{word.summary[0].upper()}{word.summary[1:]}.")
     parser.add_argument("--config", metavar="FILE", help="TOML file with settings; flags come after it")
     parser.add_argument(
         "--run", metavar="FOLDER", help=f"where the run is kept (default: {Path('runs') / task.name})"
@@ -188,14 +200,15 @@ def _train(arguments: list[str]) -> int:
         help="continue the run there (default: that of --run)",
     )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
-    _add_options(parser, task.settings)
+    _add_options(parser, task.settings, word.defaults)
     given = _parse(parser, arguments[1:])
     own = {name: given.pop(name) for name in ("config", "run", "overwrite", "resume", "quiet")}
     return _begin(task, own, given)
 
 
 def _begin(task: Any, own: dict[str, Any], given: dict[str, Any]) -> int:
-    from elman.tasks.base import resume, train
+    from elman.tasks.base import configure
+    from elman.tasks.session import resume, train
 
     path = Path(own["run"] or Path("runs") / task.name)
     if own["resume"]:
@@ -207,7 +220,7 @@ def _begin(task: Any, own: dict[str, Any], given: dict[str, Any]) -> int:
         if own["config"]
         else {}
     )
-    config = build(task.settings, {**values, **given}, text=given)
+    config = configure(task, {**values, **given}, text=given)
     train(task, config, path, overwrite=own["overwrite"], display=_display(quiet=own["quiet"]))
     return 0
 
@@ -239,46 +252,52 @@ def _display(*, quiet: bool) -> Any:
     return progress.Silent() if quiet else progress.for_console(Console(stderr=True))
 
 
-def _on_run(command: str, summary: str) -> Callable[[list[str]], int]:
-    def act(arguments: list[str]) -> int:
-        from elman.tasks.base import open_run
+def _on_run(command: str, arguments: list[str]) -> int:
+    """`elman VERB RUN ...`: what a verb does comes from the task that made the run."""
+    from elman.tasks.base import load_run, open_run
 
-        if not arguments or arguments[0].startswith("-"):
-            return _without_run(command, summary, arguments)
-        run, task = open_run(arguments[0])
-        entry = task.command(command)
-        if entry is None:
-            raise UserError(f"{run.path} is a run of {task.name}, which cannot {command}")
-        parser = _parser(f"elman {command} RUN", summary)
-        _add_options(parser, entry.settings)
-        given = _parse(parser, arguments[1:])
-        settings: Any = build(entry.settings, given, text=given)
-        trained = task.load(run, checkpoint=settings.checkpoint, device="cpu")
-        for piece in entry.act(trained, settings):
-            print(piece, end="", flush=True)
-        return 0
-
-    return act
-
-
-def _without_run(command: str, summary: str, arguments: list[str]) -> int:
-    """`elman generate --help`, without a run, shows the flags of all tasks that know the command."""
-    from elman.tasks.base import TASKS, find
-
-    if not arguments or arguments[0] not in {"-h", "--help"}:
-        raise UserError(f"elman {command} needs a run folder first: elman {command} RUN ...")
-    for name in TASKS:
-        entry = find(name).command(command)
-        if entry is not None:
-            parser = _parser(f"elman {command} RUN", f"{summary} Runs of {name}:")
-            _add_options(parser, entry.settings)
-            parser.print_help()
+    if not arguments or arguments[0].startswith("-"):
+        return _without_run(command, arguments)
+    run, task = open_run(arguments[0])
+    verb = task.verbs().get(command)
+    if verb is None:
+        raise UserError(
+            f"{run.path} is a run of {task.name}, which cannot {command}; it can {', '.join(task.verbs())}"
+        )
+    parser = _parser(f"elman {command} RUN", verb.summary)
+    _add_options(parser, verb.settings)
+    given = _parse(parser, arguments[1:])
+    settings: Any = build(verb.settings, given, text=given)
+    trained = load_run(run, task, checkpoint=settings.checkpoint, device="cpu")
+    for piece in verb.act(trained, settings):
+        print(piece, end="", flush=True)
     return 0
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "train": _train,
-    "generate": _on_run("generate", "Write with a trained model."),
-    "evaluate": _on_run("evaluate", "Measure a trained model."),
-    "draw": _on_run("draw", "Draw a trained model, as it is and unfolded over time."),
-}
+def _without_run(command: str, arguments: list[str]) -> int:
+    """`elman generate --help`, without a run, shows the flags for each kind of run that knows the verb."""
+    if not arguments or arguments[0] not in {"-h", "--help"}:
+        raise UserError(f"elman {command} needs a run folder first: elman {command} RUN ...")
+    for verb, names in _verbs()[command]:
+        parser = _parser(f"elman {command} RUN", f"{verb.summary} Runs of {', '.join(names)}:")
+        _add_options(parser, verb.settings)
+        parser.print_help()
+    return 0
+
+
+def _verbs() -> dict[str, list[tuple[Any, list[str]]]]:
+    """All verbs of all tasks: what each does, and the words of the tasks whose runs it does this with."""
+    from elman.tasks.base import TASKS, find
+
+    found: dict[str, list[tuple[Any, list[str]]]] = {}
+    for name in TASKS:
+        for word, verb in find(name).verbs().items():
+            same = [names for known, names in found.setdefault(word, []) if known.settings is verb.settings]
+            if same:
+                same[0].append(name)
+            else:
+                found[word].append((verb, [name]))
+    return found
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": _train}

@@ -16,7 +16,9 @@ from elman.config import UserError, build
 from elman.data.batching import training_streams, whole_text
 from elman.data.corpus import CorpusSettings, read_corpus
 from elman.nn.models import LanguageModel
-from elman.tasks.language_model import Config, ModelSettings, TextLearner, build_model, mean_loss
+from elman.tasks.base import find
+from elman.tasks.language_model import Config, ModelSettings, build_model, mean_loss
+from elman.tasks.session import TaskLearner
 
 DATA = Path(os.environ.get("ELMAN_DATA", "../shared/data"))
 
@@ -34,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def learner(text: str, **values: Any) -> TextLearner:
+def learner(text: str, **values: Any) -> TaskLearner:
     """The learner of a text; values: `section__name`."""
     settings = {name.replace("__", "."): value for name, value in values.items()}
     config = build(Config, {"model.engine": "torch", **settings})
@@ -50,7 +52,7 @@ def learner(text: str, **values: Any) -> TextLearner:
             "data.test_share": 0,
         },
     )
-    return TextLearner(config, read_corpus(config.data))
+    return TaskLearner(find("language-model"), config, read_corpus(config.data))
 
 
 # The model
@@ -301,7 +303,7 @@ def test_a_prompt_with_an_unknown_character_is_refused_before_anything_is_printe
 def test_evaluate_measures_the_run_and_other_files(folder: Path) -> None:
     run = folder / "characters"
     done = elman("evaluate", run)
-    assert done.out.startswith("test text: loss ")
+    assert done.out.startswith("test data: loss ")
     assert "bits per character" in done.out
     values = json.loads(elman("evaluate", run, "--data", folder / "other.txt", "--json").out)
     length = len((folder / "other.txt").read_text())
@@ -319,17 +321,19 @@ def test_evaluate_measures_the_run_and_other_files(folder: Path) -> None:
 def test_bits_per_character_count_characters_and_not_tokens(folder: Path) -> None:
     text = (folder / "other.txt").read_text()
     result = package.load(folder / "bpe").evaluate([str(folder / "other.txt")])
-    assert result.tokens < len(text) / 1.2
-    assert result.bits_per_character == pytest.approx(
-        result.loss / math.log(2) * (result.tokens + 1) / len(text), rel=1e-6
+    found = result.figures
+    assert found["tokens"] < len(text) / 1.2
+    assert found["bits_per_character"] == pytest.approx(
+        found["loss"] / math.log(2) * (found["tokens"] + 1) / len(text), rel=1e-6
     )
-    assert package.load(folder / "words").evaluate([str(folder / "other.txt")]).bits_per_character is None
+    words = package.load(folder / "words").evaluate([str(folder / "other.txt")])
+    assert words.figures["bits_per_character"] is None
 
 
 def test_unknown_words_are_counted(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "new.txt").write_text("zebra line zebra\n")
     result = package.load(folder / "words").evaluate([str(tmp_path / "new.txt")])
-    assert result.unknown == 0.5
+    assert result.figures["unknown"] == 0.5
 
 
 def test_score_adds_up(folder: Path) -> None:
@@ -357,12 +361,10 @@ def test_draw_makes_the_pictures(folder: Path, tmp_path: Path) -> None:
 def test_the_drawing_counts_every_parameter(folder: Path, cell: Any, tied: bool) -> None:
     from dataclasses import replace
 
-    from elman.tasks.language_model import TASK
-
     trained = package.load(folder / "characters")
     settings = ModelSettings(cell=cell, hidden=6, layers=2, tied=tied, norm=True, dropout=0.1, engine="torch")
     trained.config = replace(trained.config, model=settings)
-    drawing = TASK.describe(trained, steps=4)
+    drawing = trained.task.describe(trained, steps=4)
     model = build_model(settings, trained.tokenizer.size)
     assert drawing.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert drawing.shape == "many to many"
@@ -391,7 +393,7 @@ def test_a_learnt_text_is_predicted(tmp_path: Path) -> None:
     trained = package.load(run)
     assert trained.generate("abca", length=12, temperature=0) == "bcabcabcabca"
     assert trained.score("abcabcabc").perplexity < trained.score("acbacbacb").perplexity
-    assert trained.evaluate().perplexity < 1.2
+    assert trained.evaluate().figures["perplexity"] < 1.2
 
 
 def test_without_data_it_learns_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,7 +443,7 @@ def damage(run: Path, how: str) -> None:
     elif how == "cut weights":
         (run / "best.safetensors").write_bytes((run / "best.safetensors").read_bytes()[:-9])
     elif how == "newer":
-        (run / "run.json").write_text((run / "run.json").read_text().replace('"format": 1', '"format": 2'))
+        (run / "run.json").write_text((run / "run.json").read_text().replace('"format": 2', '"format": 3'))
     elif how == "unknown task":
         (run / "run.json").write_text(
             (run / "run.json").read_text().replace('"language-model"', '"telepathy"')
@@ -461,7 +463,7 @@ def damage(run: Path, how: str) -> None:
         ("other tokenizer", "does not fit the model of its run.json: embedding.weight is"),
         ("broken tokenizer", "tokenizer.json is damaged"),
         ("cut weights", "best.safetensors is damaged"),
-        ("newer", "was written by a newer Elman (format 2"),
+        ("newer", "was written by a newer Elman (format 3"),
         ("unknown task", "unknown task 'telepathy'"),
         ("unknown key", "unknown key 'hiden' in [model]; did you mean 'hidden'?"),
         ("no weights", "has no last.safetensors"),

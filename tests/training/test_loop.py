@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import signal
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from elman.training.log import read_log
 from elman.training.loop import Measure, StepLoss, Trainer
 from elman.training.progress import Glance, Silent
 from elman.training.run import Run, stage
+from elman.training.score import Score
 from elman.training.settings import OptimizerSettings, TrainingSettings
 
 
@@ -49,8 +51,11 @@ class Toy:
         carried = (state[0] + 1, [state[1][0] + self.model.w])
         return StepLoss(objective, self.values[index] * 10, 10, carried)
 
-    def validate(self) -> float | None:
-        return None if self.valid is None else next(self.valid)
+    def validate(self) -> Score | None:
+        if self.valid is None:
+            return None
+        loss = next(self.valid)
+        return Score("perplexity", perplexity(loss), higher=False, figures={"loss": loss})
 
 
 class Notes(Silent):
@@ -137,7 +142,15 @@ def test_plateau_listens_to_validation(tmp_path: Path) -> None:
 def test_best_and_last_are_kept(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
     trainer(Toy([1.0], valid=[3.0, 2.0, 5.0]), run, epochs=3).fit()
-    assert facts(run.best) == {"loss": 2.0, "step": 2, "epoch": 2}
+    best = facts(run.best)
+    assert (best["step"], best["epoch"]) == (2, 2)
+    assert best["score"] == {
+        "name": "perplexity",
+        "value": pytest.approx(math.exp(2)),
+        "higher": False,
+        "interval": None,
+        "figures": {"loss": 2.0},
+    }
     assert facts(run.last)["position"]["step"] == 3
     with safe_open(run.best, framework="pt") as best, safe_open(run.last, framework="pt") as last:
         assert best.get_tensor("w").item() == pytest.approx(3.8)
@@ -147,7 +160,7 @@ def test_best_and_last_are_kept(tmp_path: Path) -> None:
 def test_validation_within_an_epoch(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
     trainer(Toy([1.0] * 5, valid=[5.0, 4.0, 3.0, 2.0, 1.0, 0.5]), run, epochs=2, validate_every=2).fit()
-    assert [event["step"] for event in events(run, "valid")] == [2, 4, 5, 7, 9, 10]
+    assert [event["step"] for event in events(run, "valid")] == [2, 4, 5, 6, 8, 10]
 
 
 def test_a_number_of_steps_ends_it_and_the_schedule(tmp_path: Path) -> None:
@@ -285,3 +298,56 @@ def test_restoring_another_state_structure_is_an_error(tmp_path: Path) -> None:
     trainer(Toy([1.0]), run).fit()
     with pytest.raises(UserError, match=r"last\.safetensors is damaged"):
         trainer(Wider([1.0]), run).restore()
+
+
+class Rated(Toy):
+    """Measured by something of which more is better, and whose measuring draws random numbers."""
+
+    def validate(self) -> Score | None:
+        value = super().validate()
+        torch.rand(3)
+        random.random()
+        return None if value is None else Score("macro F1", value.figures["loss"], higher=True)
+
+
+def test_the_best_the_plateau_and_the_end_follow_the_metrics_direction(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    optimizer = SGD | {"schedule": "plateau", "divide_by": 2.0}
+    learner = Rated([1.0], valid=[0.3, 0.5, 0.4, 0.2, 0.9])
+    ended = trainer(learner, run, optimizer=optimizer, epochs=9, stop_after=2)
+    assert ended.fit() == "no better"
+    assert [event["best"] for event in events(run, "valid")] == [True, True, False, False]
+    assert [event["rate"] for event in events(run, "train")] == pytest.approx([0.1, 0.1, 0.1, 0.05])
+    assert facts(run.best)["score"]["value"] == 0.5
+    again = trainer(Rated([1.0], valid=[0.9]), run, optimizer=optimizer, epochs=9, stop_after=2)
+    again.restore()
+    assert again.finished
+    assert again.best == -0.5
+
+
+def test_a_score_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    trainer(Rated([1.0], valid=[math.nan, 0.1, math.nan]), run, epochs=3).fit()
+    assert [event["best"] for event in events(run, "valid")] == [False, True, False]
+
+
+def test_validation_moves_no_random_generator(tmp_path: Path) -> None:
+    ends = []
+    for number, kind in enumerate((Toy, Rated)):
+        learner = kind([1.0, 2.0], valid=[1.0] * 4, noise=1.0)
+        torch.manual_seed(3)
+        random.seed(3)
+        trainer(learner, new_run(tmp_path / str(number)), epochs=2, validate_every=1).fit()
+        ends.append((learner.model.w.item(), random.random(), torch.rand(()).item()))
+    assert ends[0] == ends[1]
+
+
+def test_what_is_saved_knows_the_best_that_was_found_at_the_time_limit(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    trainer(Rated([1.0] * 4, valid=[0.7]), run, minutes=1e-9).fit()
+    again = trainer(Rated([1.0] * 4, valid=[0.6, 0.8]), run, stop_after=1)
+    again.restore()
+    assert again.best == -0.7
+    assert again.streak.waited == 0
+    again.fit()
+    assert facts(run.best)["score"]["value"] == 0.7

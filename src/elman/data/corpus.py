@@ -82,6 +82,30 @@ class Corpus(NamedTuple):
     valid: Part
     test: Part
 
+    @property
+    def codec(self) -> Tokenizer:
+        """What the model's use needs beside its weights."""
+        return self.tokenizer
+
+    def part(self, name: str) -> Part | None:
+        """The "train", "valid" or "test" text; None where there is nothing in it to predict."""
+        found: Part = getattr(self, name)
+        return found if len(found.tokens) > 1 else None
+
+    def files(self) -> dict[str, Any]:
+        """The tokenizer, for the run folder."""
+        return {"tokenizer.json": vocabulary.to_json(self.tokenizer)}
+
+    def lines(self) -> list[str]:
+        """What was read."""
+        unit = self.tokenizer.unit
+        sizes = " / ".join(f"{len(part.tokens):,}" for part in (self.train, self.valid, self.test))
+        lines = [f"{sizes} {unit}s to train / validate / test on, {self.tokenizer.size:,} different ones"]
+        unknown = self.valid.unknown(self.tokenizer)
+        if unknown > 0.01 and self.tokenizer.kind != "words":
+            lines.append(f"warning: {unknown:.1%} of the validation text is unknown to the training text")
+        return lines
+
     def facts(self) -> dict[str, Any]:
         """Sizes, and a fingerprint of all tokens: the same text gives the same facts."""
         digest = hashlib.sha256()

@@ -1,113 +1,236 @@
-"""What all applications share: the way from settings to a trained run, and back from a run to a model.
+"""What all applications share: what a task is, and the way from a run back to a model.
 
-Nothing here imports torch before the settings and the data are found good.
+A task is one file: Config Data Model Loss Metrics Predict, in this order, and one line in `TASKS`. Nothing here imports
+torch before the settings and the data are found good.
 """
 
 from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-from elman.config import Count, Option, UserError, build, nearest, option, options, tables, values_of
-from elman.training.run import Run, check_free, stage
-from elman.training.settings import OptimizerSettings, TrainingSettings
+from elman.config import UserError, build, nearest, values_of
+from elman.tasks import verbs
+from elman.tasks.verbs import Verb
+from elman.training.run import Run
+from elman.training.score import Score
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from elman.plots import ModelDrawing
-    from elman.training.loop import Learner
-    from elman.training.progress import Display
+    from elman.training.loop import Measure, StepLoss
 
-__all__ = ["TASKS", "Task", "Trained", "find", "load", "open_run", "resume", "train"]
+__all__ = [
+    "TASKS",
+    "Prepared",
+    "Score",
+    "Task",
+    "Trained",
+    "Verb",
+    "Word",
+    "configure",
+    "find",
+    "load",
+    "open_run",
+]
 
-# The command's word -> what the task does, in a line. The module has the same name.
-TASKS = {"language-model": "learn to write on from any text: characters, bytes, words or byte pairs"}
-
-
-class Trained(ABC):
-    """A trained model, ready to be used."""
-
-    run: Run
-
-
-class Command(NamedTuple):
-    """A command that works on a run: its settings class (for the flags), and what it prints, piece by piece."""
-
-    settings: type
-    act: Callable[[Any, Any], Iterable[str]]
+# (epoch from 1, index of the batch in it) -> batch; nothing else decides what is in it.
+Batches = Callable[[int, int], Any]
 
 
-@dataclass(frozen=True)
-class Draw:
-    """Flags of `elman draw`, the same for all tasks."""
+class Word(NamedTuple):
+    """A word of the command line: the module of `elman.tasks` that carries it out, and what is its own.
 
-    steps: Count = option(4, "steps over which the network is unfolded", unit="STEPS")
-    to: str = option("", "folder for the pictures (empty: the run's own)", unit="FOLDER")
-    checkpoint: Literal["best", "last"] = option("best", "the model at its best validation, or the last one")
+    module: the file's name; one with a dot is taken as it is, for a task that lies elsewhere. summary: a line of help.
+    defaults: values by option path (`data.batch`) that stand in for the settings' own defaults.
+    """
+
+    module: str
+    summary: str
+    defaults: Mapping[str, Any] = MappingProxyType({})
+
+
+TASKS: dict[str, Word] = {
+    "language-model": Word(
+        "language_model", "learn to write on from any text: characters, bytes, words or byte pairs"
+    )
+}
+
+
+class Prepared(Protocol):
+    """The data of a training, read and divided.
+
+    codec: what the use of the model needs beside its weights, such as a tokenizer, labels, a scaling; it is learnt from
+    the training part alone.
+    """
+
+    @property
+    def codec(self) -> Any:
+        """Between the user's values and the model's numbers, both ways."""
+
+    def part(self, name: str) -> Any:
+        """The examples of "train", "valid" or "test"; None where there are none."""
+
+    def facts(self) -> dict[str, Any]:
+        """Sizes and a fingerprint, for run.json: they must be equal for a run to be continued."""
+
+    def files(self) -> dict[str, Any]:
+        """JSON files for the run folder, by name: the codec, the account, the split."""
+
+    def lines(self) -> list[str]:
+        """Lines to show before training begins: what was read, used and left out."""
+
+
+class Trained:
+    """The trained model of a run, ready to be used. Tasks make a subclass of it, with methods of their own."""
+
+    def __init__(
+        self, task: Task, run: Run, config: Any, codec: Any, model: nn.Module, where: Mapping[str, Any]
+    ) -> None:
+        """`elman.load` gives all of these; `where`: step and epoch of the checkpoint."""
+        self.task, self.run, self.config, self.codec, self.where = task, run, config, codec, where
+        self.model: Any = model
+        self.model.eval()
+        self._prepared: Prepared | None = None
+
+    @property
+    def prepared(self) -> Prepared:
+        """The run's own data, read once. Raises UserError where they are no longer those of the training."""
+        if self._prepared is None:
+            self._prepared = self.task.prepare(self.config, self.codec)
+            check_same_data(self.run, self._prepared)
+        return self._prepared
+
+    def keep(self, prepared: Prepared) -> None:
+        """Use data that are already read."""
+        self._prepared = prepared
+
+    def evaluate(self, data: Any = None, **settings: Any) -> Score:
+        """Measure on files (`data`), or on a part of the run's own data (`part`: "test", "valid", "train").
+
+        settings: by the names of the flags of `elman evaluate`.
+        """
+        paths = (data,) if isinstance(data, str | os.PathLike) else tuple(data or ())
+        kind = self.task.verbs()["evaluate"].settings
+        return self.measured(build(kind, {**settings, "data": [os.fspath(path) for path in paths]}))
+
+    def measured(self, settings: Any) -> Score:
+        """What `elman evaluate` with these settings finds."""
+        score = self.task.measure(self.model, self.codec, self.examples(settings), self.config)
+        assert score is not None
+        return score
+
+    def examples(self, settings: Any) -> Any:
+        """What `elman evaluate` with these settings measures on. Raises UserError where there is nothing."""
+        if settings.data:
+            return self.task.read(settings.data, self.config, self.codec)
+        found = self.prepared.part(settings.part)
+        if found is None:
+            raise UserError(f"{self.run.path} has no {settings.part} data; give some by --data")
+        return found
+
+    def in_words(self, score: Score) -> str:
+        """A score as a sentence."""
+        return str(score)
 
 
 class Task(ABC):
-    """An application. `settings` has the sections `optimizer` and `training` beside the task's own."""
+    """An application. `settings` has the sections `optimizer` and `training` beside the task's own.
 
-    name: ClassVar[str]
+    The same `model` is trained, loaded and drawn; the same `measure` validates and evaluates.
+    """
+
     settings: ClassVar[type]
-    commands: ClassVar[Mapping[str, Command]]
+    trained: ClassVar[type[Trained]] = Trained
 
-    def command(self, name: str) -> Command | None:
-        """What `elman NAME RUN` does with a run of this task; None where it can do no such thing."""
-        if name == "draw":
-            return Command(Draw, partial(draw, self))
-        return self.commands.get(name)
+    def __init__(self, name: str) -> None:
+        """Take the word by which the command line called it."""
+        self.name = name
 
-    @abstractmethod
-    def prepare(self, config: Any, run: Run | None) -> Any:
-        """Read the data; what the model's use needs (a tokenizer) comes from `run` where one is continued."""
+    def verbs(self) -> dict[str, Verb]:
+        """What `elman VERB RUN` can do with a run of this task."""
+        return {
+            "evaluate": Verb(verbs.Evaluate, "Measure a trained model.", verbs.evaluate),
+            "draw": Verb(verbs.Draw, "Draw a trained model, as it is and unfolded over time.", verbs.draw),
+        }
 
     def settle(self, config: Any) -> Any:
         """The settings as the run keeps them, good from any working directory."""
         return config
 
     @abstractmethod
-    def files(self, data: Any) -> dict[str, Any]:
-        """JSON files for the run folder."""
+    def prepare(self, config: Any, codec: Any | None) -> Prepared:
+        """Read and divide the data. The codec of a run that goes on is given; else it is learnt from them."""
 
     @abstractmethod
-    def facts(self, data: Any) -> dict[str, Any]:
-        """What run.json says about the data; must be equal for a run to be continued."""
+    def codec(self, run: Run) -> Any:
+        """The codec that `Prepared.files` wrote into a run. Raises UserError where it is damaged."""
 
     @abstractmethod
-    def notes(self, data: Any) -> list[str]:
-        """Lines to show before training begins."""
+    def model(self, config: Any, codec: Any) -> nn.Module:
+        """The network, on the CPU, its first parameters drawn from torch's global generator."""
 
     @abstractmethod
-    def learner(self, config: Any, data: Any) -> Learner:
-        """The model with its data, for the training loop. Draws the first parameters from torch's global generator."""
+    def batches(self, config: Any, prepared: Prepared) -> tuple[Batches, int]:
+        """The training batches, and how many of them are an epoch, the same number in each.
+
+        A batch depends on the seed in the settings, the epoch and the index alone: a training that goes on inside an
+        epoch reads the same ones.
+        """
+
+    def initial_state(self, model: Any, config: Any) -> Any:
+        """What is carried into the first batch of an epoch; `()` where nothing is carried from batch to batch."""
+        return ()
 
     @abstractmethod
-    def load(self, run: Run, *, checkpoint: str, device: str) -> Trained:
-        """The model of a run."""
+    def loss(self, model: Any, batch: Any, state: Any, config: Any) -> StepLoss:
+        """What is made of a batch in training."""
+
+    @abstractmethod
+    def progress(self, codec: Any) -> Measure:
+        """How the training loss is shown, and what is counted."""
+
+    @abstractmethod
+    def measure(self, model: Any, codec: Any, examples: Any, config: Any) -> Score | None:
+        """How good a model is on examples, decoded as in use, never with the truth at hand; None without examples.
+
+        It sets the model to `eval()` itself, and takes no gradient.
+        """
+
+    @abstractmethod
+    def read(self, paths: tuple[str, ...], config: Any, codec: Any) -> Any:
+        """The examples of other files, as `Prepared.part` gives them."""
 
     @abstractmethod
     def describe(self, trained: Any, *, steps: int) -> ModelDrawing:
         """The model as `elman.plots` draws it, unfolded over `steps` steps."""
 
-    @abstractmethod
-    def report(self, trained: Any) -> list[str]:
-        """Lines to show after training: how good the model is on the test data."""
+    def closing(self, trained: Any) -> list[str]:
+        """Lines to show after training, beside the measure on the test data: how to go on."""
+        return [f"the run is in {trained.run.path}"]
 
 
 def find(name: str) -> Task:
-    """The task called `name`. Raises UserError for an unknown one."""
+    """The task that a word of the command line calls. Raises UserError for an unknown one."""
     if name not in TASKS:
         hint = nearest(name, TASKS) or f"; the tasks are {', '.join(TASKS)}"
         raise UserError(f"unknown task {name!r}{hint}")
-    task: Task = import_module(f"elman.tasks.{name.replace('-', '_')}").TASK
-    return task
+    module = TASKS[name].module
+    task: type[Task] = import_module(module if "." in module else f"elman.tasks.{module}").TASK
+    return task(name)
+
+
+def configure(
+    task: Task, values: Mapping[str, Any], *, text: Mapping[str, Any] = MappingProxyType({})
+) -> Any:
+    """The settings of a new run: the word's own defaults, then `values`; `text`: see `elman.config.build`."""
+    return build(task.settings, {**TASKS[task.name].defaults, **values}, text=text)
 
 
 def open_run(path: str | os.PathLike[str]) -> tuple[Run, Task]:
@@ -117,13 +240,27 @@ def open_run(path: str | os.PathLike[str]) -> tuple[Run, Task]:
 
 
 def load(path: str | os.PathLike[str], *, checkpoint: str = "best", device: str = "cpu") -> Any:
-    """The trained model in a run folder, with methods that fit its task (`generate`, `evaluate`, `score`).
+    """The trained model in a run folder: `evaluate`, `model`, and the methods that fit its task.
 
     checkpoint: "best" at validation (the last one where there was no validation), or "last". Raises UserError, in one
     line, if the folder is missing, damaged or from a newer version.
     """
     run, task = open_run(path)
-    return task.load(run, checkpoint=checkpoint, device=device)
+    return load_run(run, task, checkpoint=checkpoint, device=device)
+
+
+def load_run(run: Run, task: Task, *, checkpoint: str, device: str) -> Trained:
+    """The model of a run. Torch's generators stay where they are."""
+    config = saved_config(run, task)
+    codec = task.codec(run)
+    import torch
+
+    from elman.training.checkpoint import load_weights
+
+    with torch.random.fork_rng(devices=[]):
+        model = task.model(config, codec)
+    where = load_weights(model, run, checkpoint)
+    return task.trained(task, run, config, codec, model.to(device), where)
 
 
 def saved_config(run: Run, task: Task) -> Any:
@@ -137,127 +274,10 @@ def saved_config(run: Run, task: Task) -> Any:
     return settings
 
 
-def train(task: Task, config: Any, path: Path, *, overwrite: bool, display: Display) -> Trained:
-    """Train a new model into the folder `path`. Raises UserError before any work where something is wrong."""
-    check_free(path, overwrite=overwrite)
-    data = task.prepare(config, None)
-    for note in task.notes(data):
-        display.note(note)
-    _set_up(config.training, threads=config.training.threads)
-    learner = task.learner(config, data)
-    entries = {"config": tables(task.settle(config)), "data": task.facts(data)}
-    with stage(path, task.name, entries, task.files(data), overwrite=overwrite) as run:
-        _trainer(config, learner, run, display).save()
-    with run.hold():
-        return _fit(task, config, learner, run, display, restored=False)
-
-
-def resume(task: Task, run: Run, changes: Mapping[str, Any], *, display: Display) -> Trained:
-    """Continue a run from its checkpoint; `changes` are new values for settings that may change on the way."""
-    config = _changed(task, run, changes)
-    data = task.prepare(config, run)
-    if task.facts(data) != run.entry("data"):
+def check_same_data(run: Run, prepared: Prepared) -> None:
+    """Raise UserError unless these are the data that a run was trained on."""
+    if prepared.facts() != run.entry("data"):
         raise UserError(
             f"the data are not those that {run.path} was trained on (a file has changed, or this Python has another "
             f"standard library): bring them back, or train anew"
         )
-    with run.hold():
-        _set_up(config.training, threads=config.training.threads)
-        learner = task.learner(config, data)
-        return _fit(task, config, learner, run, display, restored=True)
-
-
-def _changed(task: Task, run: Run, changes: Mapping[str, Any]) -> Any:
-    known = {entry.path: entry for entry in options(task.settings)}
-    old = saved_config(run, task)
-    fixed = [entry for path, entry in known.items() if path in changes and not entry.late]
-    values = values_of(task.settings, tables(old), source="run.json")
-    config: Any = build(task.settings, {**values, **changes}, text=changes)
-    for entry in fixed:
-        if _value(config, entry) != _value(old, entry):
-            raise UserError(
-                f"{entry.flag} cannot change while a run is continued: {run.path} was begun with "
-                f"{_value(old, entry)!r}; leave it out, or begin a new run by --run"
-            )
-    return config
-
-
-def _value(config: Any, entry: Option) -> Any:
-    return getattr(getattr(config, entry.section), entry.name)
-
-
-def _set_up(training: TrainingSettings, *, threads: int) -> None:
-    import torch
-
-    if threads:
-        torch.set_num_threads(threads)
-    try:
-        torch.empty(0, device=training.device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).split("\n", maxsplit=1)[0]
-        raise UserError(
-            f"--device {training.device}: torch cannot use it here ({reason}); take --device cpu"
-        ) from None
-    torch.manual_seed(training.seed)
-
-
-def _trainer(config: Any, learner: Learner, run: Run, display: Display) -> Any:
-    from elman.training.loop import Trainer
-
-    optimizer: OptimizerSettings = config.optimizer
-    return Trainer(learner, optimizer, config.training, run, display)
-
-
-def _fit(task: Task, config: Any, learner: Learner, run: Run, display: Display, *, restored: bool) -> Trained:
-    trainer = _trainer(config, learner, run, display)
-    if restored:
-        _restore(trainer, config.training, run, display)
-        run.update(config=tables(config))
-    ending = trainer.fit()
-    again = f"elman train {task.name} --resume {run.path}"
-    if ending == "interrupted":
-        display.note(f"stopped at step {trainer.position.step}, all saved; go on with: {again}")
-        raise KeyboardInterrupt
-    if ending == "time":
-        display.note(f"the {config.training.minutes:g} minutes are over; go on with: {again}")
-    trained = task.load(run, checkpoint="best", device=config.training.device)
-    for line in task.report(trained):
-        display.note(line)
-    _draw_curve(run, display)
-    return trained
-
-
-def _restore(trainer: Any, training: TrainingSettings, run: Run, display: Display) -> None:
-    import torch
-
-    from elman.training.loop import environment
-
-    written_in = trainer.restore()
-    if trainer.finished:
-        flag = "--max-steps" if training.max_steps else "--epochs"
-        done = f"{training.max_steps} steps" if training.max_steps else f"{training.epochs} epochs"
-        raise UserError(f"{run.path} has done its {done}; for more, give {flag} a larger number")
-    if not training.threads and written_in.get("threads"):
-        torch.set_num_threads(int(written_in["threads"]))
-    for name, here in environment().items():
-        if written_in.get(name) != here:
-            display.note(
-                f"warning: the run was begun with {name} {written_in.get(name)}, here it is {here}; it goes on, "
-                f"but not bit for bit as without the break"
-            )
-    display.note(f"continuing {run.path} at step {trainer.position.step}, epoch {trainer.position.epoch}")
-
-
-def draw(task: Task, trained: Trained, settings: Draw) -> Iterable[str]:
-    """Draw a model into a folder; gives the pictures' paths, a line each."""
-    from elman.plots import draw_model
-
-    folder = Path(settings.to) if settings.to else trained.run.path
-    return [f"{path}\n" for path in draw_model(task.describe(trained, steps=settings.steps), folder)]
-
-
-def _draw_curve(run: Run, display: Display) -> None:
-    from elman.plots import learning_curve
-
-    picture = learning_curve(run.log, run.path / "learning_curve.svg", title=run.path.name)
-    display.note(f"learning curve: {picture}")

@@ -5,23 +5,23 @@ text -> tokens -> B streams -> embedding -> recurrent layers -> p(next token) ->
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from elman.config import Amount, Count, Flag, Share, UserError, Whole, option
 from elman.data import vocabulary
-from elman.data.batching import IGNORED, Streams, training_streams, whole_text
+from elman.data.batching import IGNORED, Streams, TextBatch, training_streams, whole_text
 from elman.data.corpus import Corpus, CorpusSettings, Part, read_corpus, read_part
-from elman.data.vocabulary import Ids, Tokenizer
+from elman.data.vocabulary import Tokenizer
 from elman.metrics import Likelihood, bits, perplexity
-from elman.tasks.base import Command, Task, Trained, saved_config
+from elman.tasks import verbs
+from elman.tasks.base import Batches, Prepared, Task, Trained, Verb
 from elman.training.run import Run
+from elman.training.score import Score
 from elman.training.settings import OptimizerSettings, TrainingSettings
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from elman.nn.models import LanguageModel
     from elman.plots import ModelDrawing
-    from elman.training.loop import Learner, Measure, StepLoss
+    from elman.training.loop import Measure, StepLoss
 
 __all__ = ["TASK", "Config", "TrainedLanguageModel"]
 
@@ -121,11 +121,10 @@ def build_model(settings: ModelSettings, size: int) -> LanguageModel:
 # Loss
 
 
-def summed_loss(model: LanguageModel, streams: Streams, index: int, state: Any) -> tuple[Tensor, int, Any]:
+def summed_loss(model: LanguageModel, batch: TextBatch, state: Any) -> tuple[Tensor, int, Any]:
     """-sum log p(target) in nats over a piece, over how many targets, and the state behind it."""
     import torch
 
-    batch = streams[index]
     device = model.head.weight.device
     inputs, targets = (torch.from_numpy(array).to(device) for array in batch)
     logits, state = model(inputs, state)
@@ -143,55 +142,33 @@ def mean_loss(model: LanguageModel, streams: Streams) -> tuple[float, int]:
     total, count, state = 0.0, 0, model.initial_state(streams.batch_size)
     with torch.no_grad():
         for index in range(len(streams)):
-            loss, found, state = summed_loss(model, streams, index, state)
+            loss, found, state = summed_loss(model, streams[index], state)
             total, count = total + float(loss), count + found
     return total / count, count
-
-
-class TextLearner:
-    """The language model as the training loop sees it."""
-
-    def __init__(self, config: Config, corpus: Corpus) -> None:
-        """Build the model and cut the text into streams."""
-        settings = config.data
-        self.objective = config.optimizer.loss
-        self.streams = training_streams(corpus.train.tokens, settings.batch, settings.steps)
-        self.valid = _valid_streams(corpus.valid.tokens, settings)
-        self.model = build_model(config.model, corpus.tokenizer.size).to(config.training.device)
-        self.epoch_steps = len(self.streams)
-        self.measure = measure(corpus.tokenizer)
-
-    def initial_state(self) -> Any:
-        """Zeros for each stream: an epoch begins at the start of the text."""
-        return self.model.initial_state(self.streams.batch_size)
-
-    def loss(self, epoch: int, index: int, state: Any) -> StepLoss:
-        """The loss of piece `index`; all epochs read the same text in the same order."""
-        from elman.training.loop import StepLoss
-
-        loss, count, state = summed_loss(self.model, self.streams, index, state)
-        over = self.streams.batch_size if self.objective == "sum_over_time" else count
-        return StepLoss(loss / over, float(loss.detach()), count, state)
-
-    def validate(self) -> float | None:
-        """The mean loss over the validation text."""
-        return mean_loss(self.model, self.valid)[0] if self.valid else None
-
-
-def _valid_streams(tokens: Ids, settings: CorpusSettings) -> Streams | None:
-    return whole_text(tokens, settings.valid_batch, settings.steps) if len(tokens) > 1 else None
 
 
 # Metrics
 
 
-def measure(tokenizer: Tokenizer) -> Measure:
-    """Bits for characters and bytes, perplexity for words and byte pairs."""
-    from elman.training.loop import Measure
+def score_of(found: Likelihood, unit: str) -> Score:
+    """What the best model is chosen by: bits for characters and bytes, perplexity for words and byte pairs."""
+    name, of = _measure(unit)
+    return Score(name, of(found.loss), higher=False, figures=found.figures())
 
-    small = tokenizer.unit in {"character", "byte"}
-    name, of = (f"bits per {tokenizer.unit}", bits) if small else ("perplexity", perplexity)
-    return Measure(name, of, f"{tokenizer.unit.removesuffix('acter')}s")
+
+def _measure(unit: str) -> tuple[str, Callable[[float], float]]:
+    small = unit in {"character", "byte"}
+    return (f"bits per {unit}", bits) if small else ("perplexity", perplexity)
+
+
+def likelihood(
+    model: LanguageModel, tokenizer: Tokenizer, part: Part, streams: int, steps: int
+) -> Likelihood:
+    """How well a model predicts a text, all tokens but the first."""
+    loss, count = mean_loss(model, whole_text(part.tokens, streams, steps))
+    written = {"characters": count, "bytes": count, "words": None}
+    characters = written.get(tokenizer.kind, part.characters * count / len(part.tokens))
+    return Likelihood(loss * count, count, characters, part.unknown(tokenizer))
 
 
 # Predict
@@ -200,12 +177,11 @@ def measure(tokenizer: Tokenizer) -> Measure:
 class TrainedLanguageModel(Trained):
     """A language model from a run folder."""
 
-    def __init__(
-        self, run: Run, config: Config, tokenizer: Tokenizer, model: LanguageModel, where: dict[str, Any]
-    ) -> None:
-        """`elman.load` gives all of these; `where`: step and epoch of the checkpoint."""
-        self.run, self.config, self.tokenizer, self.model, self.where = run, config, tokenizer, model, where
-        self.model.eval()
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Between text and tokens."""
+        found: Tokenizer = self.codec
+        return found
 
     def stream(
         self,
@@ -256,21 +232,16 @@ class TrainedLanguageModel(Trained):
         """The text that `stream` would yield, at once, without the prompt."""
         return "".join(self.stream(prompt, **options))
 
-    def evaluate(
-        self, data: Sequence[str] | None = None, *, part: str = "test", streams: int = 1
-    ) -> Likelihood:
-        """Measure on files (`data`), or on a part of the run's own data ("train", "valid", "test").
+    def measured(self, settings: Evaluate) -> Score:
+        """What `elman evaluate` finds.
 
         The text is read once from start to end with the state carried; with more `streams` it is read in so many
         pieces side by side, which is faster and forgets at their starts.
         """
-        found = self._part(data, part)
+        part, streams = self.examples(settings), settings.streams
         steps = max(self.config.data.steps, 256 // streams)
-        loss, count = mean_loss(self.model, whole_text(found.tokens, streams, steps))
-        # All tokens but the first are predicted.
-        written = {"characters": count, "bytes": count, "words": None}
-        characters = written.get(self.tokenizer.kind, found.characters * count / len(found.tokens))
-        return Likelihood(loss * count, count, characters, found.unknown(self.tokenizer))
+        found = likelihood(self.model, self.tokenizer, part, streams, steps)
+        return score_of(found, self.tokenizer.unit)
 
     def score(self, text: str) -> Likelihood:
         """How likely a text is, from its first token on."""
@@ -304,30 +275,25 @@ class TrainedLanguageModel(Trained):
                 state = self.model(row[:-1], state).state
         return row[-1], state
 
-    def _part(self, data: Sequence[str] | None, part: str) -> Part:
-        settings = self.config.data
-        if data is not None:
-            found = read_part(data, settings, self.tokenizer)
-            name = ", ".join(data)
-        else:
-            found = getattr(read_corpus(settings, self.tokenizer), part)
-            name = f"the run's {part} text"
-        if len(found.tokens) < 2:
-            raise UserError(f"{name} is too short: {len(found.tokens)} tokens; give a text by --data")
-        return found
+    def in_words(self, score: Score) -> str:
+        """Loss, perplexity, bits, unknown words, and over how many tokens."""
+        unit, found = self.tokenizer.unit, score.figures
+        words = [f"loss {found['loss']:.4f} nats a {unit}", f"perplexity {found['perplexity']:.2f}"]
+        if found["bits_per_character"] is not None:
+            letter = "byte" if unit == "byte" else "character"
+            words.append(f"{found['bits_per_character']:.3f} bits per {letter}")
+        if found["unknown"]:
+            words.append(f"{found['unknown']:.2%} unknown")
+        return f"{', '.join(words)}; {found['tokens']:,} {unit}s"
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(verbs.Evaluate):
     """Flags of `elman evaluate`."""
 
-    data: tuple[str, ...] = option((), "text to measure on (none: the run's own)", unit="PATH")
-    part: Literal["test", "valid", "train"] = option("test", "which part of the run's own text")
     streams: Count = option(
         1, "pieces of the text read side by side: faster, but each forgets at its start", unit="COUNT"
     )
-    checkpoint: Literal["best", "last"] = option("best", "the model at its best validation, or the last one")
-    json: Flag = option(False, "print one JSON object")
 
 
 @dataclass(frozen=True)
@@ -352,27 +318,6 @@ class Generate:
             raise UserError(f"--top-p {self.top_p:g} is outside (0, 1]; 1 draws from all tokens")
 
 
-def _evaluate(trained: TrainedLanguageModel, settings: Evaluate) -> Iterable[str]:
-    begun = time.monotonic()
-    result = trained.evaluate(settings.data or None, part=settings.part, streams=settings.streams)
-    seconds = time.monotonic() - begun
-    if settings.json:
-        return [json.dumps({**result.figures(), "seconds": seconds, **trained.where}) + "\n"]
-    subject = ", ".join(settings.data) or f"{settings.part} text"
-    return [f"{subject}: {_in_words(trained, result)} in {seconds:.1f} s\n"]
-
-
-def _in_words(trained: TrainedLanguageModel, result: Likelihood) -> str:
-    unit = trained.tokenizer.unit
-    figures = [f"loss {result.loss:.4f} nats a {unit}", f"perplexity {result.perplexity:.2f}"]
-    if result.bits_per_character is not None:
-        letter = "byte" if unit == "byte" else "character"
-        figures.append(f"{result.bits_per_character:.3f} bits per {letter}")
-    if result.unknown:
-        figures.append(f"{result.unknown:.2%} unknown")
-    return f"{', '.join(figures)}; {result.tokens:,} {unit}s"
-
-
 def _generate(trained: TrainedLanguageModel, settings: Generate) -> Iterable[str]:
     pieces = trained.stream(
         settings.prompt,
@@ -390,12 +335,18 @@ def _generate(trained: TrainedLanguageModel, settings: Generate) -> Iterable[str
 class LanguageModelTask(Task):
     """`elman train language-model`, and what runs of it can do."""
 
-    name = "language-model"
     settings = Config
-    commands: ClassVar = {
-        "evaluate": Command(Evaluate, _evaluate),
-        "generate": Command(Generate, _generate),
-    }
+    trained = TrainedLanguageModel
+
+    def verbs(self) -> dict[str, Verb]:
+        """Write text; measure with streams."""
+        shared = super().verbs()
+        evaluate = shared["evaluate"]._replace(settings=Evaluate)
+        return {
+            "generate": Verb(Generate, "Write with a trained model.", _generate),
+            **shared,
+            "evaluate": evaluate,
+        }
 
     def settle(self, config: Config) -> Config:
         """Paths made absolute."""
@@ -403,45 +354,63 @@ class LanguageModelTask(Task):
         train, valid, test = (_absolute(paths) for paths in (data.train, data.valid, data.test))
         return replace(config, data=replace(data, train=train, valid=valid, test=test))
 
-    def prepare(self, config: Config, run: Run | None) -> Corpus:
+    def prepare(self, config: Config, codec: Tokenizer | None) -> Corpus:
         """Read the text; the tokenizer of a run that is continued is its own."""
-        return read_corpus(config.data, None if run is None else _tokenizer(run))
+        return read_corpus(config.data, codec)
 
-    def files(self, data: Corpus) -> dict[str, Any]:
-        """The tokenizer."""
-        return {"tokenizer.json": vocabulary.to_json(data.tokenizer)}
+    def codec(self, run: Run) -> Tokenizer:
+        """The tokenizer of a run."""
+        try:
+            return vocabulary.from_json(run.read_json("tokenizer.json"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{run.path / 'tokenizer.json'} is damaged ({error!r}); bring it back or train anew"
+            ) from None
 
-    def facts(self, data: Corpus) -> dict[str, Any]:
-        """Sizes, and a fingerprint of all tokens."""
-        return data.facts()
+    def model(self, config: Config, codec: Tokenizer) -> LanguageModel:
+        """The network over the tokenizer's vocabulary."""
+        return build_model(config.model, codec.size)
 
-    def notes(self, data: Corpus) -> list[str]:
-        """What was read."""
-        unit, sizes = (
-            data.tokenizer.unit,
-            [f"{len(part.tokens):,}" for part in (data.train, data.valid, data.test)],
-        )
-        lines = [
-            f"{' / '.join(sizes)} {unit}s to train / validate / test on, {data.tokenizer.size:,} different ones"
-        ]
-        unknown = data.valid.unknown(data.tokenizer)
-        if unknown > 0.01 and data.tokenizer.kind != "words":
-            lines.append(f"warning: {unknown:.1%} of the validation text is unknown to the training text")
-        return lines
+    def batches(self, config: Config, prepared: Prepared) -> tuple[Batches, int]:
+        """Pieces of B streams; all epochs read the same text in the same order."""
+        settings = config.data
+        streams = training_streams(prepared.part("train").tokens, settings.batch, settings.steps)
+        return (lambda epoch, index: streams[index]), len(streams)
 
-    def learner(self, config: Config, data: Corpus) -> Learner:
-        """The model with its streams."""
-        return TextLearner(config, data)
+    def initial_state(self, model: LanguageModel, config: Config) -> Any:
+        """Zeros for each stream: an epoch begins at the start of the text."""
+        return model.initial_state(config.data.batch)
 
-    def load(self, run: Run, *, checkpoint: str, device: str) -> TrainedLanguageModel:
-        """The model of a run."""
-        from elman.training.checkpoint import load_weights
+    def loss(self, model: LanguageModel, batch: TextBatch, state: Any, config: Config) -> StepLoss:
+        """The mean over all tokens of a piece, or the sum over its steps averaged over the streams."""
+        from elman.training.loop import StepLoss
 
-        config = saved_config(run, self)
-        tokenizer = _tokenizer(run)
-        model = build_model(replace(config.model, init=0.0), tokenizer.size)
-        where = load_weights(model, run, checkpoint)
-        return TrainedLanguageModel(run, config, tokenizer, model.to(device), where)
+        total, count, state = summed_loss(model, batch, state)
+        over = config.data.batch if config.optimizer.loss == "sum_over_time" else count
+        return StepLoss(total / over, float(total.detach()), count, state)
+
+    def progress(self, codec: Tokenizer) -> Measure:
+        """Bits or perplexity; characters, bytes, words, tokens."""
+        from elman.training.loop import Measure
+
+        return Measure(*_measure(codec.unit), f"{codec.unit.removesuffix('acter')}s")
+
+    def measure(
+        self, model: LanguageModel, codec: Tokenizer, examples: Part | None, config: Config
+    ) -> Score | None:
+        """The whole text read with the state carried, in `--valid-batch` streams."""
+        if examples is None:
+            return None
+        found = likelihood(model, codec, examples, config.data.valid_batch, config.data.steps)
+        return score_of(found, codec.unit)
+
+    def read(self, paths: tuple[str, ...], config: Config, codec: Tokenizer) -> Part:
+        """A text of its own."""
+        found = read_part(paths, config.data, codec)
+        if len(found.tokens) < 2:
+            name = ", ".join(paths)
+            raise UserError(f"{name} is too short: {len(found.tokens)} tokens; give a text by --data")
+        return found
 
     def describe(self, trained: TrainedLanguageModel, *, steps: int) -> ModelDrawing:
         """One stack, which reads and writes at every step."""
@@ -463,27 +432,14 @@ class LanguageModelTask(Task):
         stack = Stack("language model", tuple(parts), reads, writes, steps)
         return ModelDrawing(trained.run.path.name, (stack,), trained.config.data.batch)
 
-    def report(self, trained: TrainedLanguageModel) -> list[str]:
-        """The test, and how to go on."""
+    def closing(self, trained: TrainedLanguageModel) -> list[str]:
+        """How to go on."""
         path = trained.run.path
-        lines = [f"the run is in {path}; write text: elman generate {path}"]
-        if trained.run.entry("data")["tokens"]["test"] > 1:
-            result = trained.evaluate()
-            lines.insert(0, f"test: {_in_words(trained, result)}")
-        return lines
+        return [f"the run is in {path}; write text: elman generate {path}"]
 
 
 def _absolute(paths: Iterable[str]) -> tuple[str, ...]:
     return tuple(str(Path(path).absolute()) for path in paths)
 
 
-def _tokenizer(run: Run) -> Tokenizer:
-    try:
-        return vocabulary.from_json(run.read_json("tokenizer.json"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{run.path / 'tokenizer.json'} is damaged ({error!r}); bring it back or train anew"
-        ) from None
-
-
-TASK = LanguageModelTask()
+TASK = LanguageModelTask

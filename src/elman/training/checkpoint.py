@@ -22,11 +22,9 @@ __all__ = [
     "load",
     "load_model",
     "load_optimizer",
-    "load_random",
     "load_weights",
     "model_tensors",
     "optimizer_tensors",
-    "random_tensors",
     "save",
     "within",
 ]
@@ -121,18 +119,3 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
         # A copy in memory of its own: what lies in the file's memory may start at any address.
         state.setdefault(int(number), {})[name] = tensor.clone()
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def random_tensors(device: torch.device) -> dict[str, Tensor]:
-    """The states of torch's random generators: the CPU's, and that of a CUDA device where one is used."""
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def load_random(states: Mapping[str, Tensor], device: torch.device) -> None:
-    """Put torch's random generators where they were."""
-    torch.set_rng_state(states["cpu"].clone())
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"].clone(), device)

@@ -20,12 +20,14 @@ from elman.training import bptt, checkpoint
 from elman.training.log import Log
 from elman.training.optimizer import Schedule, build_optimizer
 from elman.training.progress import Display, Glance, duration
+from elman.training.randomness import load_random, random_tensors, undisturbed
 from elman.training.run import Run
+from elman.training.score import Score, Streak, number
 from elman.training.settings import OptimizerSettings, TrainingSettings
 
 __all__ = ["Learner", "Mean", "Measure", "StepLoss", "Trainer", "environment"]
 
-Ending = Literal["finished", "time", "interrupted"]
+Ending = Literal["finished", "time", "interrupted", "no better"]
 
 
 class StepLoss(NamedTuple):
@@ -68,12 +70,13 @@ class Measure(NamedTuple):
 
     def text(self, loss: float) -> str:
         """The loss with its measure."""
+        if self.name == "loss":
+            return f"loss {self.number(loss)}"
         return f"loss {loss:.3f}  {self.name.replace(' per ', '/')} {self.number(loss)}"
 
     def number(self, loss: float) -> str:
         """The measure alone."""
-        value = self.of(loss)
-        return f"{value:.3f}" if value < 10 else f"{value:.2f}" if value < 1e4 else f"{value:.3g}"
+        return number(self.of(loss))
 
 
 class Learner(Protocol):
@@ -92,8 +95,8 @@ class Learner(Protocol):
     def loss(self, epoch: int, index: int, state: Any) -> StepLoss:
         """The loss of a batch."""
 
-    def validate(self) -> float | None:
-        """The mean loss over the validation data; None where there are none."""
+    def validate(self) -> Score | None:
+        """How good the model is on the validation data, decoded as in use; None where there are none."""
 
 
 @dataclass
@@ -181,7 +184,9 @@ class Trainer:
         self.position = Position()
         self.state = learner.initial_state()
         self.recent, self.since_validation = Mean(), Mean()
+        # The cost of the best model so far, and the validations since then.
         self.best = math.inf
+        self.streak = Streak()
         self.session = _Session()
         # What the progress shows: it follows the loss of the last few dozen steps.
         self._shown = math.nan
@@ -195,11 +200,13 @@ class Trainer:
                 for name, tensor in checkpoint.optimizer_tensors(self.optimizer).items()
             },
             **{f"carry.{i}": tensor for i, tensor in enumerate(bptt.pack(self.state))},
-            **{f"random.{name}": tensor for name, tensor in checkpoint.random_tensors(self.device).items()},
+            **{f"random.{name}": tensor for name, tensor in random_tensors(self.device).items()},
         }
         facts = {
             "position": vars(self.position) | {"seconds": self.seconds},
             "schedule": self.schedule.to_json(),
+            "streak": self.streak.to_json(),
+            "best": None if math.isinf(self.best) else self.best,
             "recent": vars(self.recent),
             "since_validation": vars(self.since_validation),
             "environment": environment(),
@@ -217,15 +224,25 @@ class Trainer:
             carried = checkpoint.within(tensors, "carry")
             self.state = bptt.unpack([carried[str(i)] for i in range(len(carried))], like=self.state)
             self.position = Position(**facts["position"])
-            self.schedule.restore(facts["schedule"])
+            self._restore_costs(facts)
             self.recent, self.since_validation = Mean(**facts["recent"]), Mean(**facts["since_validation"])
-            checkpoint.load_random(checkpoint.within(tensors, "random"), self.device)
+            load_random(checkpoint.within(tensors, "random"), self.device)
             written_in: dict[str, Any] = facts["environment"]
-            if self.run.best.exists():
-                self.best = checkpoint.load(self.run.best)[1]["loss"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"{path} is damaged ({error!r}); train anew by --overwrite") from None
         return written_in
+
+    def _restore_costs(self, facts: dict[str, Any]) -> None:
+        self.schedule.restore(facts["schedule"])
+        if "best" in facts:
+            self.streak.restore(facts["streak"])
+            self.best = math.inf if facts["best"] is None else facts["best"]
+            return
+        # Format 1 chose the best by its mean loss in nats.
+        seen = self.schedule.streak
+        seen.best = seen.best if math.isinf(seen.best) else self.learner.measure.of(seen.best)
+        if self.run.best.exists():
+            self.best = self.learner.measure.of(checkpoint.load(self.run.best)[1]["loss"])
 
     @property
     def seconds(self) -> float:
@@ -234,8 +251,14 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are done."""
-        return self.position.step >= self.total_steps
+        """Whether nothing is left to do."""
+        return self.stale or self.position.step >= self.total_steps
+
+    @property
+    def stale(self) -> bool:
+        """Whether so many validations in a row were no better that it ends early."""
+        patience = self.training.stop_after
+        return bool(patience) and self.streak.waited >= patience
 
     def fit(self) -> Ending:
         """Train until the last epoch, the time limit, or Ctrl-C; the checkpoint `last` is written in any case."""
@@ -254,11 +277,10 @@ class Trainer:
     def _steps(self, log: Log, interruption: Interruption) -> Ending:
         validated = False
         while not self.finished:
-            validated = False
             self._step(log)
-            if self._validation_due():
+            validated = self._validation_due()
+            if validated:
                 self._validate(log, scheduled=True)
-                validated = True
             if self.position.index == self.learner.epoch_steps:
                 self._end_epoch()
             self._glance()
@@ -266,11 +288,12 @@ class Trainer:
                 break
             if self._checkpoint_due():
                 self.save()
-        self.save()
         if not interruption.asked and not validated:
             self._validate(log, scheduled=False)
+        # After the validation, so that what is saved knows of the best that it has found.
+        self.save()
         if self.finished:
-            return "finished"
+            return "no better" if self.stale else "finished"
         return "interrupted" if interruption.asked else "time"
 
     def _step(self, log: Log) -> None:
@@ -312,35 +335,49 @@ class Trainer:
     def _validation_due(self) -> bool:
         every = self.training.validate_every
         at_end = self.position.index == self.learner.epoch_steps
-        return at_end or bool(every and self.position.index % every == 0)
+        return at_end or bool(every and self.position.step % every == 0)
 
     def _validate(self, log: Log, *, scheduled: bool) -> None:
-        """Measure, keep the model if it is the best so far, tell the schedule if it is to know."""
-        loss = self.learner.validate()
-        if loss is None:
-            self._say("")
+        """Measure, keep the model if it is the best so far; what is scheduled counts for the rate and for the end."""
+        with undisturbed(self.device):
+            score = self.learner.validate()
+        if score is None:
+            self._say("", scheduled=scheduled)
             return
-        better = loss < self.best
+        better = score.cost < self.best
         if better:
-            self.best = loss
-            self._save_best(loss)
+            self.best = score.cost
+            self._save_best(score)
         rate = self.optimizer.param_groups[0]["lr"]
-        log.write("valid", **self._where(), loss=loss, rate=rate, best=better)
-        self._say(f"  valid {self.learner.measure.number(loss)}{' (best)' if better else ''}")
+        found = {
+            "score": score.value,
+            "rate": rate,
+            "best": better,
+            "metric": score.name,
+            "higher": score.higher,
+        }
+        log.write("valid", **self._where(), **{**score.plain_figures, **found})
+        own = score.name == self.learner.measure.name
+        self._say(
+            f"  {'valid' if own else score.name} {score.number}{' (best)' if better else ''}",
+            scheduled=scheduled,
+        )
         if scheduled:
-            self.schedule.observe(loss)
+            self.schedule.observe(score.cost)
+            self.streak.observe(score.cost)
 
-    def _say(self, valid: str) -> None:
+    def _say(self, valid: str, *, scheduled: bool) -> None:
         measure = self.learner.measure
         step = "" if self.training.max_steps else f"  step {self.position.step:,}"
         self.display.note(
             f"{self._place()}{step}  {measure.name}: "
             f"train {measure.number(self.since_validation.value)}{valid}  {duration(self.seconds)}"
         )
-        self.since_validation = Mean()
+        if scheduled:
+            self.since_validation = Mean()
 
-    def _save_best(self, loss: float) -> None:
-        facts = {"loss": loss, "step": self.position.step, "epoch": self.position.epoch}
+    def _save_best(self, score: Score) -> None:
+        facts = {"score": score.to_json(), "step": self.position.step, "epoch": self.position.epoch}
         checkpoint.save(self.run.best, checkpoint.model_tensors(self.model), facts)
 
     def _end_epoch(self) -> None:

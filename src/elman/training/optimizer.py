@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from elman.training.score import Streak
 from elman.training.settings import OptimizerSettings
 
 __all__ = ["Schedule", "build_optimizer"]
@@ -39,9 +40,8 @@ class Schedule:
         """Start at the first step of `total_steps` (N)."""
         self.settings = settings
         self.total_steps = total_steps
-        self.best = math.inf
         self.divisions = 0
-        self.waited = 0
+        self.streak = Streak()
 
     def rate(self, step: int, epoch: int) -> float:
         """The learning rate of step n (from 0) in epoch e (from 1)."""
@@ -63,21 +63,17 @@ class Schedule:
         }[own.schedule]
         return float(own.rate / own.divide_by**divisions)
 
-    def observe(self, loss: float) -> None:
-        """Take note of a validation."""
-        if loss < self.best:
-            self.best, self.waited = loss, 0
-            return
-        self.waited += 1
-        if self.waited > self.settings.patience:
-            self.divisions, self.waited = self.divisions + 1, 0
+    def observe(self, cost: float) -> None:
+        """Take note of a validation; less is better."""
+        self.streak.observe(cost)
+        if self.streak.waited > self.settings.patience:
+            self.divisions, self.streak.waited = self.divisions + 1, 0
 
     def to_json(self) -> dict[str, Any]:
-        """What `restore` needs; infinity has no form in JSON and is left out."""
-        best = {} if math.isinf(self.best) else {"best": self.best}
-        return {"divisions": self.divisions, "waited": self.waited, **best}
+        """What `restore` needs."""
+        return {"divisions": self.divisions, **self.streak.to_json()}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on where `to_json` was called."""
-        self.best = saved.get("best", math.inf)
-        self.divisions, self.waited = saved["divisions"], saved["waited"]
+        self.divisions = saved["divisions"]
+        self.streak.restore(saved)

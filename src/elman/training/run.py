@@ -1,6 +1,6 @@
 """The run folder: what a training leaves behind, all of it JSON and safetensors, and nothing half-written.
 
-    RUN/run.json            format, task, settings, facts about the data
+    RUN/run.json            format, task (its word and its module), settings, facts about the data
     RUN/tokenizer.json      and other files that the task needs to use the model
     RUN/last.safetensors    where the training stands, with all that continuing needs
     RUN/best.safetensors    the model at its best validation
@@ -26,7 +26,7 @@ from elman.config import UserError, nearest
 
 __all__ = ["FORMAT", "Run", "stage", "write_bytes", "write_json"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 def write_bytes(path: Path, data: bytes) -> None:

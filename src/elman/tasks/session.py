@@ -1,0 +1,178 @@
+"""From settings to a trained run, and on from where one stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elman.config import Option, UserError, build, options, tables, values_of
+from elman.tasks.base import TASKS, Prepared, Task, Trained, check_same_data, load_run, saved_config
+from elman.training.run import FORMAT, Run, check_free, stage
+from elman.training.settings import OptimizerSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from elman.training.loop import StepLoss
+    from elman.training.progress import Display
+    from elman.training.score import Score
+
+__all__ = ["TaskLearner", "resume", "train"]
+
+
+class TaskLearner:
+    """A task with its data, as the training loop sees it."""
+
+    def __init__(self, task: Task, config: Any, prepared: Prepared) -> None:
+        """Draw the model's first parameters from torch's global generator."""
+        self.task, self.config, self.prepared = task, config, prepared
+        self.codec = prepared.codec
+        self.model: Any = task.model(config, self.codec).to(config.training.device)
+        self.batches, self.epoch_steps = task.batches(config, prepared)
+        self.measure = task.progress(self.codec)
+
+    def initial_state(self) -> Any:
+        """What is carried into the first batch of an epoch."""
+        return self.task.initial_state(self.model, self.config)
+
+    def loss(self, epoch: int, index: int, state: Any) -> StepLoss:
+        """The loss of a batch."""
+        return self.task.loss(self.model, self.batches(epoch, index), state, self.config)
+
+    def validate(self) -> Score | None:
+        """How good the model is on the validation data."""
+        return self.task.measure(self.model, self.codec, self.prepared.part("valid"), self.config)
+
+
+def train(task: Task, config: Any, path: Path, *, overwrite: bool, display: Display) -> Trained:
+    """Train a new model into the folder `path`. Raises UserError before any work where something is wrong."""
+    check_free(path, overwrite=overwrite)
+    prepared = task.prepare(config, None)
+    for line in prepared.lines():
+        display.note(line)
+    _set_up(config.training, threads=config.training.threads)
+    learner = TaskLearner(task, config, prepared)
+    entries = {"config": tables(task.settle(config)), "data": prepared.facts()}
+    named = {"module": TASKS[task.name].module, **entries}
+    with stage(path, task.name, named, prepared.files(), overwrite=overwrite) as run:
+        _trainer(config, learner, run, display).save()
+    with run.hold():
+        return _fit(task, config, learner, run, display, restored=False)
+
+
+def resume(task: Task, run: Run, changes: Mapping[str, Any], *, display: Display) -> Trained:
+    """Continue a run from its checkpoint; `changes` are new values for settings that may change on the way."""
+    config = _changed(task, run, changes)
+    prepared = task.prepare(config, task.codec(run))
+    check_same_data(run, prepared)
+    with run.hold():
+        _set_up(config.training, threads=config.training.threads)
+        learner = TaskLearner(task, config, prepared)
+        return _fit(task, config, learner, run, display, restored=True)
+
+
+def _changed(task: Task, run: Run, changes: Mapping[str, Any]) -> Any:
+    known = {entry.path: entry for entry in options(task.settings)}
+    old = saved_config(run, task)
+    fixed = [entry for path, entry in known.items() if path in changes and not entry.late]
+    values = values_of(task.settings, tables(old), source="run.json")
+    config: Any = build(task.settings, {**values, **changes}, text=changes)
+    for entry in fixed:
+        if _value(config, entry) != _value(old, entry):
+            raise UserError(
+                f"{entry.flag} cannot change while a run is continued: {run.path} was begun with "
+                f"{_value(old, entry)!r}; leave it out, or begin a new run by --run"
+            )
+    return config
+
+
+def _value(config: Any, entry: Option) -> Any:
+    return getattr(getattr(config, entry.section), entry.name)
+
+
+def _set_up(training: TrainingSettings, *, threads: int) -> None:
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        torch.empty(0, device=training.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise UserError(
+            f"--device {training.device}: torch cannot use it here ({reason}); take --device cpu"
+        ) from None
+    torch.manual_seed(training.seed)
+
+
+def _trainer(config: Any, learner: TaskLearner, run: Run, display: Display) -> Any:
+    from elman.training.loop import Trainer
+
+    optimizer: OptimizerSettings = config.optimizer
+    return Trainer(learner, optimizer, config.training, run, display)
+
+
+def _fit(
+    task: Task, config: Any, learner: TaskLearner, run: Run, display: Display, *, restored: bool
+) -> Trained:
+    trainer = _trainer(config, learner, run, display)
+    if restored:
+        _restore(trainer, config.training, run, display)
+        run.update(format=FORMAT, module=TASKS[task.name].module, config=tables(config))
+    ending = trainer.fit()
+    again = f"elman train {task.name} --resume {run.path}"
+    if ending == "interrupted":
+        display.note(f"stopped at step {trainer.position.step}, all saved; go on with: {again}")
+        raise KeyboardInterrupt
+    if ending == "time":
+        display.note(f"the {config.training.minutes:g} minutes are over; go on with: {again}")
+    if ending == "no better":
+        display.note(f"{config.training.stop_after} validations in a row were no better: training ends early")
+    return _finish(task, learner.prepared, run, display, device=config.training.device)
+
+
+def _finish(task: Task, prepared: Prepared, run: Run, display: Display, *, device: str) -> Trained:
+    trained = load_run(run, task, checkpoint="best", device=device)
+    trained.keep(prepared)
+    if prepared.part("test") is not None:
+        display.note(f"test: {trained.in_words(trained.evaluate())}")
+    for line in task.closing(trained):
+        display.note(line)
+    _draw_curve(run, display)
+    return trained
+
+
+def _restore(trainer: Any, training: TrainingSettings, run: Run, display: Display) -> None:
+    import torch
+
+    from elman.training.loop import environment
+
+    written_in = trainer.restore()
+    if trainer.finished:
+        raise UserError(f"{run.path} {_done(trainer, training)}")
+    if not training.threads and written_in.get("threads"):
+        torch.set_num_threads(int(written_in["threads"]))
+    for name, here in environment().items():
+        if written_in.get(name) != here:
+            display.note(
+                f"warning: the run was begun with {name} {written_in.get(name)}, here it is {here}; it goes on, "
+                f"but not bit for bit as without the break"
+            )
+    display.note(f"continuing {run.path} at step {trainer.position.step}, epoch {trainer.position.epoch}")
+
+
+def _done(trainer: Any, training: TrainingSettings) -> str:
+    if trainer.stale:
+        return (
+            f"has ended early, after {trainer.streak.waited} validations without a better one; for more, give "
+            f"--stop-after a larger number, or 0"
+        )
+    flag = "--max-steps" if training.max_steps else "--epochs"
+    done = f"{training.max_steps} steps" if training.max_steps else f"{training.epochs} epochs"
+    return f"has done its {done}; for more, give {flag} a larger number"
+
+
+def _draw_curve(run: Run, display: Display) -> None:
+    from elman.plots import learning_curve
+
+    picture = learning_curve(run.log, run.path / "learning_curve.svg", title=run.path.name)
+    display.note(f"learning curve: {picture}")
