@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.engine.ops import function
 from elman.engine.program import Node, Program, Rows, Section, Value, refs
 from elman.engine.rows import Layout
 
@@ -46,21 +45,13 @@ def compile_section(
 
 
 def _statement(node: Node, i: int, names: dict[str, Any]) -> str:
-    names[f"op{i}"] = _call(node.op)
+    names[f"op{i}"] = _function(node.op)
     args = [_expression(a, i, names) for a in node.args]
     words = [f"{k}={_expression(v, i, names)}" for k, v in node.kwargs.items()]
     if node.op in _TAKES_DEVICE:
         words.append("device=device")
     left = ", ".join(o.name for o in node.outs) + ("," if len(node.outs) > 1 else "")
     return f"{left} = op{i}({', '.join(args + words)})"
-
-
-def _call(op: str) -> Callable[..., Any]:
-    if op == "elman.constant":
-        return lambda numbers, shape, dtype, device: torch.tensor(
-            numbers, dtype=dtype, device=device
-        ).reshape(shape)
-    return function(op)
 
 
 def _expression(arg: Any, i: int, names: dict[str, Any]) -> str:
@@ -119,3 +110,37 @@ def _prepare(program: Program, name: str, compiler: Compiler) -> tuple[Any, ...]
         for v in section.ins
     ]
     return f, per_row, ins, [v.name for v in section.outs]
+
+
+# ---- how a node is carried out
+
+
+def _convert(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return value.to(dtype)
+
+
+def _constant(numbers: list[Any], shape: list[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(numbers, dtype=dtype, device=device).reshape(shape)
+
+
+def _convolution_gradients(*args: Any) -> Any:
+    """Those that are asked for, one alone as a tensor."""
+    found = [t for t in torch.ops.aten.convolution_backward.default(*args) if t is not None]
+    return found[0] if len(found) == 1 else tuple(found)
+
+
+_OWN: dict[str, Callable[..., Any]] = {
+    "convolution_backward.default": _convolution_gradients,
+    "elman.view": torch.reshape,
+    "elman.convert": _convert,
+    "elman.constant": _constant,
+    "full.default": torch.full,
+}
+
+
+def _function(op: str) -> Callable[..., Any]:
+    """The torch function of an operation's name."""
+    if op in _OWN:
+        return _OWN[op]
+    packet, overload = op.split(".")
+    return getattr(getattr(torch.ops.aten, packet), overload)

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from elman.engine.ops import is_random
 from elman.engine.program import Graph, Node, Size, Value, refs
 
-__all__ = ["Namer", "ancestors", "apply", "dependencies", "in_order", "producers", "substitute", "uses_of"]
+__all__ = [
+    "Namer",
+    "ancestors",
+    "apply",
+    "broadcast_shape",
+    "dependencies",
+    "in_order",
+    "producers",
+    "substitute",
+    "uses_of",
+]
 
 OUTPUTS = ("y", "ns", "dx", "ds", "dc", "dp")
 
@@ -76,6 +86,13 @@ def uses_of(graph: Graph) -> Counter[Value]:
     count: Counter[Value] = Counter(v for node in graph.nodes for v in refs(node))
     count.update(v for role in OUTPUTS for v in getattr(graph, role) if v is not None)
     return count
+
+
+def broadcast_shape(*shapes: Sequence[Size]) -> tuple[Size, ...]:
+    """The shape of an element-wise operation on values of these shapes."""
+    rank = max(map(len, shapes))
+    columns = zip(*[(*[1] * (rank - len(shape)), *shape) for shape in shapes], strict=True)
+    return tuple(next((n for n in column if n != 1), 1) for column in columns)
 
 
 class Namer:

@@ -12,17 +12,15 @@ An operation's name is that of its aten overload; `elman.*` are our own.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from elman.engine.errors import NotSupported
 from elman.engine.program import Node, Rows, Size, Value, refs
 
-__all__ = ["OPS", "Op", "check_rows", "function", "is_cheap", "is_integer", "is_pointwise", "is_random"]
+__all__ = ["OPS", "Op", "check_rows", "is_cheap", "is_integer", "is_pointwise", "is_random"]
 
 Rule = Callable[[Node], None]
 
@@ -30,7 +28,8 @@ Rule = Callable[[Node], None]
 @dataclass(frozen=True, slots=True)
 class Op:
     """One row of the table. linear: "" | "joint" (in all terms together) | "one" (in each alone) | "first"
-    (in the first). `terms`: the arguments that are the terms of a joint one; others choose among them or place them."""
+    (in the first). `terms`: the arguments that are the terms of a joint one; others choose among them or place them.
+    `only_if`: what else must hold of a node that is to be linear."""
 
     name: str
     rule: Rule
@@ -40,6 +39,11 @@ class Op:
     linear: str = ""
     terms: tuple[int, ...] = (0, 1)
     random: bool = False
+    only_if: Callable[[Node], bool] | None = None
+
+    def is_linear(self, node: Node) -> bool:
+        """Whether this node of the operation is linear in the way that `linear` says."""
+        return bool(self.linear) and (self.only_if is None or self.only_if(node))
 
 
 # ---- the rules of the batch axis
@@ -251,8 +255,25 @@ def _embedding(node: Node) -> None:
 
 
 def _embedding_backward(node: Node) -> None:
-    if any(v.axis is not None for v in refs(node)):
-        node.outs[0].summed = True
+    """(gradient, indices, rows of the table, padding_idx, scale_grad_by_freq)."""
+    if not any(v.axis is not None for v in refs(node)):
+        return
+    if len(node.args) > 4 and node.args[4]:
+        raise _mixes(
+            node, "divides by how often an index stands in the batch", "leave scale_grad_by_freq out"
+        )
+    node.outs[0].summed = True
+
+
+def _diagonal(node: Node) -> None:
+    """diagonal: (self, offset, dim1, dim2); diagonal_backward: (gradient, sizes, offset, dim1, dim2)."""
+    given, out, at = node.args[0], node.outs[0], 1 if node.op == "diagonal.default" else 2
+    whole = given if at == 1 else out
+    dims = [*node.args[at:], *(0, 0, 1)[len(node.args) - at :]][1:]
+    if whole.axis in [d % len(whole.shape) for d in dims]:
+        raise _mixes(node, "takes the diagonal along the batch")
+    if given.axis != out.axis:
+        raise _mixes(node, "moves the batch axis")
 
 
 def _index(node: Node) -> None:
@@ -274,8 +295,18 @@ def _convolution_backward(node: Node) -> None:
     g, x, w = node.args[:3]
     if w.axis is not None or g.axis not in (None, 0) or x.axis not in (None, 0):
         raise _mixes(node, "convolves along the batch")
-    for out in node.outs[1:]:
-        out.summed = g.axis is not None
+    for (
+        out
+    ) in node.outs:  # of those that were asked for: the gradient of x has rows, the others are sums over them
+        out.summed = g.axis is not None and out.axis is None
+
+
+def _pads_with_zeros(node: Node) -> bool:
+    return len(node.args) < 3 or node.args[2] == 0
+
+
+def _stays_a_float(node: Node) -> bool:
+    return node.outs[0].dtype.is_floating_point
 
 
 def _linear_only(node: Node) -> None:
@@ -309,7 +340,7 @@ _TABLE: list[Op] = [
     *_elementwise("floor", "floor.default", cheap=True),
     *_elementwise("ceil", "ceil.default", cheap=True),
     *_elementwise("round", "round.default", cheap=True),
-    *_elementwise("copy", "elman.convert", linear="first", cheap=True),
+    Op("elman.convert", _pointwise, ("elementwise", "copy"), cheap=True, linear="first", only_if=_stays_a_float),
     *_elementwise(None, "trunc.default", "frac.default", "remainder.Scalar", "remainder.Tensor", "fmod.Scalar",
                   "fmod.Tensor", "hypot.default", "atan2.default", "clamp.Tensor", "bitwise_and.Tensor",
                   "bitwise_or.Tensor", "bitwise_xor.Tensor", "bitwise_and.Scalar", "isnan.default", "isinf.default",
@@ -347,13 +378,13 @@ _TABLE: list[Op] = [
     Op("select_backward.default", _embed, ("select_backward", ""), sizes=(1,), cheap=True, linear="first"),
     Op("slice_scatter.default", _scatter, ("slice_scatter", ""), cheap=True, linear="joint"),
     Op("select_scatter.default", _scatter, ("select_scatter", ""), cheap=True, linear="joint"),
-    Op("constant_pad_nd.default", _pad, ("pad", ""), linear="first"),
+    Op("constant_pad_nd.default", _pad, ("pad", ""), linear="first", only_if=_pads_with_zeros),
     Op("repeat.default", _no_rows, linear="first"),
     Op("flip.default", _dims_not_batch, ("flip", ""), cheap=True, linear="first"),
     Op("tril.default", _no_rows, linear="first"),
     Op("triu.default", _no_rows, linear="first"),
-    Op("diagonal.default", _no_rows, linear="first"),
-    Op("diagonal_backward.default", _no_rows, linear="first"),
+    Op("diagonal.default", _diagonal, ("diagonal", ""), linear="first"),
+    Op("diagonal_backward.default", _diagonal, ("diagonal_backward", ""), sizes=(1,), linear="first"),
     # products
     Op("mm.default", _mm, ("mm", ""), linear="one"),
     Op("bmm.default", _bmm, ("bmm", ""), linear="one"),
@@ -408,7 +439,6 @@ _TABLE: list[Op] = [
     # sums through fused backward ops
     Op("_weight_norm_interface.default", _linear_only),
     Op("_weight_norm_interface_backward.default", _linear_only, linear="first"),
-    Op("elman.item", _free, cheap=True, linear="first"),
 ]  # fmt: skip
 
 OPS: dict[str, Op] = {op.name: op for op in _TABLE}
@@ -480,7 +510,7 @@ def _check_linear(node: Node, op: Op, inputs: list[Value], zeros: Container[Valu
         "first": len(sums) == 1 and next(refs(node), None) is sums[0],
         "": False,
     }[op.linear]
-    if not fits or any(v.axis is not None for v in inputs):
+    if not fits or not op.is_linear(node) or any(v.axis is not None for v in inputs):
         raise NotSupported(
             f"{node.op} in the backward of the step is not linear in a gradient that adds up over the steps",
             op=node.op,
@@ -509,38 +539,3 @@ def is_integer(dtype: torch.dtype) -> bool:
 def is_pointwise(node: Node) -> bool:
     """Whether a node is element by element, all arguments in one type."""
     return node.op in OPS and OPS[node.op].rule is _pointwise
-
-
-# ---- how a node is carried out with torch
-
-
-def _convert(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return value.to(dtype)
-
-
-def _constant(numbers: list[Any], shape: list[int], dtype: torch.dtype) -> torch.Tensor:
-    return torch.tensor(numbers, dtype=dtype).reshape(shape)
-
-
-def _convolution_gradients(*args: Any) -> Any:
-    """Those that are asked for, one alone as a tensor."""
-    found = [t for t in torch.ops.aten.convolution_backward.default(*args) if t is not None]
-    return found[0] if len(found) == 1 else tuple(found)
-
-
-_OWN: dict[str, Callable[..., Any]] = {
-    "convolution_backward.default": _convolution_gradients,
-    "elman.view": torch.reshape,
-    "elman.convert": _convert,
-    "elman.constant": _constant,
-    "elman.item": operator.getitem,
-    "full.default": torch.full,
-}
-
-
-def function(op: str) -> Callable[..., Any]:
-    """The torch function of an operation's name."""
-    if op in _OWN:
-        return _OWN[op]
-    packet, overload = op.split(".")
-    return getattr(getattr(torch.ops.aten, packet), overload)

@@ -11,6 +11,7 @@ from elman.engine.graphs import (
     Namer,
     ancestors,
     apply,
+    broadcast_shape,
     dependencies,
     in_order,
     producers,
@@ -19,7 +20,7 @@ from elman.engine.graphs import (
 )
 from elman.engine.joins import join_backward_products, join_before_turning, join_forward_sums, join_gradients
 from elman.engine.ops import is_integer, is_pointwise, is_random
-from elman.engine.program import Graph, Node, Rows, Size, Value, refs
+from elman.engine.program import Graph, Node, Size, Value, refs
 
 __all__ = ["PASSES", "optimize"]
 
@@ -130,14 +131,18 @@ def _sum(terms: list[Value], out: Value, new: Namer, source: str) -> list[Node]:
     nodes: list[Node] = []
     total = terms[0]
     for i, term in enumerate(terms[1:], start=1):
-        result = out if i == len(terms) - 1 else new(_wider(total, term), out)
+        result = out if i == len(terms) - 1 else new(broadcast_shape(total.shape, term.shape), out)
         nodes.append(Node("add.Tensor", (total, term), {}, (result,), source))
         total = result
     return nodes
 
 
-def _wider(a: Value, b: Value) -> tuple[Size, ...]:
-    return max(a.shape, b.shape, key=lambda shape: (len(shape), any(isinstance(n, Rows) for n in shape)))
+def _total(terms: list[Value], out: Value, new: Namer, source: str) -> tuple[list[Node], Value]:
+    """The sum of some terms of the sum `out`, and the nodes that make it."""
+    if len(terms) == 1:
+        return [], terms[0]
+    total = new(broadcast_shape(*(t.shape for t in terms)), out)
+    return _sum(terms, total, new, source), total
 
 
 def push_slices_into_products(graph: Graph) -> None:
@@ -254,19 +259,13 @@ def _terms(
 
 
 def _gathered(free: list[Value], bound: list[Value], node: Node, new: Namer) -> list[Node]:
-    nodes: list[Node] = []
+    out = node.outs[0]
     once = [v for v in free if v.axis is None]
-    if len(once) > 1 and len({v.shape for v in once}) == 1:
-        together = new(once[0].shape, node.outs[0])
-        nodes += _sum(once, together, new, node.source)
-        free = [v for v in free if v.axis is not None] + [together]
-    free.sort(key=lambda v: -len(v.shape))
-    start = free[0]
-    if len(free) > 1:
-        widest = max(free, key=lambda v: (v.axis is not None, len(v.shape)))
-        start = new(widest.shape, node.outs[0])
-        nodes += _sum(free, start, new, node.source)
-    return nodes + _sum([start, *bound], node.outs[0], new, node.source)
+    rows = [v for v in free if v.axis is not None]
+    first, together = _total(once, out, new, node.source) if once else ([], None)
+    rows += [] if together is None else [together]
+    second, start = _total(rows, out, new, node.source)
+    return first + second + _sum([start, *bound], out, new, node.source)
 
 
 def convert_integers(graph: Graph) -> None:

@@ -63,7 +63,8 @@ class Record:
 class Tracer(TorchDispatchMode):
     """Writes down the operations that reach the dispatcher; larger ones are taken apart first.
 
-    labels: names of tensors that were there before the step, by their memory, for messages.
+    labels: names of tensors that were there before the step, by their memory, for messages. writes: whether what is
+    recorded may write in place; where not, an operation whose parts would is recorded whole.
     """
 
     @classmethod
@@ -71,10 +72,11 @@ class Tracer(TorchDispatchMode):
         """Nothing to skip: torch.compile is not under way here, and asking would load it."""
         return False
 
-    def __init__(self, labels: dict[int, str], rows: int) -> None:
+    def __init__(self, labels: dict[int, str], rows: int, *, writes: bool = True) -> None:
         super().__init__()
         self.records: list[Record] = []
         self.mutates = False
+        self.writes = writes
         self.calls = _Calls(rows)
         self.told: tuple[str, str] | None = None  # source and word of what is being replayed
         self._labels = labels
@@ -111,8 +113,13 @@ class Tracer(TorchDispatchMode):
             apart = library_decomposition(func)
         if apart is None:
             return NotImplemented
+        count = len(self.records)
         with self:
-            return apart(*args, **kwargs)
+            out = apart(*args, **kwargs)
+        if self.writes or not any(r.func._schema.is_mutable for r in self.records[count:]):
+            return out
+        del self.records[count:]
+        return NotImplemented
 
     def _foreign(self, out: Tensor, args: Any, kwargs: Any) -> bool:
         """Whether `out` looks into memory that was there before the step."""
@@ -213,9 +220,12 @@ class _Calls(TorchFunctionMode):
         return BatchSize(out) if type(out) is int and out and out % self.rows == 0 else out
 
 
-def record(call: Callable[[Tracer], Any], labels: dict[int, str], rows: int) -> tuple[Tracer, Any]:
-    """Run `call` and write down what it does. rows: the batch size, a prime that divides no other size."""
-    tracer = Tracer(labels, rows)
+def record(
+    call: Callable[[Tracer], Any], labels: dict[int, str], rows: int, *, writes: bool = True
+) -> tuple[Tracer, Any]:
+    """Run `call` and write down what it does. rows: the batch size, a prime that divides no other size; writes: see
+    `Tracer`."""
+    tracer = Tracer(labels, rows, writes=writes)
     try:
         with tracer.calls, tracer, torch.autograd.set_detect_anomaly(False):
             return tracer, call(tracer)

@@ -20,7 +20,7 @@ from torch import Tensor
 from elman.engine.errors import NotSupported
 from elman.engine.merge import Run, merge, swap
 from elman.engine.program import Graph
-from elman.engine.record import Tracer, record, tensors_in
+from elman.engine.record import Tracer, op_name, record, tensors_in
 from elman.engine.structure import TreeSpec, flatten, split_output, unflatten
 
 __all__ = ["Sample", "trace"]
@@ -150,7 +150,19 @@ def _run(
     tracer, spec = record(call, labels, sample.rows)
     if tracer.mutates:
         tracer = _functional(tracer, roles, sample.rows)
+    _check_pure(tracer)
     return Run(tracer.records, roles, spec)
+
+
+def _check_pure(tracer: Tracer) -> None:
+    """A graph has no order but that of its values: a write in it would be lost."""
+    for entry in tracer.records:
+        if entry.func._schema.is_mutable:
+            raise NotSupported(
+                f"{op_name(entry.func)} writes in place in a way that is not understood"
+                + (f" at {entry.source}" if entry.source else ""),
+                op=op_name(entry.func), hint="write the values into a new tensor",
+            )  # fmt: skip
 
 
 def differentiate(roles: dict[str, list[Any]], y: list[Tensor], ns: list[Tensor]) -> None:
@@ -192,7 +204,9 @@ def _functional(tracer: Tracer, roles: dict[str, list[Any]], rows: int) -> Trace
 
     with torch.no_grad():
         detached = [t.detach() for t in inputs]
-        again, results = record(lambda t: torch.func.functionalize(partial(replay, t))(*detached), {}, rows)
+        again, results = record(
+            lambda t: torch.func.functionalize(partial(replay, t))(*detached), {}, rows, writes=False
+        )
     for t, d in zip(inputs, detached, strict=True):
         _replace(roles, t, d)
     for t, r in zip(outputs, results, strict=True):

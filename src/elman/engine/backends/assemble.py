@@ -27,6 +27,7 @@ from elman.engine.backends.views import (
     View,
     broadcast,
     common,
+    diagonal,
     flipped,
     reshaped,
     row_shape,
@@ -409,6 +410,12 @@ class Assembler:
     def _select_backward(self, node: Node, _: str) -> None:
         target = self._zeroed(node)
         self._copy(self._view(node.args[0]), selected(target, node.args[2], node.args[3]))
+
+    def _diagonal(self, node: Node, _: str) -> None:
+        self._alias(node, diagonal(self._view(node.args[0]), *node.args[1:]))
+
+    def _diagonal_backward(self, node: Node, _: str) -> None:
+        self._copy(self._view(node.args[0]), diagonal(self._zeroed(node), *node.args[2:]))
 
     def _zeroed(self, node: Node) -> View:
         target = self._target(node.outs[0])

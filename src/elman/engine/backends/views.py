@@ -14,6 +14,7 @@ __all__ = [
     "View",
     "broadcast",
     "common",
+    "diagonal",
     "flipped",
     "reshaped",
     "row_shape",
@@ -146,6 +147,20 @@ def selected(v: View, dim: int, index: int) -> View:
     return replace(
         v, offset=v.offset + index * v.strides[dim], sizes=v.sizes[:dim] + v.sizes[dim + 1 :],
         strides=v.strides[:dim] + v.strides[dim + 1 :],
+    )  # fmt: skip
+
+
+def diagonal(v: View, offset: int = 0, dim1: int = 0, dim2: int = 1) -> View:
+    """The diagonal of two dimensions as the last one, as in aten.diagonal."""
+    rank = len(v.sizes)
+    dim1, dim2 = dim1 % rank, dim2 % rank
+    rows, columns, down, right = v.sizes[dim1], v.sizes[dim2], v.strides[dim1], v.strides[dim2]
+    start = v.offset + (offset * right if offset > 0 else -offset * down)
+    n = max(min(rows, columns - offset) if offset > 0 else min(rows + offset, columns), 0)
+    kept = [d for d in range(rank) if d not in (dim1, dim2)]
+    return replace(
+        v, offset=start, sizes=(*(v.sizes[d] for d in kept), n),
+        strides=(*(v.strides[d] for d in kept), down + right),
     )  # fmt: skip
 
 

@@ -98,6 +98,16 @@ def _triu(t: Tensor, diagonal: int = 0) -> Any:
     return _triangle(t, diagonal, aten.triu.default)
 
 
+@decomposes(aten.diagonal_scatter.default)
+def _diagonal_scatter(t: Tensor, source: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    """The main diagonal of a square matrix in the last two dimensions, by a mask without rows."""
+    first, second = sorted((dim1 % t.dim(), dim2 % t.dim()))
+    if offset or (first, second) != (t.dim() - 2, t.dim() - 1) or t.shape[first] != t.shape[second]:
+        return NotImplemented
+    place = aten.eye.default(t.shape[-1], dtype=torch.bool, device=t.device)
+    return aten.where.self(place, aten.unsqueeze.default(source, -1), t)
+
+
 @decomposes(aten.index_put.default)
 def _index_put(t: Tensor, indices: list[Any], values: Tensor, accumulate: bool = False) -> Any:
     """`t[mask] = number`, and the gradient of `t[:, [2, 0, 1]]`."""
