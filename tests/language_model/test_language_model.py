@@ -15,7 +15,7 @@ from command import TINY, elman, verse
 from elman.config import UserError, build
 from elman.data.batching import training_streams, whole_text
 from elman.data.corpus import CorpusSettings, read_corpus
-from elman.nn.models import LanguageModel
+from elman.nn.networks import LanguageModel
 from elman.tasks.base import find
 from elman.tasks.language_model import Config, ModelSettings, build_model, mean_loss
 from elman.tasks.session import TaskLearner

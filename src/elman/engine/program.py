@@ -346,7 +346,7 @@ class _Reader:
 def _size(text: str) -> Size:
     number = _number(text)
     if not isinstance(number, int | Rows):
-        raise ValueError(f"{text!r} is no size")  # noqa: TRY004 - a text that cannot be read
+        raise ValueError(f"{text!r} is no size")
     return number
 
 

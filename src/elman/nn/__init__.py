@@ -1,4 +1,4 @@
-"""Recurrent layers and cells as torch modules."""
+"""Recurrent layers, cells and whole networks as torch modules."""
 
 from elman.nn.activations import ACTIVATIONS
 from elman.nn.cells import (
@@ -14,9 +14,20 @@ from elman.nn.cells import (
     PeepholeLSTMCell,
     ProjectedLSTMCell,
 )
-from elman.nn.dropout import SequenceDropout
+from elman.nn.dropout import SequenceDropout, WordDropout
+from elman.nn.embedding import Embedding, Features, SequenceInput
 from elman.nn.gru import GRU
 from elman.nn.lstm import LSTM
+from elman.nn.networks import (
+    CELLS,
+    LanguageModel,
+    NetworkOutput,
+    SequenceClassifier,
+    Tagger,
+    recurrent_stack,
+)
+from elman.nn.norms import MaskedBatchNorm
+from elman.nn.pooling import POOLINGS, AttentionPooling, Pooling
 from elman.nn.recurrent import Recurrent
 from elman.nn.rnn import RNN
 from elman.nn.stack import Output, OutputWithStates
@@ -24,23 +35,37 @@ from elman.nn.streaming import Stream
 
 __all__ = [
     "ACTIVATIONS",
+    "CELLS",
     "GRU",
     "LSTM",
+    "POOLINGS",
     "RNN",
+    "AttentionPooling",
     "Cell",
     "CoupledLSTMCell",
     "ElmanCell",
+    "Embedding",
+    "Features",
     "GRUCell",
     "LSTMCell",
+    "LanguageModel",
     "LayerNormGRUCell",
     "LayerNormLSTMCell",
+    "MaskedBatchNorm",
     "MinimalGatedCell",
+    "NetworkOutput",
     "OriginalGRUCell",
     "Output",
     "OutputWithStates",
     "PeepholeLSTMCell",
+    "Pooling",
     "ProjectedLSTMCell",
     "Recurrent",
+    "SequenceClassifier",
     "SequenceDropout",
+    "SequenceInput",
     "Stream",
+    "Tagger",
+    "WordDropout",
+    "recurrent_stack",
 ]

@@ -10,7 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-__all__ = ["SequenceDropout", "ZoneoutRates", "check_rate", "sequence_mask", "zoneout", "zoneout_rates"]
+__all__ = [
+    "SequenceDropout",
+    "WordDropout",
+    "ZoneoutRates",
+    "check_rate",
+    "dropout_layer",
+    "sequence_mask",
+    "zoneout",
+    "zoneout_rates",
+]
 
 ZoneoutRates = float | Mapping[str, float] | Mapping[int, float]
 
@@ -55,6 +64,34 @@ class SequenceDropout(nn.Module):
     def extra_repr(self) -> str:
         """The rate and the layout."""
         return f"p={self.p}" + (", batch_first=True" if self.batch_first else "")
+
+
+def dropout_layer(rate: float, *, sequence: bool) -> nn.Module:
+    """Dropout on `(T, B, H)`: one mask an element, or with `sequence` one for all steps of each sequence."""
+    return SequenceDropout(rate) if sequence else nn.Dropout(check_rate("dropout", rate))
+
+
+class WordDropout(nn.Module):
+    """Takes whole tokens out of a text in training (Iyyer et al. 2015; Bowman et al. 2016).
+
+    tokens: integers of any shape; each becomes `unknown` with probability `p`, on its own. Does nothing in eval mode.
+    """
+
+    def __init__(self, p: float = 0.1, unknown: int = 0) -> None:
+        super().__init__()
+        self.p = check_rate("p", p)
+        self.unknown = unknown
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """The tokens, some of them unknown in training."""
+        if not self.training or self.p == 0:
+            return tokens
+        dropped = torch.rand(tokens.shape, device=tokens.device) < self.p
+        return tokens.masked_fill(dropped, self.unknown)
+
+    def extra_repr(self) -> str:
+        """The rate and what the tokens become."""
+        return f"p={self.p}, unknown={self.unknown}"
 
 
 def zoneout(old: Any, new: Any, rate: float, training: bool) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves, tree_map
 
-__all__ = ["Sequences", "lay_out", "without_padding"]
+__all__ = ["Sequences", "going", "lay_out", "without_padding"]
 
 
 @dataclass(slots=True)
@@ -152,5 +152,10 @@ def without_padding(x: Tensor, lengths: Tensor | None) -> Tensor:
     """`x` `(T, B, ...)` with zeros where a row has ended, whatever stood there."""
     if lengths is None:
         return x
-    going = torch.arange(x.shape[0], device=x.device).unsqueeze(1) < lengths.to(x.device)
-    return torch.where(going.view(*going.shape, *[1] * (x.dim() - 2)), x, 0.0)
+    valid = going(x, lengths)
+    return torch.where(valid.view(*valid.shape, *[1] * (x.dim() - 2)), x, x.new_zeros(()))
+
+
+def going(x: Tensor, lengths: Tensor) -> Tensor:
+    """bool `(T, B)` for `x` `(T, B, ...)`: true at the steps that a row takes, false in its padding."""
+    return torch.arange(x.shape[0], device=x.device).unsqueeze(1) < lengths.to(x.device)

@@ -86,8 +86,12 @@ class Stack(nn.Module):
     steps, not what each step keeps; the gradients are exact. It costs one more forward, and a call's overhead for each
     chunk; about sqrt(T) needs the least memory.
 
+    `output_size` is the number of features of y; None where the cells do not say.
+
     A subclass makes the scans in `_scan`, and calls `_finish` at the end of its constructor.
     """
+
+    output_size: int | None
 
     def __init__(
         self,
@@ -147,6 +151,7 @@ class Stack(nn.Module):
     def _finish(self, input_size: int | None, output_sizes: Sequence[int | None]) -> None:
         """Check the widths that `residual` adds up, and make the scans."""
         widths = [input_size, *(None if size is None else self._merged(size) for size in output_sizes)]
+        self.output_size = widths[-1]
         self._equal_widths = tuple(a is not None and a == b for a, b in pairwise(widths))
         for layer in range(self.num_layers):
             if self.residual and not self._equal_widths[layer] and (layer > 0 or self.num_layers == 1):
@@ -210,6 +215,14 @@ class Stack(nn.Module):
         ValueError with a backward direction, or in training mode where the layer draws random numbers.
         """
         return Stream(self, state, context=context)
+
+    def start(
+        self, batch: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Any:
+        """The state that a call without one begins with, for `batch` sequences, as the layer returns states."""
+        like = torch.empty(1, batch, getattr(self, "input_size", None) or 1, device=device, dtype=dtype)
+        sequences = Sequences(like, None, None, False, True, None)
+        return self._states_out(self._starts(None, sequences, "the state"), sequences)
 
     def _draws(self) -> bool:
         """Whether a call in training mode draws random numbers."""

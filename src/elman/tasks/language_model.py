@@ -27,7 +27,7 @@ from elman.training.settings import OptimizerSettings, TrainingSettings
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from elman.nn.models import LanguageModel
+    from elman.nn.networks import LanguageModel
     from elman.plots import ModelDrawing
     from elman.training.loop import Measure, StepLoss
 
@@ -50,7 +50,7 @@ class ModelSettings:
     recurrent_dropout: Share = option(
         0.0, "part of the state not seen by the recurrent product", unit="SHARE"
     )
-    sequence_dropout: Flag = option(False, "one mask of --dropout between layers for all steps of a piece")
+    sequence_dropout: Flag = option(False, "one mask of each dropout for all steps of a piece")
     zoneout: Share = option(0.0, "part of the state that keeps its old value at a step", unit="SHARE")
     residual: Flag = option(False, "add the input of each recurrent layer to its output")
     layer_norm: Literal["none", "separate", "sum"] = option(
@@ -77,7 +77,7 @@ class ModelSettings:
 
     def extras(self) -> dict[str, Any]:
         """What goes beyond torch.nn, where it is asked for: arguments of the recurrent layers."""
-        names = ("recurrent_dropout", "sequence_dropout", "zoneout", "residual", "forget_bias")
+        names = ("recurrent_dropout", "zoneout", "residual", "forget_bias")
         asked: dict[str, Any] = {name: value for name in names if (value := getattr(self, name))}
         return asked if self.layer_norm == "none" else {**asked, "layer_norm": self.layer_norm}
 
@@ -101,7 +101,7 @@ class Config:
 
 def build_model(settings: ModelSettings, size: int) -> LanguageModel:
     """The network over a vocabulary of `size` tokens."""
-    from elman.nn.models import LanguageModel
+    from elman.nn.networks import LanguageModel
 
     return LanguageModel(
         size,
@@ -110,6 +110,7 @@ def build_model(settings: ModelSettings, size: int) -> LanguageModel:
         settings.layers,
         cell=settings.cell,
         dropout=settings.dropout,
+        sequence_dropout=settings.sequence_dropout,
         tied=settings.tied,
         norm=settings.norm,
         init=settings.init,

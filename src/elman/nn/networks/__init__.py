@@ -1,0 +1,18 @@
+"""Whole networks: the shapes of a recurrent network, from tokens or features to logits."""
+
+from elman.nn.networks.classifier import SequenceClassifier
+from elman.nn.networks.language_model import LanguageModel
+from elman.nn.networks.network import Network, NetworkOutput
+from elman.nn.networks.stacks import CELLS, Engine, recurrent_stack
+from elman.nn.networks.tagger import Tagger
+
+__all__ = [
+    "CELLS",
+    "Engine",
+    "LanguageModel",
+    "Network",
+    "NetworkOutput",
+    "SequenceClassifier",
+    "Tagger",
+    "recurrent_stack",
+]

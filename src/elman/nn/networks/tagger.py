@@ -1,0 +1,63 @@
+"""Many to many, aligned: an answer at every step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from elman.nn.activations import Activation
+from elman.nn.networks.network import Network, NetworkOutput
+from elman.nn.networks.stacks import stack_width
+from elman.nn.norms import FeatureNorm
+
+__all__ = ["Tagger"]
+
+
+class Tagger(Network):
+    """Many to many, aligned: K logits at each of T steps; the arguments are those of `Network`.
+
+    With one direction it can be run in pieces or step by step, the state handed on: a language model is one whose
+    answer at each step is the next token.
+    """
+
+    def __init__(
+        self,
+        embedding: nn.Module,
+        recurrent: nn.Module,
+        outputs: int,
+        *,
+        norm: FeatureNorm = "none",
+        dense: int = 0,
+        nonlinearity: Activation = "relu",
+        dropout: float = 0.0,
+        sequence_dropout: bool = False,
+        tied: bool = False,
+    ) -> None:
+        super().__init__(
+            embedding,
+            recurrent,
+            outputs,
+            features=stack_width(recurrent),
+            norm=norm,
+            dense=dense,
+            nonlinearity=nonlinearity,
+            dropout=dropout,
+            sequence_dropout=sequence_dropout,
+            tied=tied,
+        )
+
+    def forward(self, x: Tensor, state: Any = None, lengths: Tensor | None = None) -> NetworkOutput:
+        """Logits `(T, B, K)` of tokens `(T, B)` or features `(T, B, F)`, and the state after each row's last step.
+
+        lengths: integers `(B,)`, None where every row takes every step; logits in the padding say nothing.
+        """
+        (y, final), lengths = self._run(x, state, lengths)
+        return NetworkOutput(self._read_out(y, lengths), final)
+
+    @torch.no_grad()
+    def step(self, x: Tensor, state: Any) -> NetworkOutput:
+        """One step, to decode: `x` `(B,)` or `(B, F)` on any device; logits `(B, K)` on the CPU. No gradient."""
+        logits, state = self(x.to(self.head.weight.device).unsqueeze(0), state)
+        return NetworkOutput(logits[0].cpu(), state)
