@@ -71,8 +71,9 @@ class ModelSettings:
             raise UserError(f"--tied needs one width: {widths}; leave one out")
         if self.forget_bias and self.cell != "lstm":
             raise UserError(f"--forget-bias: a {self.cell} has no forget gate; take --cell lstm")
-        if self.engine == "torch" and self.extras():
-            flag = next(iter(self.extras())).replace("_", "-")
+        asked = [*self.extras(), *(["sequence_dropout"] if self.sequence_dropout else [])]
+        if self.engine == "torch" and asked:
+            flag = asked[0].replace("_", "-")
             raise UserError(f"--{flag}: torch.nn has no such thing; leave it out, or take --engine elman")
 
     def extras(self) -> dict[str, Any]:
