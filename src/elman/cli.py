@@ -139,7 +139,10 @@ def _add_options(
 
 def _add_option(group: Any, entry: Option) -> None:
     known: dict[str, Any] = {"dest": entry.path, "default": argparse.SUPPRESS, "help": _help(entry)}
-    if entry.plain_type is bool:
+    if entry.positional:
+        known.pop("dest")
+        group.add_argument(entry.path, nargs="*", metavar=entry.unit, **known)
+    elif entry.plain_type is bool:
         group.add_argument(entry.flag, action=argparse.BooleanOptionalAction, **known)
     elif get_origin(entry.plain_type) is tuple:
         group.add_argument(entry.flag, nargs="+", metavar=entry.unit, **known)
@@ -162,7 +165,7 @@ def _default(value: Any) -> str:
 
 def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> dict[str, Any]:
     """The flags that were given, by the paths of their options."""
-    known, unknown = parser.parse_known_args(arguments)
+    known, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
         word = unknown[0].split("=")[0]
         if not word.startswith("-"):

@@ -69,6 +69,7 @@ class Option:
     unit: str
     flag: str
     late: bool
+    positional: bool
 
     @property
     def path(self) -> str:
@@ -86,13 +87,17 @@ class Option:
         return get_args(self.type)[0] if get_origin(self.type) is Annotated else self.type
 
 
-def option(default: Any, help: str, *, unit: str = "", flag: str = "", late: bool = False) -> Any:
+def option(
+    default: Any, help: str, *, unit: str = "", flag: str = "", late: bool = False, positional: bool = False
+) -> Any:
     """A field of a section.
 
     unit: what the value counts, for the help (`UNITS`, `STEPS`). flag: the flag's word where it is not the field's
-    name. late: the value may be changed when a saved run is continued.
+    name. late: the value may be changed when a saved run is continued. positional: a list that the command line takes
+    without a flag.
     """
-    return field(default=default, metadata={"help": help, "unit": unit, "flag": flag, "late": late})
+    known = {"help": help, "unit": unit, "flag": flag, "late": late, "positional": positional}
+    return field(default=default, metadata=known)
 
 
 def options(settings: type) -> list[Option]:
@@ -111,7 +116,7 @@ def _section_options(section: str, part: type) -> list[Option]:
     for entry in fields(part):
         meta = entry.metadata
         flag = "--" + (meta["flag"] or entry.name).replace("_", "-")
-        known = (entry.default, meta["help"], meta["unit"], flag, meta["late"])
+        known = (entry.default, meta["help"], meta["unit"], flag, meta["late"], meta["positional"])
         found.append(Option(section, entry.name, hints[entry.name], *known))
     return found
 

@@ -214,6 +214,7 @@ def test_a_run_is_safetensors_and_json_and_pictures(folder: Path, kind: str) -> 
     names = {path.name for path in (folder / kind).iterdir()}
     assert names == {
         ".lock",
+        "baselines.json",
         "best.safetensors",
         "last.safetensors",
         "learning_curve.png",

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from elman.config import UserError, build, nearest, values_of
+from elman.data.inputs import Item, lines
 from elman.tasks import verbs
-from elman.tasks.verbs import Verb
+from elman.tasks.verbs import Answer, Verb
 from elman.training.run import Run
 from elman.training.score import Score
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TASKS",
+    "Answer",
+    "Baseline",
+    "Batches",
+    "Item",
     "Prepared",
     "Score",
     "Task",
@@ -39,6 +44,9 @@ __all__ = [
     "load",
     "open_run",
 ]
+
+# Files that the base itself keeps in a run folder.
+BASELINES = "baselines.json"
 
 # (epoch from 1, index of the batch in it) -> batch; nothing else decides what is in it.
 Batches = Callable[[int, int], Any]
@@ -61,6 +69,23 @@ TASKS: dict[str, Word] = {
         "language_model", "learn to write on from any text: characters, bytes, words or byte pairs"
     )
 }
+
+
+class Baseline(NamedTuple):
+    """What a simple rule reaches on a part ("test", "valid") of the same split."""
+
+    name: str
+    part: str
+    score: Score
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
+        return {"baseline": self.name, "part": self.part, **self.score.to_json()}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> Baseline:
+        """What `to_json` wrote."""
+        return cls(saved["baseline"], saved["part"], Score.from_json(saved))
 
 
 class Prepared(Protocol):
@@ -139,6 +164,46 @@ class Trained:
         """A score as a sentence."""
         return str(score)
 
+    def baselines(self) -> list[Baseline]:
+        """What simple rules reach on the run's own data, as the training found it."""
+        if not (self.run.path / BASELINES).is_file():
+            return []
+        return [Baseline.from_json(saved) for saved in self.run.read_json(BASELINES)]
+
+    def predict(self, inputs: Any, **settings: Any) -> Any:
+        """What the model says to one input, or to a list of them: as many answers, in their order.
+
+        An answer is what `elman predict --json` prints; one that could not be given has an "error". settings: by the
+        names of the flags of `elman predict`.
+        """
+        many = isinstance(inputs, Sequence) and not isinstance(inputs, str | bytes)
+        values = list(inputs) if many else [inputs]
+        flags: Any = build(self.task.verbs()["predict"].settings, settings)
+        answers: list[Mapping[str, Any]] = []
+        for start in range(0, len(values), flags.together):
+            items = [
+                Item(value, f"input {start + i}") for i, value in enumerate(values[start:][: flags.together])
+            ]
+            found = self.answers(items, flags)
+            answers += [{"error": said} if isinstance(said, str) else said.data for said in found]
+        return answers if many else answers[0]
+
+    def inputs(self, settings: Any) -> Iterator[list[Item]]:
+        """What `elman predict` is to answer, in groups; lines of text unless a task reads something else."""
+        return lines(settings.inputs, settings.together)
+
+    def answers(self, items: Sequence[Item], settings: Any) -> list[Answer | str]:
+        """An answer to each item, in order; where there is none, the reason in a few words."""
+        found = iter(self.answer([item.value for item in items if not item.fault], settings))
+        answers = [item.fault or next(found) for item in items]
+        if next(found, None) is not None:
+            raise RuntimeError(f"{type(self).__name__}.answer gave more answers than it was asked")
+        return answers
+
+    def answer(self, values: Sequence[Any], settings: Any) -> Iterable[Answer | str]:
+        """The task's own: one answer for each value, in order; a text in place of it says why there is none."""
+        raise UserError(f"a run of {self.task.name} cannot predict")
+
 
 class Task(ABC):
     """An application. `settings` has the sections `optimizer` and `training` beside the task's own.
@@ -206,6 +271,10 @@ class Task(ABC):
     @abstractmethod
     def read(self, paths: tuple[str, ...], config: Any, codec: Any) -> Any:
         """The examples of other files, as `Prepared.part` gives them."""
+
+    def baselines(self, config: Any, prepared: Prepared) -> Iterable[Baseline]:
+        """What simple rules, learnt from the training part, reach on the others, in the measure of `measure`."""
+        return ()
 
     @abstractmethod
     def describe(self, trained: Any, *, steps: int) -> ModelDrawing:

@@ -5,7 +5,7 @@ text -> tokens -> B streams -> embedding -> recurrent layers -> p(next token) ->
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,10 +16,11 @@ from elman.config import Amount, Count, Flag, Share, UserError, Whole, option
 from elman.data import vocabulary
 from elman.data.batching import IGNORED, Streams, TextBatch, training_streams, whole_text
 from elman.data.corpus import Corpus, CorpusSettings, Part, read_corpus, read_part
+from elman.data.ngrams import bigram_loss, unigram_loss
 from elman.data.vocabulary import Tokenizer
 from elman.metrics import Likelihood, bits, perplexity
 from elman.tasks import verbs
-from elman.tasks.base import Batches, Prepared, Task, Trained, Verb
+from elman.tasks.base import Answer, Baseline, Batches, Prepared, Task, Trained, Verb
 from elman.training.run import Run
 from elman.training.score import Score
 from elman.training.settings import OptimizerSettings, TrainingSettings
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from elman.training.loop import Measure, StepLoss
 
 __all__ = ["TASK", "Config", "TrainedLanguageModel"]
+
+# Fewer pieces of text say nothing about how far their mean may be off.
+FEWEST_PIECES = 10
 
 # Config
 
@@ -138,24 +142,35 @@ def summed_loss(model: LanguageModel, batch: TextBatch, state: Any) -> tuple[Ten
 
 def mean_loss(model: LanguageModel, streams: Streams) -> tuple[float, int]:
     """The mean loss in nats over a whole text, with the state carried from start to end; over how many tokens."""
+    losses, counts = piece_losses(model, streams)
+    return sum(losses) / sum(counts), sum(counts)
+
+
+def piece_losses(model: LanguageModel, streams: Streams) -> tuple[list[float], list[int]]:
+    """The summed loss of each piece in nats, with the state carried from piece to piece; over how many tokens each."""
     import torch
 
     model.eval()
-    total, count, state = 0.0, 0, model.initial_state(streams.batch_size)
+    losses, counts, state = [], [], model.initial_state(streams.batch_size)
     with torch.no_grad():
         for index in range(len(streams)):
-            loss, found, state = summed_loss(model, streams[index], state)
-            total, count = total + float(loss), count + found
-    return total / count, count
+            loss, count, state = summed_loss(model, streams[index], state)
+            losses.append(float(loss))
+            counts.append(count)
+    return losses, counts
 
 
 # Metrics
 
 
-def score_of(found: Likelihood, unit: str) -> Score:
-    """What the best model is chosen by: bits for characters and bytes, perplexity for words and byte pairs."""
+def score_of(found: Likelihood, unit: str, spread: tuple[float, float] | None = None) -> Score:
+    """What the best model is chosen by: bits for characters and bytes, perplexity for words and byte pairs.
+
+    spread: the loss at both ends of its interval.
+    """
     name, of = _measure(unit)
-    return Score(name, of(found.loss), higher=False, figures=found.figures())
+    interval = None if spread is None else (of(spread[0]), of(spread[1]))
+    return Score(name, of(found.loss), higher=False, figures=found.figures(), interval=interval)
 
 
 def _measure(unit: str) -> tuple[str, Callable[[float], float]]:
@@ -163,14 +178,21 @@ def _measure(unit: str) -> tuple[str, Callable[[float], float]]:
     return (f"bits per {unit}", bits) if small else ("perplexity", perplexity)
 
 
-def likelihood(
-    model: LanguageModel, tokenizer: Tokenizer, part: Part, streams: int, steps: int
-) -> Likelihood:
-    """How well a model predicts a text, all tokens but the first."""
-    loss, count = mean_loss(model, whole_text(part.tokens, streams, steps))
+def likelihood(tokenizer: Tokenizer, part: Part, loss: float, count: int) -> Likelihood:
+    """How well a text is predicted: the mean loss over `count` tokens, all but the first."""
     written = {"characters": count, "bytes": count, "words": None}
     characters = written.get(tokenizer.kind, part.characters * count / len(part.tokens))
     return Likelihood(loss * count, count, characters, part.unknown(tokenizer))
+
+
+def loss_interval(losses: Sequence[float], counts: Sequence[int]) -> tuple[float, float] | None:
+    """Where the mean loss of a token lies at 95 %: pieces of the text drawn anew 1,000 times; None of too few."""
+    if len(losses) < FEWEST_PIECES:
+        return None
+    drawn = np.random.default_rng(0).integers(len(losses), size=(1000, len(losses)))
+    means = np.asarray(losses)[drawn].sum(1) / np.asarray(counts)[drawn].sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
 
 
 # Predict
@@ -241,9 +263,27 @@ class TrainedLanguageModel(Trained):
         pieces side by side, which is faster and forgets at their starts.
         """
         part, streams = self.examples(settings), settings.streams
-        steps = max(self.config.data.steps, 256 // streams)
-        found = likelihood(self.model, self.tokenizer, part, streams, steps)
-        return score_of(found, self.tokenizer.unit)
+        # Long pieces are fast; but there must be enough of them to see how much they differ.
+        steps = min(max(self.config.data.steps, 256 // streams), max(16, len(part.tokens) // (50 * streams)))
+        losses, counts = piece_losses(self.model, whole_text(part.tokens, streams, steps))
+        found = likelihood(self.tokenizer, part, sum(losses) / sum(counts), sum(counts))
+        return score_of(found, self.tokenizer.unit, loss_interval(losses, counts))
+
+    def answer(self, values: Sequence[str], settings: Predict) -> Iterator[Answer | str]:
+        """Each line written on to its end, or by `--length` tokens."""
+        for prompt in values:
+            try:
+                text = self.generate(
+                    prompt,
+                    length=settings.length,
+                    temperature=settings.temperature,
+                    seed=None if settings.seed < 0 else settings.seed,
+                )
+            except UserError as error:
+                yield str(error)
+                continue
+            line = text.split("\n", 1)[0]
+            yield Answer(prompt + line, {"prompt": prompt, "line": line, "text": text})
 
     def score(self, text: str) -> Likelihood:
         """How likely a text is, from its first token on."""
@@ -299,6 +339,19 @@ class Evaluate(verbs.Evaluate):
 
 
 @dataclass(frozen=True)
+class Predict(verbs.Predict):
+    """Flags of `elman predict`."""
+
+    length: Count = option(40, "how much to write on at most", unit="TOKENS")
+    temperature: Amount = option(
+        0.0, "0 the likeliest token each time, above it drawn: below 1 surer, above 1 freer", unit="NUMBER"
+    )
+    seed: int = option(
+        -1, "the same text each time for the same seed (-1: a new one each time)", unit="NUMBER"
+    )
+
+
+@dataclass(frozen=True)
 class Generate:
     """Flags of `elman generate`."""
 
@@ -343,12 +396,11 @@ class LanguageModelTask(Task):
     def verbs(self) -> dict[str, Verb]:
         """Write text; measure with streams."""
         shared = super().verbs()
-        evaluate = shared["evaluate"]._replace(settings=Evaluate)
-        return {
-            "generate": Verb(Generate, "Write with a trained model.", _generate),
-            **shared,
-            "evaluate": evaluate,
+        own = {
+            "evaluate": shared["evaluate"]._replace(settings=Evaluate),
+            "predict": Verb(Predict, "Write on from each line of text.", verbs.predict),
         }
+        return {"generate": Verb(Generate, "Write with a trained model.", _generate), **shared, **own}
 
     def settle(self, config: Config) -> Config:
         """Paths made absolute."""
@@ -403,8 +455,20 @@ class LanguageModelTask(Task):
         """The whole text read with the state carried, in `--valid-batch` streams."""
         if examples is None:
             return None
-        found = likelihood(model, codec, examples, config.data.valid_batch, config.data.steps)
-        return score_of(found, codec.unit)
+        streams = whole_text(examples.tokens, config.data.valid_batch, config.data.steps)
+        return score_of(likelihood(codec, examples, *mean_loss(model, streams)), codec.unit)
+
+    def baselines(self, config: Config, prepared: Prepared) -> Iterator[Baseline]:
+        """How often each token occurs, and how often after the one before."""
+        tokenizer, train = prepared.codec, prepared.part("train").tokens
+        for part in ("valid", "test"):
+            text = prepared.part(part)
+            if text is None:
+                continue
+            for name, rule in (("frequency of tokens", unigram_loss), ("the token before", bigram_loss)):
+                loss = rule(train, text.tokens, tokenizer.size)
+                found = likelihood(tokenizer, text, loss, len(text.tokens) - 1)
+                yield Baseline(name, part, score_of(found, tokenizer.unit))
 
     def read(self, paths: tuple[str, ...], config: Config, codec: Tokenizer) -> Part:
         """A text of its own."""

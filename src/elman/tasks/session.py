@@ -7,8 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elman.config import Option, UserError, build, options, tables, values_of
-from elman.tasks.base import TASKS, Prepared, Task, Trained, check_same_data, load_run, saved_config
-from elman.training.run import FORMAT, Run, check_free, stage
+from elman.tasks.base import (
+    BASELINES,
+    TASKS,
+    Prepared,
+    Task,
+    Trained,
+    check_same_data,
+    load_run,
+    saved_config,
+)
+from elman.tasks.verbs import verdict
+from elman.training.run import FORMAT, Run, check_free, stage, write_json
 from elman.training.settings import OptimizerSettings, TrainingSettings
 
 if TYPE_CHECKING:
@@ -133,8 +143,13 @@ def _fit(
 def _finish(task: Task, prepared: Prepared, run: Run, display: Display, *, device: str) -> Trained:
     trained = load_run(run, task, checkpoint="best", device=device)
     trained.keep(prepared)
+    beside = list(task.baselines(trained.config, prepared))
+    write_json(run.path / BASELINES, [known.to_json() for known in beside])
     if prepared.part("test") is not None:
-        display.note(f"test: {trained.in_words(trained.evaluate())}")
+        score = trained.evaluate()
+        display.note(f"test: {trained.in_words(score)}")
+        for line in verdict(score, [known for known in beside if known.part == "test"]):
+            display.note(line)
     for line in task.closing(trained):
         display.note(line)
     _draw_curve(run, display)

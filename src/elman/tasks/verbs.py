@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -13,7 +14,7 @@ from elman.config import Count, Flag, option
 if TYPE_CHECKING:
     from elman.tasks.base import Trained
 
-__all__ = ["Draw", "Evaluate", "Verb", "draw", "evaluate"]
+__all__ = ["Answer", "Draw", "Evaluate", "Predict", "Verb", "draw", "evaluate", "predict"]
 
 CHECKPOINT = "the model at its best validation, or the last one"
 
@@ -59,12 +60,64 @@ class Evaluate:
 
 
 def evaluate(trained: Trained, settings: Evaluate) -> Iterator[str]:
-    """Measure a model; one line, or one JSON object."""
+    """Measure a model: a line with the baselines beside it, or one JSON object."""
     score = trained.measured(settings)
+    beside = [] if settings.data else [known for known in trained.baselines() if known.part == settings.part]
     if settings.json:
         found = score.to_json()
         metric = {"metric": found.pop("name"), **found}
-        yield json.dumps({**metric.pop("figures"), **metric, **trained.where}) + "\n"
+        others = {"baselines": [known.to_json() for known in beside]}
+        yield json.dumps({**metric.pop("figures"), **metric, **others, **trained.where}) + "\n"
         return
     subject = ", ".join(settings.data) or f"{settings.part} data"
     yield f"{subject}: {trained.in_words(score)}\n"
+    yield from (f"{line}\n" for line in verdict(score, beside))
+
+
+def verdict(score: Any, beside: Iterable[Any]) -> list[str]:
+    """The baselines on the same data, a line each, and the plain truth where the network does not beat them."""
+    lines = []
+    for known in beside:
+        lines.append(f"beside it, {known.name}: {known.score}")
+        if known.score.name == score.name and known.score.cost <= score.cost:
+            lines.append(f"the network does not beat this: {score.number}, {known.name} {known.score.number}")
+    return lines
+
+
+class Answer(NamedTuple):
+    """What a model says to one input. text: one line for a person. data: the same and more, fit for JSON."""
+
+    text: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Flags of `elman predict`; a task may add to them."""
+
+    inputs: tuple[str, ...] = option(
+        (), "what to answer; - is standard input", unit="FILE|FOLDER|-", positional=True
+    )
+    json: Flag = option(False, "print a JSON object a line")
+    together: Count = option(64, "inputs that are answered at once, at most", unit="COUNT")
+    checkpoint: Literal["best", "last"] = option("best", CHECKPOINT)
+
+
+def predict(trained: Trained, settings: Predict) -> Iterator[str]:
+    """Answer each input with one line, in order. What could not be read or answered is an empty line, or an object
+    with an "error"; on standard error stands how many these were.
+    """
+    faults: dict[str, list[str]] = {}
+    for items in trained.inputs(settings):
+        for item, answer in zip(items, trained.answers(items, settings), strict=True):
+            if isinstance(answer, str):
+                faults.setdefault(answer, []).append(item.place)
+                found = {"place": item.place, "error": answer}
+                yield json.dumps(found, ensure_ascii=False) + "\n" if settings.json else "\n"
+            elif settings.json:
+                yield json.dumps({"place": item.place, **answer.data}, ensure_ascii=False) + "\n"
+            else:
+                yield answer.text + "\n"
+    for fault, places in faults.items():
+        more = ", ..." if len(places) > 3 else ""
+        sys.stderr.write(f"{len(places):,} not answered, {fault}: {', '.join(places[:3])}{more}\n")
