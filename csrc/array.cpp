@@ -1,5 +1,6 @@
 #include "array.h"
 
+#include <atomic>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -35,12 +36,17 @@ struct Owned {
   Managed managed;
   std::int64_t sizes[max_array_dims], strides[max_array_dims];
   std::size_t bytes;
+  Owned* owner;  // of the memory: this one, or that which this is a window of
+  std::atomic<int> users;  // of the memory, if it is this one's
 };
 
 void drop(Managed* managed) {
   Owned* array = static_cast<Owned*>(managed->context);
-  give_memory(managed->tensor.data, array->bytes);
-  delete array;
+  Owned* owner = array->owner;
+  if (array != owner) delete array;
+  if (owner->users.fetch_sub(1) > 1) return;
+  give_memory(owner->managed.tensor.data, owner->bytes);
+  delete owner;
 }
 
 // Who takes the array over renames the capsule; then it is no longer ours to drop.
@@ -81,13 +87,27 @@ PyObject* ArrayShape::make(std::uintptr_t* address) const {
     give_memory(memory, bytes_);
     throw std::bad_alloc();
   }
-  array->bytes = bytes_;
+  array->bytes = bytes_, array->owner = array, array->users = 1;
+  if (address) *address = reinterpret_cast<std::uintptr_t>(memory);
+  return capsule_of(array, memory);
+}
+
+PyObject* ArrayShape::window(PyObject* whole, Int begin) const {
+  auto* managed = static_cast<Managed*>(PyCapsule_GetPointer(whole, "dltensor"));
+  Owned* owner = static_cast<Owned*>(managed->context)->owner;
+  Owned* array = new Owned;
+  array->bytes = bytes_, array->owner = owner, array->users = 0;
+  ++owner->users;
+  return capsule_of(array, static_cast<char*>(managed->tensor.data) + begin * element_size_);
+}
+
+PyObject* ArrayShape::capsule_of(void* owned, void* data) const {
+  Owned* array = static_cast<Owned*>(owned);
   for (int i = 0; i < dims_; ++i) array->sizes[i] = sizes_[i], array->strides[i] = strides_[i];
-  array->managed = {{memory, on_cpu, 0, dims_, floating, std::uint8_t(8 * element_size_), 1, array->sizes, array->strides, 0},
+  array->managed = {{data, on_cpu, 0, dims_, floating, std::uint8_t(8 * element_size_), 1, array->sizes, array->strides, 0},
                     array, drop};
   PyObject* capsule = PyCapsule_New(&array->managed, "dltensor", drop_capsule);
   if (!capsule) drop(&array->managed);
-  if (address) *address = reinterpret_cast<std::uintptr_t>(memory);
   return capsule;
 }
 

@@ -18,8 +18,13 @@ class ArrayShape {
   ArrayShape(Int element_size, const std::vector<Int>& sizes);
   // A new array, uninitialised: a capsule "dltensor". Throws std::bad_alloc.
   PyObject* make(std::uintptr_t* address = nullptr) const;
+  // An array in the memory of another one, a capsule that `make` gave, from its element `begin` on. The memory is given
+  // back when both are gone. Throws std::bad_alloc.
+  PyObject* window(PyObject* whole, Int begin) const;
 
  private:
+  PyObject* capsule_of(void* owned, void* data) const;
+
   Int element_size_;
   int dims_;
   std::size_t bytes_;

@@ -239,13 +239,14 @@ void make_course(Course* self, const std::string& dtype, const std::vector<std::
 
 nb::list run_course(const Course& self, Int T, Int B, bool reverse, const std::vector<Address>& given, int threads) {
   Recipe::Made made;
-  self.recipe.make(T, B, made);
+  self.recipe.make(T, B, reverse, made);
   {
     nb::gil_scoped_release release;
     self.recipe.run(T, B, reverse, given, made, threads);
   }
   nb::list capsules;
-  for (PyObject* capsule : made.capsules) capsules.append(nb::borrow<nb::object>(capsule));
+  for (const auto& some : {made.capsules, made.histories})
+    for (PyObject* capsule : some) capsules.append(nb::borrow<nb::object>(capsule));
   return capsules;
 }
 

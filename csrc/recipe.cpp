@@ -465,22 +465,26 @@ Int Recipe::stretches_of(Int T, Int B) const {
 
 Recipe::Made::~Made() {
   for (PyObject* capsule : capsules) Py_XDECREF(capsule);
+  for (PyObject* capsule : histories) Py_XDECREF(capsule);
 }
 
-void Recipe::make(Int T, Int B, Made& made) const {
+void Recipe::make(Int T, Int B, bool reverse, Made& made) const {
   const Int element = element_size(number_);
   if (T < 1 || B < 1 || T > largest || B > largest) refuse("T = " + text(T) + ", B = " + text(B) + ", expected 1 or more");
-  made.capsules.reserve(arrays_.size()), made.addresses.reserve(arrays_.size());
+  made.capsules.reserve(arrays_.size()), made.histories.reserve(arrays_.size()), made.addresses.reserve(arrays_.size());
   std::vector<Int> sizes;
-  const auto add = [&] {
+  const auto hold = [](std::vector<PyObject*>& capsules, PyObject* capsule) {
+    if (!capsule) throw std::bad_alloc();
+    capsules.push_back(capsule);
+  };
+  const auto add = [&](std::vector<PyObject*>& capsules) {
     std::uintptr_t address = 0;
-    made.capsules.push_back(ArrayShape(element, sizes).make(&address));
-    if (!made.capsules.back()) throw std::bad_alloc();
+    hold(capsules, ArrayShape(element, sizes).make(&address));
     made.addresses.push_back(address);
   };
   if (keeps_ && block_ < 0) {
     sizes = {(block_size(arrays_, Keeper::kept, element, T, T, B) + element - 1) / element};
-    add();
+    add(made.capsules);
   }
   for (const RecipeArray& array : arrays_) {
     if (array.keeper != Keeper::own) continue;
@@ -489,7 +493,13 @@ void Recipe::make(Int T, Int B, Made& made) const {
     else if (array.extent == Extent::history) sizes = {T + 1, B};
     else if (array.extent == Extent::batch) sizes = {B};
     for (Int size : array.tail) sizes.push_back(size);
-    add();
+    if (array.extent != Extent::history) {
+      add(made.capsules);
+      continue;
+    }
+    add(made.histories);
+    sizes[0] = T;
+    hold(made.capsules, ArrayShape(element, sizes).window(made.histories.back(), reverse ? 0 : B * array.width));
   }
 }
 

@@ -96,16 +96,17 @@ class Recipe {
   Recipe(Number number, const Isa& isa, std::vector<RecipeArray> arrays, std::vector<RecipeStep> steps, int block);
 
   // What a call makes, as DLPack capsules: the block of kept arrays if there are any, then those of their own, in order.
+  // A history of its own is given as the states after each step; the whole histories follow behind all, in the same memory.
   class Made {
    public:
     Made() = default;
     Made(const Made&) = delete;
     Made& operator=(const Made&) = delete;
     ~Made();
-    std::vector<PyObject*> capsules;
+    std::vector<PyObject*> capsules, histories;
     std::vector<std::uintptr_t> addresses;
   };
-  void make(Int T, Int B, Made& made) const;  // under the interpreter's lock
+  void make(Int T, Int B, bool reverse, Made& made) const;  // under the interpreter's lock
 
   // given: the address of each given array, 0 for zeros that a Start copies. Throws as Kernel::run and sum_rows do. May be
   // called from several threads at once.

@@ -22,7 +22,7 @@ from elman.engine.lower import Needs
 from elman.engine.ops import is_random
 from elman.engine.program import Graph, Program, Rows, Value, parse
 from elman.engine.rows import Layout, layout
-from elman.engine.run import Plan, _autocast_off, _split, run_backward, run_forward
+from elman.engine.run import Plan, _autocast_off, _split, as_bases, run_backward, run_forward
 from elman.engine.structure import flatten
 
 __all__ = ["count_results", "scan_op"]
@@ -189,7 +189,7 @@ def _own(outs: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
             dense = dense.clone(memory_format=torch.contiguous_format)
         taken.add(dense.untyped_storage().data_ptr())
         own.append(dense)
-    return own
+    return as_bases(own)
 
 
 @scan_op.register_fake

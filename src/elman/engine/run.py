@@ -19,7 +19,7 @@ from elman.engine.program import Graph, Program, Section, Value
 from elman.engine.rows import Layout, layout
 from elman.engine.structure import LEAF, ScanResult, TreeSpec, flatten, unflatten
 
-__all__ = ["Call", "Loops", "Plan", "ScanFunction", "run_plan"]
+__all__ = ["Call", "Loops", "Plan", "ScanFunction", "as_bases", "run_plan"]
 
 
 class Loops(Protocol):
@@ -197,7 +197,7 @@ def run_plan(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: I
             ys, finals, history, _ = run_forward(
                 plan, rows, given.x, given.s, given.initial, given.c, p, after
             )
-        outs = _own_memory(plan, [*ys, *finals, *history], tensors, history)
+        outs = as_bases(_own_memory(plan, [*ys, *finals, *history], tensors, history))
     n_y, n_s = len(plan.program.y), len(given.s)
     states = unflatten(outs[n_y + n_s :], given.s_spec) if given.return_states else None
     return ScanResult(
@@ -265,12 +265,21 @@ class ScanFunction(torch.autograd.Function):
         plan, rows = call.plan, call.rows
         if call.recipe is not None:
             outs, kept = call.recipe.forward(tensors, rows.T, rows.B, rows.reverse)
+            shared = call.recipe.shared
         else:
             x, s, initial, c, p = _split(tensors, call.counts)
             with _autocast_off(tensors[0].device):
                 ys, finals, history, env = run_forward(plan, rows, x, s, initial, c, p, call.after)
             outs = _own_memory(plan, [*ys, *finals, *history], tensors, history)
             kept = [env[name] for name in plan.kept]
+            shared = _shared(outs, kept)
+            if plan.random:  # it cannot be computed once more
+                outs = [o.clone() if i in shared else o for i, o in enumerate(outs)]
+                shared = []
+            outs = [o.data if i in shared else o for i, o in enumerate(as_bases(outs))]
+        # A result may lie where the backward reads. An alias of it knows of every write, and does not keep its node
+        # alive as the result itself would.
+        ctx.aliases = [outs[i].detach() for i in shared]
         ctx.call, ctx.count = call, len(tensors)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, *kept)
@@ -292,13 +301,15 @@ class ScanFunction(torch.autograd.Function):
         tensors = saved[: ctx.count]
         if torch.is_grad_enabled():
             return (None, *_differentiate_again(call, tensors, grads))
+        kept = saved[ctx.count :]
+        for alias in ctx.aliases:
+            if alias._version:
+                kept = _kept_again(call, tensors)
+                break
         if call.recipe is not None:
             rows = call.rows
-            return (
-                None,
-                *call.recipe.backward(tensors, saved[ctx.count :], grads, rows.T, rows.B, rows.reverse),
-            )
-        env = dict(zip(call.plan.kept, saved[ctx.count :], strict=True))
+            return (None, *call.recipe.backward(tensors, kept, grads, rows.T, rows.B, rows.reverse))
+        env = dict(zip(call.plan.kept, kept, strict=True))
         n_y, n_s = len(call.plan.program.y), call.counts[1]
         gy, final, rest = grads[:n_y], grads[n_y : n_y + n_s], grads[n_y + n_s :]
         ga: list[Tensor | None] = [None] * n_s
@@ -335,6 +346,29 @@ def _split(tensors: Sequence[Tensor], counts: tuple[int, int, int, int]) -> list
         parts.append(list(tensors[start : start + n]))
         start += n
     return parts
+
+
+def as_bases(outs: Sequence[Tensor]) -> list[Tensor]:
+    """The results as tensors that are no views, each with a version of its own: whoever gets one may write in it."""
+    return [o.data if o._is_view() else o for o in outs]
+
+
+def _shared(outs: Sequence[Tensor], kept: Sequence[Tensor]) -> list[int]:
+    """Which results lie in memory that the backward reads."""
+    places = {t.untyped_storage().data_ptr() for t in kept if t.numel()}
+    return [i for i, o in enumerate(outs) if o.untyped_storage().data_ptr() in places]
+
+
+def _kept_again(call: Call, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """What the forward had left for the backward, computed once more: a result that shared its memory was written."""
+    plan, rows = call.plan, call.rows
+    if call.recipe is not None:
+        kept: list[Tensor] = call.recipe.forward(tensors, rows.T, rows.B, rows.reverse)[1]
+        return kept
+    x, s, initial, c, p = _split(tensors, call.counts)
+    with _autocast_off(tensors[0].device):
+        *_, env = run_forward(plan, rows, x, s, initial, c, p, call.after)
+    return [env[name] for name in plan.kept]
 
 
 def _own_memory(

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves, tree_map
 
-__all__ = ["Sequences", "going", "lay_out", "without_padding"]
+__all__ = ["Sequences", "going", "lay_out", "without_padding", "writable"]
 
 
 @dataclass(slots=True)
@@ -48,16 +48,16 @@ class Sequences:
     def rows_out(self, tree: Any) -> Any:
         """The inverse of `rows_in`."""
         if not self.batched:
-            return tree_map(lambda leaf: leaf.squeeze(0), tree)
+            return tree_map(lambda leaf: writable(leaf.squeeze(0)), tree)
         return tree if self.packed is None else _reorder(tree, self.packed.unsorted_indices, 0)
 
     def steps_out(self, tree: Any) -> Any:
         """Leaves `(T, B, ...)` of the engine -> the caller's axes and row order, padded where a row has ended."""
         if not self.batched:
-            return tree_map(lambda leaf: leaf.squeeze(1), tree)
+            return tree_map(lambda leaf: writable(leaf.squeeze(1)), tree)
         if self.packed is not None:
             tree = _reorder(tree, self.packed.unsorted_indices, 1)
-        return tree_map(lambda leaf: leaf.transpose(0, 1), tree) if self.batch_first else tree
+        return tree_map(lambda leaf: writable(leaf.transpose(0, 1)), tree) if self.batch_first else tree
 
     def outputs_out(self, y: Any) -> Any:
         """The outputs `(T, B, ...)` in the caller's layout: a PackedSequence where the input was one."""
@@ -159,3 +159,13 @@ def without_padding(x: Tensor, lengths: Tensor | None) -> Tensor:
 def going(x: Tensor, lengths: Tensor) -> Tensor:
     """bool `(T, B)` for `x` `(T, B, ...)`: true at the steps that a row takes, false in its padding."""
     return torch.arange(x.shape[0], device=x.device).unsqueeze(1) < lengths.to(x.device)
+
+
+def writable(view: Tensor) -> Tensor:
+    """The same memory as a tensor that may be written in place later on, with gradients too.
+
+    A view that was made under `no_grad` may not; without a gradient it needs not be one.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return view
+    return view if torch._C._functorch.peek_interpreter_stack() is not None else view.data

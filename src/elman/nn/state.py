@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.nn.layout import writable
+
 __all__ = ["StateLayout"]
 
 
@@ -77,7 +79,7 @@ class StateLayout:
         """The inverse of `split`: one state for each layer and direction, put into one structure."""
         columns, D = self.columns(states), self.directions
         if not self.listed:
-            return self.one([c[0].unsqueeze(0) if len(c) == 1 else torch.stack(c) for c in columns])
+            return self.one([writable(c[0].unsqueeze(0)) if len(c) == 1 else torch.stack(c) for c in columns])
         return self.one([tuple(torch.stack(c[k : k + D]) for k in range(0, len(c), D)) for c in columns])
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.engine.backends.courses import KEPT, PLAIN, Course, Writer, needed_nodes
+from elman.engine.backends.courses import AFTER, KEPT, Course, Writer, needed_nodes
 from elman.engine.backends.kernel import from_dlpack, threads
 from elman.engine.backends.sections import section_of
 from elman.engine.errors import NotSupported
@@ -46,9 +46,13 @@ class Recipe:
         block = any(who == KEPT for who, *_ in forward.arrays)
         made = [*before, *(["block"] if block else []), *forward.own]
         at = {name: i for i, name in enumerate(made)}
-        self._ys = [(at[v.name], forward.places[v.name][1]) for v in program.y]
+        histories = [name for name in forward.own if forward.places[name][1] == AFTER]
+        self._made = len(made) - len(before)  # by the core; behind it come the whole histories
+        self._ys = [at[v.name] for v in program.y]
         self._finals = [at[f"final {j}"] for j in range(len(program.s))]
         self._saved: list[int] = []
+        self.shared: list[int] = []  # outputs in memory that the backward reads
+        self._both: list[int] = []  # of these, those that are the very array
         if not writer.grad:
             return
         backward, own = writer.backward(forward)
@@ -56,7 +60,10 @@ class Recipe:
         self._tensors_back = sorted({i for i in backward.given if isinstance(i, int)})
         incoming = [g for g in backward.given if isinstance(g, str) and g.startswith(("gy ", "gs "))]
         saved = [g for g in backward.given if isinstance(g, str) and g not in incoming]
-        self._saved = [at[name] for name in saved]
+        whole = {name: len(made) + i for i, name in enumerate(histories)}
+        self._saved = [whole.get(name, at[name]) for name in saved]
+        self.shared = [k for k, v in enumerate(program.y) if v.name in saved]
+        self._both = [k for k in self.shared if program.y[k].name not in whole]
         self._given_back, self._constants_back = _places(
             backward.given, len(writer.inputs), [*saved, *incoming]
         )
@@ -107,16 +114,17 @@ class Recipe:
     def forward(
         self, tensors: Sequence[Tensor], T: int, B: int, reverse: bool
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Outputs and final states, and what the backward needs beside the tensors."""
+        """Outputs and final states, no views, and what the backward needs beside the tensors; an output of `shared`
+        lies in that."""
         tensors = self._in_place(tensors, self._tensors)
         made = self._torch(tensors, B) if self.statics else []
         all_of_them = [*tensors, *made, *self._constants]
         addresses = [all_of_them[i].data_ptr() for i in self._given]
-        made += map(from_dlpack, self._forward.run(T, B, reverse, addresses, threads()))
-        outs = [
-            made[i] if moment == PLAIN else made[i][:T] if reverse else made[i][1:] for i, moment in self._ys
-        ]
-        outs += [made[i] for i in self._finals]
+        arrays = self._forward.run(T, B, reverse, addresses, threads())
+        made += map(from_dlpack, arrays if self._saved else arrays[: self._made])
+        outs = [made[i] for i in (*self._ys, *self._finals)]
+        for k in self._both:
+            outs[k] = outs[k].data  # with a version of its own
         return outs, [made[i] for i in self._saved]
 
     def backward(
