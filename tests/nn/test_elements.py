@@ -64,7 +64,7 @@ ELEMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "layer norm": ({"norm": "layer"}, {}),
     "batch norm": ({"norm": "batch"}, {}),
     "dense": ({"dense": 6}, {}),
-    "another activation": ({"dense": 6, "nonlinearity": "tanh"}, {"dense": 6}),
+    "another activation": ({"dense": 6, "nonlinearity": nn.Tanh()}, {"dense": 6}),
     "dropout before the output": ({"dropout": 0.0, "readout_dropout": 0.5}, {}),
     "mean": ({"pooling": "mean"}, {}),
     "max": ({"pooling": "max"}, {}),
@@ -138,6 +138,21 @@ def test_one_mask_a_sequence_is_the_same_at_all_steps() -> None:
     y = table(torch.zeros(7, 3, dtype=torch.long))
     assert (y == y[:1]).all() and set(y.unique().tolist()) == {0.0, 2.0}
     assert not (y[:, :1] == y).all()
+
+
+def test_a_dropped_word_without_an_unknown_one_is_zeros() -> None:
+    table = en.Embedding(V, I, word_dropout=0.5)
+    y = table(torch.randint(V, (40, 30)))
+    gone = (y == 0).all(-1)
+    assert 0.4 < gone.double().mean() < 0.6
+    y.sum().backward()
+    assert table.weight.grad[:, 0].sum() == (~gone).sum()
+
+
+def test_the_chain_has_every_parameter_once() -> None:
+    model = network(inputs={"norm": "batch"}, dense=6, norm="layer", pooling="attention")
+    found = [id(p) for module in model.chain() for p in module.parameters()]
+    assert sorted(found) == sorted(id(p) for p in model.parameters())
 
 
 def test_a_frozen_table_is_not_trained_and_the_rest_is() -> None:

@@ -74,10 +74,11 @@ def dropout_layer(rate: float, *, sequence: bool) -> nn.Module:
 class WordDropout(nn.Module):
     """Takes whole tokens out of a text in training (Iyyer et al. 2015; Bowman et al. 2016).
 
-    tokens: integers of any shape; each becomes `unknown` with probability `p`, on its own. Does nothing in eval mode.
+    tokens: integers of any shape; each becomes `unknown` with probability `p`, on its own (-1, which no vocabulary has:
+    an `Embedding` makes zeros of it). Does nothing in eval mode.
     """
 
-    def __init__(self, p: float = 0.1, unknown: int = 0) -> None:
+    def __init__(self, p: float = 0.1, unknown: int = -1) -> None:
         super().__init__()
         self.p = check_rate("p", p)
         self.unknown = unknown

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from elman.nn.dropout import WordDropout, dropout_layer
@@ -23,11 +25,16 @@ class SequenceInput(nn.Module):
         """The vectors; what stands in the padding has no effect."""
         raise NotImplementedError
 
+    def chain(self) -> Iterator[nn.Module]:
+        """The modules that the input goes through, in their order: for a picture."""
+        yield self
+
 
 class Embedding(SequenceInput):
     """A table of vectors, one for each token: e_t = dropout(norm(E[x_t])), E `weight` `(V, I)` ~ N(0, 1).
 
-    word_dropout: probability that a token is taken for `unknown` in training (Iyyer et al. 2015).
+    word_dropout: probability that a token is taken for `unknown` in training (Iyyer et al. 2015); -1: that its vector
+        is zeros.
     norm: of the vectors, "layer" or "batch" (padding never counts), see `elman.nn.MaskedBatchNorm`.
     dropout: on the vectors; with `sequence_dropout` one mask for all steps of a sequence (Gal & Ghahramani 2016).
     frozen: the table is not trained (pretrained vectors that shall stay as they are).
@@ -42,7 +49,7 @@ class Embedding(SequenceInput):
         size: int,
         *,
         word_dropout: float = 0.0,
-        unknown: int = 0,
+        unknown: int = -1,
         norm: FeatureNorm = "none",
         dropout: float = 0.0,
         sequence_dropout: bool = False,
@@ -58,10 +65,21 @@ class Embedding(SequenceInput):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Tokens `(T, B)`, integers below V -> `(T, B, I)`."""
-        tokens = self.word_dropout(without_padding(x, lengths))
-        vectors = apply_norm(self.norm, nn.functional.embedding(tokens, self.weight), lengths)
-        dropped: Tensor = self.dropout(vectors)
+        vectors = self._look_up(self.word_dropout(without_padding(x, lengths)))
+        dropped: Tensor = self.dropout(apply_norm(self.norm, vectors, lengths))
         return dropped
+
+    def _look_up(self, tokens: Tensor) -> Tensor:
+        if not self.training or self.word_dropout.p == 0 or self.word_dropout.unknown >= 0:
+            return F.embedding(tokens, self.weight)
+        known = tokens >= 0
+        return F.embedding(tokens.clamp(min=0), self.weight) * known.unsqueeze(-1)
+
+    def chain(self) -> Iterator[nn.Module]:
+        """What a token goes through, as plain modules with this table and these norms: for a picture."""
+        table = nn.Embedding(self.count, self.output_size, device="meta")
+        table.weight = self.weight
+        yield from (table, self.norm, self.dropout)
 
     @torch.no_grad()
     def load_vectors(self, numbers: Any, vectors: Any) -> None:
@@ -105,6 +123,10 @@ class Features(SequenceInput):
         self.norm = feature_norm(norm, features)
         self.dense = nn.Linear(features, size) if size else nn.Identity()
         self.dropout = dropout_layer(dropout, sequence=sequence_dropout)
+
+    def chain(self) -> Iterator[nn.Module]:
+        """What a vector goes through."""
+        yield from (self.norm, self.dense, self.dropout)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """`(T, B, F)` -> `(T, B, I)`."""

@@ -95,6 +95,7 @@ class Pooling(nn.Module):
         if ends not in _ENDS:
             raise ValueError(f"ends={ends!r}; expected one of {', '.join(map(repr, _ENDS))}")
         self.ends = ends
+        self.input_size = features
         self.attention = AttentionPooling(features) if "attention" in self.kinds else nn.Identity()
         doubled = ends == "both" and "last" in self.kinds
         self.output_size = features * (len(self.kinds) + doubled)

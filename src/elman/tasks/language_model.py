@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from elman.config import Amount, Count, Flag, Share, UserError, Whole, option
+from elman.config import Amount, Count, Flag, UserError, Whole, option
 from elman.data import vocabulary
 from elman.data.batching import IGNORED, Streams, TextBatch, training_streams, whole_text
 from elman.data.corpus import Corpus, CorpusSettings, Part, read_corpus, read_part
@@ -21,6 +21,7 @@ from elman.data.vocabulary import Tokenizer
 from elman.metrics import Likelihood, bits, perplexity
 from elman.tasks import verbs
 from elman.tasks.base import Answer, Baseline, Batches, Prepared, Task, Trained, Verb
+from elman.tasks.network import RecurrentSettings
 from elman.training.run import Run
 from elman.training.score import Score
 from elman.training.settings import OptimizerSettings, TrainingSettings
@@ -41,50 +42,19 @@ FEWEST_PIECES = 10
 
 
 @dataclass(frozen=True)
-class ModelSettings:
+class ModelSettings(RecurrentSettings):
     """Embedding -> dropout -> recurrent stack -> norm -> dropout -> dense softmax."""
 
-    cell: Literal["lstm", "gru", "rnn"] = option("lstm", "recurrent cell; rnn is Elman's network")
-    embedding: Whole = option(0, "width of the embedding (0: as --hidden)", unit="UNITS")
-    hidden: Count = option(256, "width of each recurrent layer", unit="UNITS")
-    layers: Count = option(1, "recurrent layers on top of each other", unit="COUNT")
-    dropout: Share = option(
-        0.0, "part dropped after embedding, between layers, before the output", unit="SHARE"
-    )
-    recurrent_dropout: Share = option(
-        0.0, "part of the state not seen by the recurrent product", unit="SHARE"
-    )
-    sequence_dropout: Flag = option(False, "one mask of each dropout for all steps of a piece")
-    zoneout: Share = option(0.0, "part of the state that keeps its old value at a step", unit="SHARE")
-    residual: Flag = option(False, "add the input of each recurrent layer to its output")
-    layer_norm: Literal["none", "separate", "sum"] = option(
-        "none", "layer norm inside the cells: of their two products each, or of the sum"
-    )
-    forget_bias: Amount = option(0.0, "start of an lstm's forget biases (0: as all biases)", unit="BIAS")
-    norm: Flag = option(False, "layer norm between the recurrent layers and the output")
     tied: Flag = option(False, "one table for embedding and output layer")
     init: Amount = option(0.0, "draw all from U(-INIT, INIT) (0: each layer's own start)", unit="INIT")
-    engine: Literal["elman", "torch"] = option(
-        "elman", "recurrent layers of elman.nn, or of torch.nn to compare"
-    )
 
     def __post_init__(self) -> None:
         """Check what concerns two fields."""
-        if self.tied and self.embedding not in {0, self.hidden}:
+        super().__post_init__()
+        self.check_residual(self.width)
+        if self.tied and self.embedding not in {0, self.projection or self.hidden}:
             widths = f"--embedding {self.embedding} is not --hidden {self.hidden}"
             raise UserError(f"--tied needs one width: {widths}; leave one out")
-        if self.forget_bias and self.cell != "lstm":
-            raise UserError(f"--forget-bias: a {self.cell} has no forget gate; take --cell lstm")
-        asked = [*self.extras(), *(["sequence_dropout"] if self.sequence_dropout else [])]
-        if self.engine == "torch" and asked:
-            flag = asked[0].replace("_", "-")
-            raise UserError(f"--{flag}: torch.nn has no such thing; leave it out, or take --engine elman")
-
-    def extras(self) -> dict[str, Any]:
-        """What goes beyond torch.nn, where it is asked for: arguments of the recurrent layers."""
-        names = ("recurrent_dropout", "zoneout", "residual", "forget_bias")
-        asked: dict[str, Any] = {name: value for name in names if (value := getattr(self, name))}
-        return asked if self.layer_norm == "none" else {**asked, "layer_norm": self.layer_norm}
 
 
 @dataclass(frozen=True)
@@ -104,20 +74,23 @@ class Config:
 # Model
 
 
-def build_model(settings: ModelSettings, size: int) -> LanguageModel:
-    """The network over a vocabulary of `size` tokens."""
+def build_model(settings: ModelSettings, size: int, unknown: int = -1) -> LanguageModel:
+    """The network over a vocabulary of `size` tokens; unknown: what a dropped token is taken for (-1: nothing)."""
     from elman.nn.networks import LanguageModel
 
     return LanguageModel(
         size,
-        settings.embedding or settings.hidden,
+        settings.width,
         settings.hidden,
         settings.layers,
-        cell=settings.cell,
+        cell=settings.factory(),
         dropout=settings.dropout,
         sequence_dropout=settings.sequence_dropout,
+        word_dropout=settings.word_dropout,
+        unknown=unknown,
+        input_norm=settings.input_norm,
         tied=settings.tied,
-        norm=settings.norm,
+        norm=settings.output_norm,
         init=settings.init,
         engine=settings.engine,
         extras=settings.extras(),
@@ -423,7 +396,7 @@ class LanguageModelTask(Task):
 
     def model(self, config: Config, codec: Tokenizer) -> LanguageModel:
         """The network over the tokenizer's vocabulary."""
-        return build_model(config.model, codec.size)
+        return build_model(config.model, codec.size, -1 if codec.unknown is None else codec.unknown)
 
     def batches(self, config: Config, prepared: Prepared) -> tuple[Batches, int]:
         """Pieces of B streams; all epochs read the same text in the same order."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
 
-from elman.nn.activations import Activation
 from elman.nn.networks.network import Network
 from elman.nn.networks.stacks import ends_of, stack_width
 from elman.nn.norms import FeatureNorm
@@ -36,7 +36,7 @@ class SequenceClassifier(Network):
         pooling: str = "last",
         norm: FeatureNorm = "none",
         dense: int = 0,
-        nonlinearity: Activation = "relu",
+        nonlinearity: nn.Module | None = None,
         dropout: float = 0.0,
     ) -> None:
         pool = Pooling(stack_width(recurrent), pooling, ends=ends_of(recurrent))
@@ -62,6 +62,12 @@ class SequenceClassifier(Network):
         """
         (y, _), lengths = self._run(x, state, lengths)
         return self._read_out(self.pooling(y, lengths), None)
+
+    def chain(self) -> Iterator[nn.Module]:
+        """As for every network, with the pooling between the recurrent layers and the readout."""
+        parts = list(super().chain())
+        place = parts.index(self.recurrent) + 1
+        yield from (*parts[:place], self.pooling, *parts[place:])
 
     def attention(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """How much each step weighs, `(T, B)`; ValueError unless the pooling is by attention."""

@@ -28,7 +28,7 @@ class LanguageModel(Tagger):
     cell, engine, extras: what the recurrent layers are made from, see `recurrent_stack`.
     tied: W is E itself, which needs I = H.
     sequence_dropout: one mask of each dropout for all steps of a call.
-    word_dropout: probability that a token is taken for `unknown` in training.
+    word_dropout, unknown, input_norm: of the embedding, see `elman.nn.Embedding`.
     init: all parameters are drawn from U(-init, init); 0 keeps each layer's own start.
     """
 
@@ -43,7 +43,8 @@ class LanguageModel(Tagger):
         dropout: float = 0.0,
         sequence_dropout: bool = False,
         word_dropout: float = 0.0,
-        unknown: int = 0,
+        unknown: int = -1,
+        input_norm: FeatureNorm = "none",
         tied: bool = False,
         norm: FeatureNorm | bool = "none",
         init: float = 0.0,
@@ -60,6 +61,7 @@ class LanguageModel(Tagger):
             sequence_dropout=sequence_dropout,
             word_dropout=word_dropout,
             unknown=unknown,
+            norm=input_norm,
         )
         between = {"sequence_dropout": True} if sequence_dropout and engine == "elman" else {}
         stack = recurrent_stack(

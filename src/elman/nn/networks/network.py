@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from elman.nn.activations import Activation, activation
 from elman.nn.dropout import dropout_layer
 from elman.nn.embedding import Embedding, SequenceInput
 from elman.nn.layout import lay_out
@@ -30,7 +30,7 @@ class Network(nn.Module):
         e_t = embedding(x_t)                      tokens or features, with its dropout and norm
         s_t = recurrent(e_t, s_{t−1})             any layers: of elman.nn, a cell of your own in Recurrent, of torch.nn
         n_t = dropout(norm(s_t))                  norm: "none", "layer", or "batch" where padding never counts
-        d_t = dropout(f(D n_t + d))               the dense layer, where `dense` gives its width; f: `nonlinearity`
+        d_t = dropout(f(D n_t + d))               where `dense` gives a width; f: ReLU, or `nonlinearity`
         o_t = W d_t + c                           K logits
 
     embedding: an `elman.nn.Embedding`, `elman.nn.Features`, or any module of `(T, B, ...)`.
@@ -50,7 +50,7 @@ class Network(nn.Module):
         features: int,
         norm: FeatureNorm,
         dense: int,
-        nonlinearity: Activation,
+        nonlinearity: nn.Module | None,
         dropout: float,
         sequence_dropout: bool,
         tied: bool,
@@ -62,7 +62,7 @@ class Network(nn.Module):
         self.recurrent = recurrent
         self.norm = feature_norm(norm, features)
         self.dense = nn.Linear(features, dense) if dense else None
-        self.nonlinearity = activation(nonlinearity)
+        self.nonlinearity = nn.ReLU() if nonlinearity is None else nonlinearity
         self.dropout = dropout_layer(dropout, sequence=sequence_dropout)
         self.head = nn.Linear(dense or features, outputs)
         if tied and isinstance(embedding, Embedding):
@@ -74,6 +74,18 @@ class Network(nn.Module):
     def initial_state(self, batch: int) -> Any:
         """The state that a call without one begins with, for `batch` sequences, on the network's device."""
         return start_of(self.recurrent, batch)
+
+    def chain(self) -> Iterator[nn.Module]:
+        """The modules that the data go through, from the input to the logits: for a picture, and for counting."""
+        yield from self.embedding.chain() if isinstance(self.embedding, SequenceInput) else (self.embedding,)
+        yield self.recurrent
+        yield from self._readout()
+
+    def _readout(self) -> Iterator[nn.Module]:
+        yield from (self.norm, self.dropout)
+        if self.dense is not None:
+            yield from (self.dense, self.nonlinearity, self.dropout)
+        yield self.head
 
     def _run(self, x: Tensor, state: Any, lengths: Tensor | None) -> tuple[Output, Tensor | None]:
         """The recurrent layers' outputs `(T, B, H)` and final state, and the lengths as they were checked."""

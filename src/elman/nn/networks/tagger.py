@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from elman.nn.activations import Activation
 from elman.nn.networks.network import Network, NetworkOutput
 from elman.nn.networks.stacks import stack_width
 from elman.nn.norms import FeatureNorm
@@ -30,7 +29,7 @@ class Tagger(Network):
         *,
         norm: FeatureNorm = "none",
         dense: int = 0,
-        nonlinearity: Activation = "relu",
+        nonlinearity: nn.Module | None = None,
         dropout: float = 0.0,
         sequence_dropout: bool = False,
         tied: bool = False,
