@@ -220,7 +220,9 @@ def test_a_run_is_safetensors_and_json_and_pictures(folder: Path, kind: str) -> 
         "learning_curve.png",
         "learning_curve.svg",
         "log.jsonl",
+        "report.html",
         "run.json",
+        "scores.json",
         "tokenizer.json",
     }
 

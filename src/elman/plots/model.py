@@ -9,6 +9,13 @@ from elman.plots.png import png
 from elman.plots.svg import svg
 from elman.plots.unfolded import unfolded
 
+DRAWINGS = {"basic": basic, "unfolded": unfolded}
+
+
+def pictures(drawing: ModelDrawing) -> dict[str, str]:
+    """Both pictures as SVG by name: "basic", one step with the loop of the state, and "unfolded"."""
+    return {name: svg(draw(drawing)) for name, draw in DRAWINGS.items()}
+
 
 def draw_model(drawing: ModelDrawing, folder: Path) -> list[Path]:
     """Write basic.svg, basic.png, unfolded.svg and unfolded.png into `folder`, which is made if it is not there.
@@ -18,7 +25,7 @@ def draw_model(drawing: ModelDrawing, folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
-    for name, draw in (("basic", basic), ("unfolded", unfolded)):
+    for name, draw in DRAWINGS.items():
         canvas = draw(drawing)
         paths.append(write(folder / f"{name}.svg", svg(canvas).encode()))
         paths.append(write(folder / f"{name}.png", png(canvas)))

@@ -24,6 +24,7 @@ from elman.training.score import Score
 if TYPE_CHECKING:
     from torch import nn
 
+    from elman.page import Section
     from elman.plots import ModelDrawing
     from elman.training.loop import Measure, StepLoss
 
@@ -46,7 +47,7 @@ __all__ = [
 ]
 
 # Files that the base itself keeps in a run folder.
-BASELINES = "baselines.json"
+BASELINES, SCORES = "baselines.json", "scores.json"
 
 # (epoch from 1, index of the batch in it) -> batch; nothing else decides what is in it.
 Batches = Callable[[int, int], Any]
@@ -170,6 +171,17 @@ class Trained:
             return []
         return [Baseline.from_json(saved) for saved in self.run.read_json(BASELINES)]
 
+    def scores(self) -> dict[str, Score]:
+        """What the training has measured at its end, by the part of the run's own data."""
+        if not (self.run.path / SCORES).is_file() or self.where.get("checkpoint") == "last":
+            return {}
+        kept = self.run.read_json(SCORES)
+        return {part: Score.from_json(saved) for part, saved in kept.items()}
+
+    def sections(self, examples: Any) -> Iterable[Section]:
+        """The task's own part of the report, on the examples of the test data: the worst errors, pictures."""
+        return ()
+
     def predict(self, inputs: Any, **settings: Any) -> Any:
         """What the model says to one input, or to a list of them: as many answers, in their order.
 
@@ -222,6 +234,10 @@ class Task(ABC):
         """What `elman VERB RUN` can do with a run of this task."""
         return {
             "evaluate": Verb(verbs.Evaluate, "Measure a trained model.", verbs.evaluate),
+            "predict": Verb(
+                verbs.Predict, "Answer inputs with a trained model, line by line.", verbs.predict
+            ),
+            "report": Verb(verbs.Report, "Write one HTML file about a run.", verbs.report),
             "draw": Verb(verbs.Draw, "Draw a trained model, as it is and unfolded over time.", verbs.draw),
         }
 

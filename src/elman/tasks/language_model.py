@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from elman.nn.networks import LanguageModel
+    from elman.page import Section
     from elman.plots import ModelDrawing
     from elman.training.loop import Measure, StepLoss
 
@@ -257,6 +258,13 @@ class TrainedLanguageModel(Trained):
                 continue
             line = text.split("\n", 1)[0]
             yield Answer(prompt + line, {"prompt": prompt, "line": line, "text": text})
+
+    def sections(self, examples: Part) -> Iterator[Section]:
+        """Text that it writes, three times."""
+        from elman.page import Section, preformatted
+
+        written = [self.generate(length=300, temperature=0.8, seed=seed) for seed in range(3)]
+        yield Section.of("What it writes, drawn at temperature 0.8", *map(preformatted, written))
 
     def score(self, text: str) -> Likelihood:
         """How likely a text is, from its first token on."""

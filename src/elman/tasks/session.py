@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from elman.config import Option, UserError, build, options, tables, values_of
 from elman.tasks.base import (
     BASELINES,
+    SCORES,
     TASKS,
     Prepared,
     Task,
@@ -17,6 +18,7 @@ from elman.tasks.base import (
     load_run,
     saved_config,
 )
+from elman.tasks.report import write_report
 from elman.tasks.verbs import verdict
 from elman.training.run import FORMAT, Run, check_free, stage, write_json
 from elman.training.settings import OptimizerSettings, TrainingSettings
@@ -62,7 +64,7 @@ def train(task: Task, config: Any, path: Path, *, overwrite: bool, display: Disp
     _set_up(config.training, threads=config.training.threads)
     learner = TaskLearner(task, config, prepared)
     entries = {"config": tables(task.settle(config)), "data": prepared.facts()}
-    named = {"module": TASKS[task.name].module, **entries}
+    named = {"module": TASKS[task.name].module, **entries, "account": prepared.lines()}
     with stage(path, task.name, named, prepared.files(), overwrite=overwrite) as run:
         _trainer(config, learner, run, display).save()
     with run.hold():
@@ -145,14 +147,17 @@ def _finish(task: Task, prepared: Prepared, run: Run, display: Display, *, devic
     trained.keep(prepared)
     beside = list(task.baselines(trained.config, prepared))
     write_json(run.path / BASELINES, [known.to_json() for known in beside])
-    if prepared.part("test") is not None:
-        score = trained.evaluate()
-        display.note(f"test: {trained.in_words(score)}")
-        for line in verdict(score, [known for known in beside if known.part == "test"]):
+    part = next((name for name in ("test", "valid") if prepared.part(name) is not None), None)
+    scores = {part: trained.evaluate(part=part)} if part else {}
+    write_json(run.path / SCORES, {part: score.to_json() for part, score in scores.items()})
+    if "test" in scores:
+        display.note(f"test: {trained.in_words(scores['test'])}")
+        for line in verdict(scores["test"], [known for known in beside if known.part == "test"]):
             display.note(line)
     for line in task.closing(trained):
         display.note(line)
     _draw_curve(run, display)
+    display.note(f"report: {write_report(trained, run.path / 'report.html')}")
     return trained
 
 

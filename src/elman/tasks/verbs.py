@@ -14,7 +14,7 @@ from elman.config import Count, Flag, option
 if TYPE_CHECKING:
     from elman.tasks.base import Trained
 
-__all__ = ["Answer", "Draw", "Evaluate", "Predict", "Verb", "draw", "evaluate", "predict"]
+__all__ = ["Answer", "Draw", "Evaluate", "Predict", "Report", "Verb", "draw", "evaluate", "predict", "report"]
 
 CHECKPOINT = "the model at its best validation, or the last one"
 
@@ -82,6 +82,21 @@ def verdict(score: Any, beside: Iterable[Any]) -> list[str]:
         if known.score.name == score.name and known.score.cost <= score.cost:
             lines.append(f"the network does not beat this: {score.number}, {known.name} {known.score.number}")
     return lines
+
+
+@dataclass(frozen=True)
+class Report:
+    """Flags of `elman report`, the same for all tasks."""
+
+    to: str = option("", "the file (empty: report.html in the run's own folder)", unit="FILE")
+    checkpoint: Literal["best", "last"] = option("best", CHECKPOINT)
+
+
+def report(trained: Trained, settings: Report) -> Iterator[str]:
+    """Write the report of a run; gives its path."""
+    from elman.tasks.report import write_report
+
+    yield f"{write_report(trained, Path(settings.to) if settings.to else trained.run.path / 'report.html')}\n"
 
 
 class Answer(NamedTuple):

@@ -1,0 +1,35 @@
+"""Pages: one HTML file that holds all it shows and asks nothing of a network."""
+
+from elman.page.chart import Line, line_chart
+from elman.page.document import Section, document
+from elman.page.parts import (
+    Html,
+    columns,
+    details,
+    facts,
+    figure,
+    inline,
+    matrix,
+    paragraph,
+    preformatted,
+    table,
+    text,
+)
+
+__all__ = [
+    "Html",
+    "Line",
+    "Section",
+    "columns",
+    "details",
+    "document",
+    "facts",
+    "figure",
+    "inline",
+    "line_chart",
+    "matrix",
+    "paragraph",
+    "preformatted",
+    "table",
+    "text",
+]

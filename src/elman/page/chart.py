@@ -1,0 +1,142 @@
+"""Line charts as SVG, drawn with the page's own type and colours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from elman.page.parts import text
+
+__all__ = ["COLOURS", "Line", "line_chart"]
+
+WIDTH, HEIGHT = 860, 340
+LEFT, RIGHT, TOP, BOTTOM = 64, 20, 16, 46
+COLOURS = ("#0b62a8", "#c8431d", "#0f7b55", "#7a3e96", "#b07d00", "#5b6673")
+MANY = 400
+
+
+class Line(NamedTuple):
+    """Points from left to right. faint: a thin line behind the others. dots: a dot at each point; ring: at this one."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    colour: str = COLOURS[0]
+    faint: bool = False
+    dots: bool = False
+    ring: tuple[float, float] | None = None
+
+
+class _Scale(NamedTuple):
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high, at = (self._bent(x) for x in (self.low, self.high, value))
+        return self.start + (at - low) / (high - low or 1) * (self.end - self.start)
+
+    def _bent(self, value: float) -> float:
+        return math.log(value) if self.log else value
+
+
+def line_chart(lines: Sequence[Line], x_name: str, y_name: str) -> str:
+    """A chart of one or several lines, with a legend where there are several; logarithmic over a wide range."""
+    points = [point for line in lines for point in line.points if math.isfinite(point[1])]
+    if not points:
+        return ""
+    across, up = _scales(points)
+    parts = [*_frame(across, up, x_name, y_name), *(_drawn(line, across, up) for line in lines)]
+    named = [line for line in lines if line.name]
+    if len(named) > 1:
+        parts.append(_legend(named))
+    label = f"{y_name} over {x_name}"
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{text(label)}">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _scales(points: Sequence[tuple[float, float]]) -> tuple[_Scale, _Scale]:
+    low, high = (limit(y for _, y in points) for limit in (min, max))
+    log = low > 0 and high / low > 20
+    if log:
+        low, high = low / 1.1, high * 1.1
+    else:
+        room = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
+        low, high = (max(0.0, low - room) if low >= 0 else low - room), high + room
+    left, right = (limit(x for x, _ in points) for limit in (min, max))
+    return _Scale(min(0, left), right, LEFT, WIDTH - RIGHT), _Scale(low, high, HEIGHT - BOTTOM, TOP, log)
+
+
+def ticks(low: float, high: float, *, log: bool = False, most: int = 6) -> list[float]:
+    """Round numbers between two limits, at most about so many."""
+    if log:
+        tens = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        steps = (1, 2, 5) if len(tens) < 4 else (1,)
+        return [value for ten in tens for step in steps if low <= (value := step * 10.0**ten) <= high]
+    raw = (high - low or 1) / most
+    size = 10.0 ** math.floor(math.log10(raw))
+    step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(number * step, 12) for number in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _frame(across: _Scale, up: _Scale, x_name: str, y_name: str) -> list[str]:
+    parts = []
+    for value in ticks(up.low, up.high, log=up.log):
+        y = up(value)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(
+            f'<text class="tick" x="{LEFT - 10}" y="{y + 4:.1f}" text-anchor="end">{value:,.6g}</text>'
+        )
+    for value in ticks(across.low, across.high, most=8):
+        place = f'x="{across(value):.1f}" y="{HEIGHT - BOTTOM + 20}"'
+        parts.append(f'<text class="tick" {place} text-anchor="middle">{value:,.6g}</text>')
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(
+        f'<text class="name" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{text(x_name)}</text>'
+    )
+    turned = f'transform="rotate(-90 14 {(TOP + HEIGHT - BOTTOM) / 2})"'
+    height = (TOP + HEIGHT - BOTTOM) / 2
+    parts.append(
+        f'<text class="name" x="14" y="{height}" text-anchor="middle" {turned}>{text(y_name)}</text>'
+    )
+    return parts
+
+
+def _drawn(line: Line, across: _Scale, up: _Scale) -> str:
+    points = [
+        (across(x), up(y)) for x, y in thinned(line.points) if math.isfinite(y) and (y > 0 or not up.log)
+    ]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    kind = "faint" if line.faint else "line"
+    found = [f'<polyline class="{kind}" points="{path}" style="stroke: {line.colour}"/>']
+    if line.dots or len(points) == 1:
+        found += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{line.colour}"/>' for x, y in points]
+    if line.ring:
+        x, y = across(line.ring[0]), up(line.ring[1])
+        found.append(f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="7" style="stroke: {line.colour}"/>')
+    return "".join(found)
+
+
+def thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """At most MANY points, evenly chosen, the last one among them."""
+    if len(points) <= MANY:
+        return points
+    step = (len(points) - 1) / (MANY - 1)
+    return [points[round(place * step)] for place in range(MANY)]
+
+
+def _legend(lines: Sequence[Line]) -> str:
+    parts, x = [], float(WIDTH - RIGHT)
+    for line in reversed(lines):
+        x -= 7.2 * len(line.name) + 8
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{TOP + 12}">{text(line.name)}</text>')
+        x -= 8
+        ends = f'x1="{x - 18:.1f}" x2="{x:.1f}" y1="{TOP + 8}" y2="{TOP + 8}"'
+        parts.append(f'<line class="line" {ends} style="stroke: {line.colour}"/>')
+        x -= 34
+    return f"<g>{''.join(parts)}</g>"

@@ -1,0 +1,235 @@
+"""One contract for every task: what it reads is accounted for, its training goes on bit for bit after any break, as
+many answers come out as inputs went in, its report asks nothing of a network, and what is drawn is what is trained.
+"""
+
+import importlib
+import json
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import elman as package
+from command import elman, verse
+from elman.tasks import base
+from elman.tasks.base import TASKS, Word, find
+from elman.tasks.session import TaskLearner
+
+TOY = Word("tests.tasks.toy", "say whether a line has an odd number of ones", {"model.hidden": 6})
+
+
+class Case(NamedTuple):
+    """A task on small data: what makes them in the current folder, the flags, and lines to be answered."""
+
+    data: Any
+    flags: list[str]
+    inputs: list[str]
+
+
+def texts() -> None:
+    Path("data.txt").write_text(verse(40))
+
+
+def bits() -> None:
+    draw = random.Random(0)
+    lines = ["".join(draw.choice("01") for _ in range(draw.randint(1, 6))) for _ in range(60)]
+    Path("data.txt").write_text("\n".join([*lines, "not a line", ""]))
+
+
+LANGUAGE = ["--hidden", "6", "--batch", "2", "--steps", "8", "--dropout", "0.2", "--engine", "torch"]
+CASES = {
+    "language-model": Case(texts, ["--data", "data.txt", *LANGUAGE], ["line 3", "li", "", "line 12 says"]),
+    "parity": Case(bits, ["--data", "data.txt"], ["01", "what", "", "1"]),
+}
+EVERY = ["--threads", "1", "--quiet", "--epochs", "2", "--validate-every", "7", "--rate", "0.01"]
+NAMES = [*TASKS, "parity"]
+
+
+@pytest.fixture(scope="module")
+def words() -> Iterator[None]:
+    """The words of the package, and the toy's."""
+    TASKS["parity"] = TOY
+    yield
+    del TASKS["parity"]
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, words: None) -> Path:
+    """A folder called by the task, with its data and a run."""
+    folder = tmp_path_factory.mktemp("contract") / request.param
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        CASES[request.param].data()
+        done = train(request.param, "run")
+    assert done.code == 0, done.err
+    return folder
+
+
+def train(name: str, run: str, *more: object) -> Any:
+    return elman("train", name, "--run", run, *CASES[name].flags, *EVERY, *more)
+
+
+@pytest.fixture
+def case(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+    monkeypatch.chdir(folder)
+    return CASES[folder.name]
+
+
+def test_every_task_has_a_case() -> None:
+    assert set(CASES) == set(NAMES)
+
+
+def test_the_run_says_what_was_read_and_by_what(case: Case, folder: Path) -> None:
+    saved = json.loads(Path("run/run.json").read_text())
+    assert saved["account"]
+    assert (saved["task"], saved["module"]) == (folder.name, TASKS[folder.name].module)
+    report = Path("run/report.html").read_text()
+    assert all(line in report for line in saved["account"])
+
+
+def test_a_report_is_one_file_that_asks_nothing_of_a_network(case: Case) -> None:
+    assert elman("report", "run", "--to", "page.html").out == "page.html\n"
+    page = Path("page.html").read_text()
+    for forbidden in (r"https?:", r"""(src|href)=["'](?!#)""", "@import", r"url\((?!#)", "<script", "<link"):
+        assert not re.search(forbidden, page), forbidden
+    assert "the network does not" not in page
+
+
+class KilledError(BaseException):
+    """Comes in the middle of a step, and nothing is saved."""
+
+
+def killed_at(step: int, name: str, *more: object) -> None:
+    """Train until a step, then be gone."""
+    from elman.training.loop import Trainer
+
+    whole = Trainer._step
+
+    def broken(self: Trainer, log: Any) -> None:
+        if self.position.step == step:
+            raise KilledError
+        whole(self, log)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "_step", broken)
+        with pytest.raises(KilledError):
+            train(name, "broken", "--overwrite", *more)
+
+
+def test_a_training_that_is_killed_anywhere_ends_with_the_same_bits(case: Case, folder: Path) -> None:
+    steps = learner(folder.name).epoch_steps * 2
+    draw = random.Random(folder.name)
+    for step in draw.sample(range(1, steps), 3):
+        every = draw.randint(1, 5)
+        killed_at(step, folder.name, "--checkpoint-every", every)
+        torch.manual_seed(draw.randint(0, 99))
+        done = elman("train", folder.name, "--resume", "broken", "--quiet")
+        assert done.code == 0, done.err
+        for kept in ("last", "best"):
+            first, second = (load_file(f"{run}/{kept}.safetensors") for run in ("run", "broken"))
+            assert first.keys() == second.keys()
+            different = [name for name, tensor in first.items() if not torch.equal(tensor, second[name])]
+            assert not different, f"{kept}, killed at step {step} of {steps}, saved every {every} steps"
+
+
+def learner(name: str) -> TaskLearner:
+    task = find(name)
+    config = base.saved_config(base.Run.open(Path("run")), task)
+    return TaskLearner(task, config, task.prepare(config, task.codec(base.Run.open(Path("run")))))
+
+
+def test_batches_depend_on_epoch_and_index_alone(case: Case, folder: Path) -> None:
+    first, second = learner(folder.name), learner(folder.name)
+    assert first.epoch_steps == second.epoch_steps
+    places = [(epoch, index) for epoch in (1, 2, 3) for index in range(first.epoch_steps)]
+    seen = {place: repr(first.batches(*place)) for place in places}
+    random.Random(1).shuffle(places)
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    assert all(repr(second.batches(*place)) == seen[place] for place in places[:40])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_as_many_answers_come_out_as_lines_went_in(case: Case) -> None:
+    lines = (case.inputs * 30)[:100]
+    Path("in.txt").write_text("\n".join(lines) + "\n")
+    plain, objects = (
+        elman("predict", "run", "in.txt"),
+        elman("predict", "run", "in.txt", "--json", "--together", 7),
+    )
+    assert (plain.code, objects.code) == (0, 0)
+    assert len(plain.out.splitlines()) == len(objects.out.splitlines()) == 100
+    found = [json.loads(line) for line in objects.out.splitlines()]
+    assert [one["place"] for one in found] == [f"in.txt:{n}" for n in range(1, 101)]
+    again = package.load("run").predict(lines)
+    assert [{"place": f"in.txt:{n}", **one} for n, one in enumerate(again, 1)] == found
+    assert package.load("run").predict(lines[0]) == again[0]
+
+
+def test_the_measure_stands_beside_its_baselines(case: Case) -> None:
+    found = json.loads(elman("evaluate", "run", "--json").out)
+    assert {"metric", "value", "higher", "interval", "baselines", "step", "epoch"} <= found.keys()
+    assert found["baselines"]
+    assert {one["name"] for one in found["baselines"]} == {found["metric"]}
+    assert found["value"] == pytest.approx(package.load("run").evaluate().value)
+    lines = elman("evaluate", "run").out.splitlines()
+    assert sum(line.startswith("beside it, ") for line in lines) == len(found["baselines"])
+
+
+def test_what_is_drawn_is_what_is_trained(case: Case) -> None:
+    trained = package.load("run")
+    drawing = trained.task.describe(trained, steps=3)
+    assert drawing.parameters == sum(parameter.numel() for parameter in trained.model.parameters())
+
+
+def test_loading_moves_no_random_generator(case: Case) -> None:
+    before = torch.get_rng_state()
+    trained = package.load("run")
+    trained.evaluate()
+    assert torch.equal(before, torch.get_rng_state())
+    assert not trained.model.training
+
+
+def test_changed_data_are_not_measured_in_silence(case: Case) -> None:
+    whole = Path("data.txt").read_text()
+    try:
+        Path("data.txt").write_text(whole + "1\n")
+        done = elman("evaluate", "run")
+        assert done.code == 2
+        assert "the data are not those that run was trained on" in done.err
+        report = elman("report", "run", "--to", "page.html")
+        assert report.code == 0
+        assert "The numbers are those of the training, because the data" in Path("page.html").read_text()
+    finally:
+        Path("data.txt").write_text(whole)
+
+
+def test_defaults_of_a_word_reach_help_and_run(case: Case, folder: Path) -> None:
+    for path, value in TASKS[folder.name].defaults.items():
+        section, name = path.split(".")
+        assert json.loads(Path("run/run.json").read_text())["config"][section][name] == value
+    if folder.name == "parity":
+        assert "--hidden UNITS width (default: 6)" in " ".join(elman("train", "parity", "--help").out.split())
+
+
+def test_a_task_imports_no_torch(words: None) -> None:
+    import subprocess
+    import sys
+
+    for name in NAMES:
+        module = TASKS[name].module
+        path = module if "." in module else f"elman.tasks.{module}"
+        assert importlib.import_module(path).TASK
+        code = f"import sys, {path}; sys.exit('torch' in sys.modules)"
+        assert (
+            subprocess.run(
+                [sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False
+            ).returncode
+            == 0
+        )
