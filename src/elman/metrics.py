@@ -1,11 +1,36 @@
-"""Measures of a model, from sums of losses."""
+"""Measures of a model, in numpy: of a loss, and of classes and labels beside the truth.
+
+For classes: N items, K classes or labels. The truth and the answers are class numbers `(N,)`, or zeros and ones
+`(N, K)` where an item may have several labels. Where a quotient has no denominator it is 0, as scikit-learn has it.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Likelihood", "bits", "perplexity"]
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "Calibration",
+    "Classes",
+    "Likelihood",
+    "accuracy",
+    "bits",
+    "bootstrap",
+    "calibration",
+    "confusion",
+    "log_loss",
+    "macro_f1",
+    "micro_f1",
+    "per_class",
+    "perplexity",
+]
+
+Ints = npt.NDArray[np.integer[Any]]
+Floats = npt.NDArray[np.floating[Any]]
 
 
 def perplexity(nats: float) -> float:
@@ -53,3 +78,102 @@ class Likelihood(NamedTuple):
             "bits_per_character": self.bits_per_character,
         }
         return {**own, "tokens": self.tokens, "unknown": self.unknown}
+
+
+class Classes(NamedTuple):
+    """For each class, `(K,)`: TP / predicted, TP / actual, 2 TP / (predicted + actual), and how often it occurs."""
+
+    precision: npt.NDArray[np.float64]
+    recall: npt.NDArray[np.float64]
+    f1: npt.NDArray[np.float64]
+    support: npt.NDArray[np.int64]
+
+
+def accuracy(truth: Ints, answers: Ints) -> float:
+    """The share of items that are right; of several labels, all of an item's must be."""
+    right = truth == answers
+    return float(right.all(axis=1).mean() if right.ndim == 2 else right.mean()) if len(truth) else np.nan
+
+
+def confusion(truth: Ints, answers: Ints, classes: int) -> npt.NDArray[np.int64]:
+    """How often class i was taken for class j, `(K, K)`: rows are the truth."""
+    counts = np.bincount(truth * classes + answers, minlength=classes * classes)
+    return counts.reshape(classes, classes).astype(np.int64)
+
+
+def _counts(truth: Ints, answers: Ints, classes: int) -> tuple[npt.NDArray[np.int64], ...]:
+    """True positives, predicted, actual, each `(K,)`."""
+    if truth.ndim == 2:
+        return (truth * answers).sum(axis=0), answers.sum(axis=0), truth.sum(axis=0)
+    hits = truth[truth == answers]
+    return tuple(np.bincount(row, minlength=classes).astype(np.int64) for row in (hits, answers, truth))
+
+
+def _quotient(above: npt.NDArray[np.int64], below: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    return np.divide(above, below, out=np.zeros(np.shape(above)), where=below > 0)
+
+
+def per_class(truth: Ints, answers: Ints, classes: int) -> Classes:
+    """Precision, recall and F1 of each class."""
+    hits, predicted, actual = _counts(truth, answers, classes)
+    f1 = _quotient(2 * hits, predicted + actual)
+    return Classes(_quotient(hits, predicted), _quotient(hits, actual), f1, actual)
+
+
+def macro_f1(truth: Ints, answers: Ints, classes: int) -> float:
+    """The mean of the classes' F1, each class counting the same; all K of them, whether they occur or not."""
+    return float(per_class(truth, answers, classes).f1.mean())
+
+
+def micro_f1(truth: Ints, answers: Ints, classes: int) -> float:
+    """2 TP / (predicted + actual) over all classes together; of one class each it is the accuracy."""
+    hits, predicted, actual = (counts.sum(keepdims=True) for counts in _counts(truth, answers, classes))
+    return float(_quotient(2 * hits, predicted + actual)[0])
+
+
+def log_loss(truth: Ints, probabilities: Floats) -> float:
+    """The mean of -log p(truth) in nats; of several labels, summed over them. p is kept 1e-15 from 0 and 1."""
+    p = np.clip(probabilities.astype(np.float64), 1e-15, 1 - 1e-15)
+    if truth.ndim == 1:
+        return float(-np.log(p[np.arange(len(truth)), truth]).mean())
+    return float(-(truth * np.log(p) + (1 - truth) * np.log1p(-p)).sum(axis=1).mean())
+
+
+class Calibration(NamedTuple):
+    """How sure answers were, and how often they were right, by bins of equal width; empty bins are left out.
+
+    error: the expected calibration error, sum over bins of n_b / N |accuracy_b - confidence_b| (Guo et al. 2017,
+    arXiv 1706.04599, eq. 3).
+    """
+
+    confidence: list[float]
+    accuracy: list[float]
+    counts: list[int]
+    error: float
+
+
+def calibration(confidence: Floats, right: npt.NDArray[np.bool_], bins: int = 10) -> Calibration:
+    """The reliability of answers: `confidence` `(N,)` in [0, 1] beside whether they were right."""
+    number = np.clip(np.ceil(confidence * bins) - 1, 0, bins - 1).astype(np.int64)
+    count = np.bincount(number, minlength=bins)
+    sure = np.bincount(number, weights=confidence, minlength=bins)
+    good = np.bincount(number, weights=right.astype(np.float64), minlength=bins)
+    held = count > 0
+    error = float(np.abs(good - sure).sum() / max(len(confidence), 1))
+    return Calibration(
+        (sure[held] / count[held]).tolist(), (good[held] / count[held]).tolist(), count[held].tolist(), error
+    )
+
+
+def bootstrap(
+    measure: Callable[..., float], rows: Sequence[npt.NDArray[Any]], *, draws: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % interval of `measure(*rows)`: its 2.5 % and 97.5 % quantiles over items drawn with replacement."""
+    count = len(rows[0])
+    if not count:
+        return np.nan, np.nan
+    generator = np.random.default_rng(seed)
+    picks = (generator.integers(count, size=count) for _ in range(draws))
+    values = [measure(*(row[pick] for row in rows)) for pick in picks]
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
