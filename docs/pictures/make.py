@@ -5,80 +5,74 @@ The models are the ones that students meet first; the numbers in the pictures fo
 
 from pathlib import Path
 
-from elman.plots import ModelDrawing, Signal, Stack, blocks
+import torch
+from torch.nn import Dropout, Embedding, LayerNorm, Linear, Module
+
+from elman.nn import GRU, LSTM, RNN
+from elman.plots import ModelDrawing, Signal, Stack
 from elman.plots.basic import basic
+from elman.plots.modules import blocks_of
 from elman.plots.svg import svg
 from elman.plots.unfolded import unfolded
 
 
 def words(count: int) -> tuple[Signal, Signal]:
     """The input and the output of a model of words."""
-    return Signal("x_t", "number of the word"), Signal("y_t", "chances of the next word", count, "V")
+    return Signal("x_t", "number of the word"), Signal("y_t", "chances of the next word", count, "K")
+
+
+def network(
+    title: str, modules: list[Module], signals: tuple[Signal, Signal], steps: int, batch: int
+) -> ModelDrawing:
+    """A chain of modules that ends in a softmax."""
+    stack = Stack("network", blocks_of(modules, activation="softmax"), *signals, steps)
+    return ModelDrawing(title, (stack,), batch)
 
 
 def elman_network() -> ModelDrawing:
     """Elman's network as Mikolov's language model has it: 100 units, 10,000 words."""
-    parts = (
-        blocks.embedding(10_000, 100),
-        *blocks.recurrent_blocks("rnn", 100, [100], activation="sigmoid"),
-        blocks.dense(100, 10_000),
-    )
-    return ModelDrawing("Elman's network, 100 units", (Stack("network", parts, *words(10_000), 20),), 20)
+    parts = [Embedding(10_000, 100), RNN(100, 100, nonlinearity="sigmoid"), Linear(100, 10_000)]
+    return network("Elman's network, 100 units", parts, words(10_000), 20, 20)
 
 
 def small_lstm() -> ModelDrawing:
     """The small language model of Zaremba et al. (2014)."""
-    parts = (
-        blocks.embedding(10_000, 200),
-        *blocks.recurrent_blocks("lstm", 200, [200, 200]),
-        blocks.dense(200, 10_000),
-    )
-    return ModelDrawing("Language model, two LSTM layers", (Stack("network", parts, *words(10_000), 20),), 20)
+    parts = [Embedding(10_000, 200), LSTM(200, 200, num_layers=2), Linear(200, 10_000)]
+    return network("Language model, two LSTM layers", parts, words(10_000), 20, 20)
 
 
 def tied_lstm() -> ModelDrawing:
     """A language model with dropout, whose output layer is the embedding."""
-    parts = (
-        blocks.embedding(10_000, 200),
-        blocks.dropout(200, 0.2),
-        *blocks.recurrent_blocks("lstm", 200, [200, 200], between=0.2),
-        blocks.dropout(200, 0.2),
-        blocks.dense(200, 10_000, tied_to="E"),
-    )
-    return ModelDrawing("Language model, tied weights", (Stack("network", parts, *words(10_000), 35),), 20)
+    table, head, drop = Embedding(10_000, 200), Linear(200, 10_000), Dropout(0.2)
+    head.weight = table.weight
+    parts = [table, drop, LSTM(200, 200, num_layers=2, dropout=0.2), drop, head]
+    return network("Language model, tied weights", parts, words(10_000), 35, 20)
 
 
 def tagger() -> ModelDrawing:
     """Each frame gets a tag, seen from both sides."""
     frame, tag = Signal("x_t", "features of a frame", 40, "I"), Signal("y_t", "chances of each tag", 12, "K")
-    recurrent = blocks.recurrent_blocks("gru", 40, [128], bidirectional=True)
-    parts = (*recurrent, blocks.dense(256, 12, letter="K"))
-    return ModelDrawing("Tagger, GRU in both directions", (Stack("network", parts, frame, tag, 100),), 8)
+    parts = [GRU(40, 128, bidirectional=True), Linear(256, 12)]
+    return network("Tagger, GRU in both directions", parts, (frame, tag), 100, 8)
 
 
 def residual_stack() -> ModelDrawing:
-    """Layers of different widths; where the width stays, the input is added to the output."""
+    """Layers with a residual connection around each, layer norm inside and behind."""
     signals = (
         Signal("x_t", "number of the character"),
-        Signal("y_t", "chances of the next character", 96, "V"),
+        Signal("y_t", "chances of the next character", 96, "K"),
     )
-    parts = (
-        blocks.embedding(96, 256),
-        *blocks.recurrent_blocks("lstm", 256, [256, 256, 384], residual=True),
-        blocks.layer_norm(384),
-        blocks.dense(384, 96),
-    )
-    return ModelDrawing("Stack of different widths", (Stack("network", parts, *signals, 100),), 32)
+    layers = LSTM(256, 384, num_layers=3, residual=True, layer_norm="separate", dropout=0.1)
+    parts = [Embedding(96, 256), layers, LayerNorm(384), Linear(384, 96)]
+    return network("Stack with residual connections", parts, signals, 100, 32)
 
 
 def translation() -> ModelDrawing:
     """An encoder reads, its final state starts the decoder."""
     state = Signal("h_t", "", 512, "H")
-    encoder = (blocks.embedding(8_000, 256), *blocks.recurrent_blocks("gru", 256, [512]))
-    decoder = (
-        blocks.embedding(6_000, 256),
-        *blocks.recurrent_blocks("gru", 256, [512]),
-        blocks.dense(512, 6_000),
+    encoder = blocks_of([Embedding(8_000, 256), GRU(256, 512)], mark="enc")
+    decoder = blocks_of(
+        [Embedding(6_000, 256), GRU(256, 512), Linear(512, 6_000)], activation="softmax", mark="dec"
     )
     source = Signal("x_t", "word of the source")
     stacks = (
@@ -87,7 +81,7 @@ def translation() -> ModelDrawing:
             "decoder",
             decoder,
             Signal("y_t", "the word before"),
-            Signal("p_t", "chances of the word", 6_000, "V"),
+            Signal("p_t", "chances of the word", 6_000, "K"),
             12,
         ),
     )
@@ -101,9 +95,12 @@ def make(folder: Path) -> list[Path]:
     """Draw them all into NAME_basic.svg and NAME_unfolded.svg; `draw_model` makes the PNG files too."""
     made = []
     for model in MODELS:
+        # sizes are all that is asked for: no parameter gets a value
+        with torch.device("meta"):
+            drawing = model()
         for draw in (basic, unfolded):
             made.append(folder / f"{model.__name__}_{draw.__name__}.svg")
-            made[-1].write_text(svg(draw(model())), encoding="utf-8")
+            made[-1].write_text(svg(draw(drawing)), encoding="utf-8")
     return made
 
 

@@ -128,7 +128,7 @@ def test_basic_says_shapes_counts_and_state() -> None:
     for text in [
         "(T, B, I)",
         "35 × 20 × 200",
-        "(T, B, V)",
+        "(T, B, K)",
         "35 × 20 × 10,000",
         "800 × 200",
         "800 + 800",
@@ -159,7 +159,7 @@ def test_each_step_uses_the_same_weights() -> None:
         assert f"x{index}" in said
         assert f"h{index}  c{index}" in said
     for name in ["E", "U1", "U2", "V"]:
-        # once at each drawn step and once above the bracket; in ink, V is the size of the vocabulary
+        # once at each drawn step and once above the bracket; V has no other meaning
         marked = [
             shape for shape in canvas.labels() if plain(shape.text) == name and shape.colour != theme.INK
         ]

@@ -1,6 +1,7 @@
 """The basic structure: one step of the model, with a loop and a delay where the state comes back.
 
-Input at the bottom, output at the top. Left the diagram, right a card for each block: equations, weights, state.
+Input at the bottom, output at the top. Left the diagram, right a card for each block: equations,
+weights, state, and what training does to it.
 """
 
 from elman.plots import theme
@@ -36,11 +37,8 @@ TIE = 22.0
 def basic(drawing: ModelDrawing) -> Canvas:
     """The picture."""
     canvas = Canvas(f"{drawing.title}: basic structure")
-    heading(
-        canvas,
-        drawing.title,
-        f"Basic structure ({drawing.shape}): one step, and a loop that brings the state back",
-    )
+    loop = ", and a loop that brings the state back" if drawing.state_numbers else ""
+    heading(canvas, drawing.title, f"Basic structure ({drawing.shape}): one step{loop}")
     y = 92.0
     boxes: list[list[Area]] = []
     for stack in reversed(drawing.stacks):
@@ -50,7 +48,9 @@ def basic(drawing: ModelDrawing) -> Canvas:
     if len(drawing.stacks) == 2:
         _handover(canvas, drawing, boxes)
     y = totals(canvas, _statistics(drawing), y + 10, CARD_RIGHT)
-    y = letters(canvas, [*legend(drawing), ("x_t", "in a card: what enters that block")], y + 30)
+    y = letters(
+        canvas, [*legend(drawing), ("x_t, y_t", "in a card: what enters and what leaves that block")], y + 30
+    )
     return canvas.close((WIDTH, y + 26))
 
 
@@ -67,7 +67,7 @@ def heading(canvas: Canvas, title: str, subtitle: str, room: float = CARD_RIGHT 
 
 def _lines(block: Block) -> int:
     left = len(block.equations) + bool(block.states)
-    return max(left, len(_table(block)))
+    return max(left, len(_table(block))) + len(block.remarks)
 
 
 def _row_height(block: Block) -> float:
@@ -273,18 +273,21 @@ def _card(canvas: Canvas, drawing: ModelDrawing, block: Block, top: float, botto
     if block.states:
         last = y + LINE * (len(block.equations) + 1) + 2
         canvas.add(Label(left, last, _state_line(drawing, block, room), theme.SMALL, colour=theme.RECURRENT))
+    for line, remark in enumerate(block.remarks, _lines(block) - len(block.remarks) + 1):
+        canvas.add(Label(left, y + LINE * line + 2, remark, theme.SMALL, colour=theme.MUTED))
 
 
 def _weights(canvas: Canvas, block: Block, right: float, y: float) -> float:
     """The weights below y, a line each: name, shape, count; returns where they begin."""
     rows = _table(block)
     wide = [max((width(row[column], theme.SMALL) for row in rows), default=0.0) for column in (1, 2)]
-    table = min(TABLE, right - sum(wide) - 14 - NAME)
+    named = max(NAME, *(width(row[0], theme.MATH, "math", bold=True) + 10 for row in rows), 0.0)
+    table = min(TABLE, right - sum(wide) - 14 - named)
     for line, (name, shape, number, colour) in enumerate(rows, 1):
         at = y + LINE * line
         canvas.add(
             Label(table, at, name, theme.MATH, "math", colour, bold=True),
-            Label(table + NAME, at, shape, theme.SMALL, colour=theme.MUTED),
+            Label(table + named, at, shape, theme.SMALL, colour=theme.MUTED),
             Label(right, at, number, theme.SMALL, colour=theme.MUTED, anchor="end"),
         )
     return table

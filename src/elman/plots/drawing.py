@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Role = Literal["embedding", "input", "recurrent", "output", "bias", "scale"]
-Kind = Literal["embedding", "dropout", "recurrent", "norm", "dense", "attention"]
+Kind = Literal["embedding", "dropout", "recurrent", "norm", "dense", "attention", "other"]
 Direction = Literal["forward", "backward"]
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 INDEX_BYTES = 8
@@ -59,8 +59,9 @@ class State:
 class Block:
     """One layer: numbers of `input_size` in, `output_size` out at each step.
 
-    `letter` is the letter of the output size ("H_1", "V"; empty: unchanged). `residual` counts the blocks that a
+    `letter` is the letter of the output size ("H_1", "K"; empty: unchanged). `residual` counts the blocks that a
     residual connection goes around before it is added to this block's output: 1 this one, 2 also that below, 0 none.
+    `remarks` are what no equation says, such as "zoneout 0.1".
     """
 
     name: str
@@ -72,6 +73,7 @@ class Block:
     states: tuple[State, ...] = ()
     equations: tuple[str, ...] = ()
     residual: int = 0
+    remarks: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:

@@ -17,11 +17,13 @@ ROW_HEIGHTS = {
     "norm": 30.0,
     "dropout": 26.0,
     "attention": 36.0,
+    "other": 36.0,
     "recurrent": 46.0,
 }
 # As many steps are all drawn; of more, the first, the last and three between, or only two first ones if boxes are wide.
 FEW_STEPS = 5
 WIDE = 50.0
+NARROWEST_HALF = 40.0
 
 # A block of two directions: forward box below and to the left, backward box above and to the right, by this much.
 LANE = 42.0
@@ -126,6 +128,11 @@ class Grid:
         return _stub(self.stack)
 
     @property
+    def passes(self) -> float:
+        """How far from the middle of a column an arrow passes the box of the other direction."""
+        return max(2 * ASIDE - 4, self.half - 2 * ASIDE + 9)
+
+    @property
     def right(self) -> float:
         """The right edge of the last column."""
         return self.columns[-1].x + self.half
@@ -140,7 +147,14 @@ class Grid:
 
 
 def _stub(stack: Stack) -> float:
-    return 36.0 + (SKIP if any(block.residual for block in stack.blocks) else 0)
+    return 36.0 + (SKIP if any(block.residual for block in stack.blocks) else 0) + _spread(stack)
+
+
+def _spread(stack: Stack) -> float:
+    """What a long name of a recurrent weight needs between two boxes, beside the room for a short one."""
+    names = [weight.name for block in stack.blocks for weight in block.weights if weight.role == "recurrent"]
+    widest = max((width(name, theme.INDEX, "math", bold=True) for name in names), default=0.0)
+    return max(0.0, widest - 28)
 
 
 def side(stack: Stack) -> float:
@@ -167,7 +181,7 @@ def _indices(stack: Stack, few: int) -> list[tuple[str, bool]]:
 
 def _half(stack: Stack) -> float:
     """Half the width of a column's boxes: room for the names of the states."""
-    halves = [40.0]
+    halves = [NARROWEST_HALF]
     for block in stack.blocks:
         for direction in block.directions:
             names = width(inside(block, direction, "t+1"), theme.INDEX, "math") + 16
@@ -177,11 +191,12 @@ def _half(stack: Stack) -> float:
 
 def _columns_from(left: float, stack: Stack, half: float, few: int) -> tuple[Column, ...]:
     skip = SKIP if any(block.residual for block in stack.blocks) else 0
-    pitch = 2 * half + (40 if stack.steps > few else 64) + skip
+    spread = _spread(stack)
+    pitch = 2 * half + (40 if stack.steps > few else 64) + skip + spread
     columns, x = [], left + half
     for index, dots in _indices(stack, few):
         columns.append(Column(x, index, dots))
-        x += pitch + (60 + skip if dots else 0)
+        x += pitch + (60 + skip + spread if dots else 0)
     return tuple(columns)
 
 

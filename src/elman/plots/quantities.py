@@ -80,16 +80,20 @@ MEANINGS = {
     "B": "sequences side by side",
     "I": "features",
     "H": "units",
-    "V": "words or symbols",
+    "P": "units after the projection",
+    "K": "outputs",
+    "F": "features inside",
 }
 
 
 def legend(drawing: ModelDrawing) -> list[tuple[str, str]]:
     """Each letter with its size and meaning."""
-    return [
-        (letter, f"= {grouped(size)} {MEANINGS.get(letter[0], '')}".rstrip())
-        for letter, size in letter_sizes(drawing).items()
-    ]
+    found = []
+    for letter, size in letter_sizes(drawing).items():
+        meaning = MEANINGS.get(letter[0], "")
+        meaning = meaning.replace("steps", "step") if size == 1 else meaning
+        found.append((letter, f"= {grouped(size)} {meaning}".rstrip()))
+    return found
 
 
 def state_list(names: Sequence[str], time: str) -> str:

@@ -25,6 +25,7 @@ FILLS: Final = {
     "dropout": "#ffffff",
     "norm": "#eef1f5",
     "attention": "#eaf2f9",
+    "other": "#f5f6f8",
 }
 WEIGHTS: Final = {
     "embedding": EMBEDDING,

@@ -10,9 +10,9 @@ from elman.plots import theme
 from elman.plots.basic import MARGIN, heading, input_weights, letters, plus, tensor, totals, weight_colour
 from elman.plots.canvas import Anchor, Canvas, Disc, Label, Line, Point, Rectangle, arrow, centred
 from elman.plots.drawing import INDEX_BYTES, Block, Direction, ModelDrawing, Signal, Stack, Weight
-from elman.plots.grid import ASIDE, LANE, SKIP, TOP, Column, Grid, Row, grids, inside, side
+from elman.plots.grid import ASIDE, LANE, NARROWEST_HALF, SKIP, TOP, Column, Grid, Row, grids, inside, side
 from elman.plots.quantities import grouped, has_time, in_bytes, legend, state_list, step_shape
-from elman.plots.text import width
+from elman.plots.text import fitted, width
 
 NARROWEST = 880.0
 SHORT_NAMES = {
@@ -20,7 +20,6 @@ SHORT_NAMES = {
     "norm": "norm",
     "dropout": "dropout",
     "attention": "attention",
-    "dense": "dense",
 }
 
 
@@ -57,9 +56,9 @@ def _wires(canvas: Canvas, grid: Grid) -> None:
         starts = [grid.bottom, *(row.ends for row in grid.rows)]
         for place, row in enumerate(grid.rows):
             if grid.has(place - 1, number):
-                _arrows_up(canvas, row, column.x, starts[place])
+                _arrows_up(canvas, row, column.x, grid.passes, starts[place])
             if grid.has(place, number):
-                _join(canvas, row, column.x)
+                _join(canvas, row, column.x, grid.passes)
                 _skip(canvas, grid, place, number)
         if grid.has(-1, number):
             _signal(canvas, column, stack.input, grid.bottom + 15)
@@ -81,7 +80,7 @@ def _dots(canvas: Canvas, x: float, y: float, colour: str) -> None:
     canvas.add(*(Disc((x + shift, y), 2, colour) for shift in (-8, 0, 8)))
 
 
-def _arrows_up(canvas: Canvas, row: Row, x: float, start: float) -> None:
+def _arrows_up(canvas: Canvas, row: Row, x: float, beside: float, start: float) -> None:
     """The arrow into a box, or its fork into the boxes of the two directions."""
     weights = input_weights(row.block)
     colour = weight_colour(weights[0]) if weights else theme.INK
@@ -90,7 +89,7 @@ def _arrows_up(canvas: Canvas, row: Row, x: float, start: float) -> None:
         canvas.add(Line(((x, start), (x, row.forks))))
         start, name_y = row.forks, row.bottom + 20
     if row.both_ways:
-        _fork(canvas, row, x, start, weights)
+        _fork(canvas, row, x, beside, start, weights)
         return
     canvas.add(arrow((x, start), (x, row.bottom), colour=colour))
     if weights:
@@ -101,23 +100,26 @@ def _weight_name(weight: Weight, x: float, y: float, anchor: Anchor) -> Label:
     return Label(x, y, weight.name, theme.INDEX, "math", weight_colour(weight), anchor, bold=True)
 
 
-def _fork(canvas: Canvas, row: Row, x: float, start: float, weights: list[Weight]) -> None:
+def _fork(canvas: Canvas, row: Row, x: float, beside: float, start: float, weights: list[Weight]) -> None:
+    """The arrow into both directions; `beside` is how far from x the forward box is passed."""
     canvas.add(Line(((x, start), (x, row.arrives))))
-    ends = {"forward": (x - ASIDE, row.bottom), "backward": (x + 2 * ASIDE - 4, row.top + LANE)}
-    for weight in weights:
-        end = ends[weight.direction]
-        colour = weight_colour(weight)
+    ends = {"forward": (x - ASIDE, row.bottom), "backward": (x + beside, row.top + LANE)}
+    for direction, end in ends.items():
+        weight = next((w for w in weights if w.direction == direction), None)
+        colour = weight_colour(weight) if weight else theme.INK
         canvas.add(arrow((x, row.arrives), (end[0], row.arrives), end, colour=colour))
-        if weight.direction == "forward":
+        if weight is None:
+            continue
+        if direction == "forward":
             canvas.add(_weight_name(weight, end[0] - 9, row.bottom + 20, "end"))
         else:
             canvas.add(_weight_name(weight, end[0] + 9, row.bottom + 20, "start"))
 
 
-def _join(canvas: Canvas, row: Row, x: float) -> None:
+def _join(canvas: Canvas, row: Row, x: float, beside: float) -> None:
     """What joins the boxes of the two directions above them."""
     if row.both_ways:
-        for at, start in ((x - 2 * ASIDE + 4, row.bottom - LANE), (x + ASIDE, row.top)):
+        for at, start in ((x - beside, row.bottom - LANE), (x + ASIDE, row.top)):
             canvas.add(Line(((at, start), (at, row.leaves), (x, row.leaves))))
 
 
@@ -146,7 +148,7 @@ def _block(canvas: Canvas, grid: Grid, row: Row, column: Column) -> None:
 
 def _short_name(block: Block) -> str:
     last = block.name.rsplit(", ", maxsplit=1)[-1]
-    return last if block.kind == "dense" else SHORT_NAMES[block.kind]
+    return SHORT_NAMES.get(block.kind) or fitted(last, 13, 2 * NARROWEST_HALF - 10)
 
 
 def _skip(canvas: Canvas, grid: Grid, place: int, number: int) -> None:

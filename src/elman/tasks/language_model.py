@@ -461,23 +461,16 @@ class LanguageModelTask(Task):
 
     def describe(self, trained: TrainedLanguageModel, *, steps: int) -> ModelDrawing:
         """One stack, which reads and writes at every step."""
-        from elman.plots import ModelDrawing, Signal, Stack, blocks
+        from elman.plots import ModelDrawing, Signal, Stack
+        from elman.plots.modules import blocks_of, dtype_of
 
-        model, size = trained.config.model, trained.tokenizer.size
-        width = model.embedding or model.hidden
-        drop = [model.dropout] if model.dropout else []
-        parts = [
-            blocks.embedding(size, width),
-            *(blocks.dropout(width, share) for share in drop),
-            *blocks.recurrent_blocks(model.cell, width, [model.hidden] * model.layers),
-            *([blocks.layer_norm(model.hidden)] if model.norm else []),
-            *(blocks.dropout(model.hidden, share) for share in drop),
-            blocks.dense(model.hidden, size, tied_to="E" if model.tied else ""),
-        ]
-        unit = trained.tokenizer.unit
-        reads, writes = Signal("x_t", f"a {unit}"), Signal("y_t", f"chances of the next {unit}", size, "V")
-        stack = Stack("language model", tuple(parts), reads, writes, steps)
-        return ModelDrawing(trained.run.path.name, (stack,), trained.config.data.batch)
+        model, unit = trained.model, trained.tokenizer.unit
+        chain = (model.embedding, model.dropout, model.recurrent, model.norm, model.dropout, model.head)
+        parts = blocks_of(chain, activation="softmax")
+        reads = Signal("x_t", f"a {unit}")
+        writes = Signal("y_t", f"chances of the next {unit}", trained.tokenizer.size, "K")
+        stack = Stack("language model", parts, reads, writes, steps)
+        return ModelDrawing(trained.run.path.name, (stack,), trained.config.data.batch, dtype_of(model))
 
     def closing(self, trained: TrainedLanguageModel) -> list[str]:
         """How to go on."""
