@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import (
     BatchNorm1d,
@@ -316,3 +316,55 @@ def test_two_chains_side_by_side_keep_their_names_apart() -> None:
     assert len(set(names)) == len(names)
     assert {"E_{enc}", "U_{2,dec}", "γ_{dec}"} <= set(names)
     assert FRAME.size == 40
+
+
+@st.composite
+def whole_networks(draw: st.DrawFn) -> Module:
+    """A network of elman.nn with an input, any layers and a readout."""
+    width = draw(st.integers(4, 7))
+    norms = st.sampled_from(["none", "layer", "batch"])
+    given: dict[str, Any] = {"norm": draw(norms), "dropout": draw(st.sampled_from([0.0, 0.2]))}
+    table = draw(st.booleans())
+    source = (
+        nn.Embedding(
+            11, width, word_dropout=draw(st.sampled_from([0.0, 0.1])), frozen=draw(st.booleans()), **given
+        )
+        if table
+        else nn.Features(
+            5, width if draw(st.booleans()) else 0, sequence_dropout=draw(st.booleans()), **given
+        )
+    )
+    layers = draw(st.one_of(stock_layers(source.output_size), any_cells(source.output_size)))
+    readout: dict[str, Any] = {
+        "norm": draw(norms),
+        "dense": draw(st.sampled_from([0, 6])),
+        "nonlinearity": draw(st.sampled_from(["relu", "tanh", torch.sin])),
+        "dropout": draw(st.sampled_from([0.0, 0.3])),
+    }
+    if draw(st.booleans()):
+        return nn.Tagger(source, layers, 9, **readout)
+    pooling = draw(st.sampled_from(["last", "mean", "max", "attention", "max+attention", "last+mean"]))
+    return nn.SequenceClassifier(source, layers, 3, pooling=pooling, **readout)
+
+
+@settings(max_examples=60)
+@given(whole_networks())
+def test_a_whole_network_is_drawn_as_it_is_counted(network: Any) -> None:
+    blocks = blocks_of([network], activation="softmax")
+    assert drawn(blocks) == count(network)
+    words = network.embedding
+    reads = Signal("x_t", "in", None if hasattr(words, "word_dropout") else 5, "I")
+    out = Signal("y_t", "out", network.head.out_features, "K")
+    writes: Any = "last" if hasattr(network, "pooling") else "every"
+    assert_one_meaning_each(ModelDrawing("net", (Stack("net", blocks, reads, out, 5, writes=writes),), 2))
+    names = " ".join(block.name for block in blocks)
+    assert names.count("norm") == sum(
+        isinstance(m, LayerNorm | BatchNorm1d) for m in (words.norm, network.norm)
+    )
+    assert names.count("dense") == sum(isinstance(m, Linear) for m in network.modules()) - (
+        2 if "attention" in names else 0
+    ) - sum(isinstance(m, ExponentialGate) for m in network.modules())
+    dropouts = [words.dropout, network.dropout, *([network.dropout] if network.dense is not None else [])]
+    layers = network.recurrent
+    between = (layers.num_layers - 1) * bool(layers.dropout)
+    assert names.count("dropout") == sum(bool(m.p) for m in dropouts) + between

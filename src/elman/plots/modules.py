@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,6 +40,13 @@ KINDS = {
     "MinimalGatedCell": "mgu",
 }
 ONE_MASK = "one mask a sequence"
+ATTENTION = {"project.weight": ("A",), "project.bias": ("b", "a"), "query.weight": ("v",)}
+POOLED = {
+    "last": "the last output of each direction",
+    "mean": "mean of x_t over the steps",
+    "max": "largest x_t of the steps",
+    "attention": "∑ w_t x_t, w = softmax(v tanh(A x_t + b_a))",
+}
 Parameters = Mapping[str, Tensor]
 
 
@@ -48,8 +55,9 @@ def blocks_of(
 ) -> tuple[Block, ...]:
     """The blocks of a chain of modules, from the input upwards.
 
-    `nn.Identity` and dropout of probability 0 are left out; `nn.Sequential` gives its parts; an elementwise activation
-    after a dense layer becomes a part of it. A tensor that an earlier module has too is shown as tied to it.
+    `nn.Identity` and dropout of probability 0 are left out; `nn.Sequential`, and the networks and inputs of elman.nn,
+    give their parts; an elementwise activation after a dense layer becomes a part of it. A tensor that an earlier
+    module has too is shown as tied to it.
 
     Args:
         modules: in the order of the data; a module without parameters may come more than once.
@@ -57,10 +65,15 @@ def blocks_of(
         letter: the letter of the last dense layer's width.
         mark: stands below the names of all weights, such as "enc" where a decoder has weights of its own.
     """
+    modules = list(modules)
     reader = _Reader(list(_flat(modules)), mark)
     found: list[Block] = []
     for module in reader.modules:
         found += reader.blocks(module, found)
+    every = (pair for module in modules for pair in module.named_parameters())
+    left = {name: p for name, p in every if id(p) not in reader.seen}
+    if left:
+        found[-1] = reader.listed(found[-1], {indexed(spoken(name), mark): p for name, p in left.items()})
     dense = [place for place, block in enumerate(found) if block.kind == "dense"]
     if dense:
         last = found[dense[-1]]
@@ -75,17 +88,47 @@ def dtype_of(module: nn.Module) -> str:
     return str(first).removeprefix("torch.")
 
 
-def _flat(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
+# The modules of elman.nn that are made of others, and how the data pass through these.
+PARTS = {
+    "Network": (
+        *("embedding", "recurrent", "pooling", "norm", "dropout"),
+        *("dense", "nonlinearity", "dropout", "head"),
+    ),
+    "Features": ("norm", "dense", "dropout"),
+}
+
+
+def _flat(modules: Iterable[nn.Module | Any]) -> Iterator[nn.Module | str]:
+    """The modules one by one; an activation that is no module by its name, and only behind a dense layer."""
     for module in modules:
+        parts = next((names for name, names in PARTS.items() if _is_of(module, name)), None)
         if isinstance(module, nn.Sequential):
             yield from _flat(module)
+        elif _is_of(module, "Embedding"):
+            yield from (module, *_flat([module.norm, module.dropout]))
+        elif parts:
+            yield from _flat(_passed(module, parts))
+        elif not isinstance(module, nn.Module):
+            yield _spoken(module)
         elif not isinstance(module, nn.Identity):
             yield module
 
 
-def _is_of(module: nn.Module, home: str, name: str) -> bool:
-    """Whether a module's class is, or comes from, `home.name`; this floor does not know `elman.nn`."""
-    return any(c.__name__ == name and c.__module__ == home for c in type(module).__mro__)
+def _passed(module: nn.Module, parts: Sequence[str]) -> list[Any]:
+    """What a module's data pass through; without a dense layer neither its activation nor a second dropout."""
+    found: list[Any] = []
+    dense = getattr(module, "dense", None)
+    for name in parts:
+        part = getattr(module, name, None)
+        if part is None or (dense is None and (name == "nonlinearity" or any(part is old for old in found))):
+            continue
+        found.append(part)
+    return found
+
+
+def _is_of(module: object, name: str) -> bool:
+    """Whether a module's class is, or comes from, one of elman.nn called so; this floor does not know `elman.nn`."""
+    return any(c.__name__ == name and c.__module__.startswith("elman.nn.") for c in type(module).__mro__)
 
 
 def _kind(module: nn.Module) -> str | None:
@@ -121,23 +164,26 @@ class _Track:
 class _Reader:
     """What has been seen so far of a chain: which parameter has which name, how many blocks there are of a kind."""
 
-    modules: list[nn.Module]
+    modules: list[nn.Module | str]
     mark: str
     seen: dict[int, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     layers: int = 0
 
-    def blocks(self, module: nn.Module, before: list[Block]) -> list[Block]:
+    def blocks(self, module: nn.Module | str, before: list[Block]) -> list[Block]:
         """The blocks of one module; `before`: those below it, of which the last one may get an activation."""
-        size = before[-1].output_size if before else 0
-        if isinstance(module, nn.modules.dropout._DropoutNd) or _is_of(
-            module, "elman.nn.dropout", "SequenceDropout"
-        ):
+        size = before[-1].output_size if before else self.entry()
+        if isinstance(module, str):
+            before[-1] = _activated(before[-1], module)
+            return []
+        if isinstance(module, nn.modules.dropout._DropoutNd) or _is_of(module, "SequenceDropout"):
             masks = "" if isinstance(module, nn.Dropout) else ONE_MASK
             rate: Any = module.p
             return [blocks.dropout(size, float(rate), note=masks)] if rate else []
-        if _is_of(module, "elman.nn.stack", "Stack") or isinstance(module, nn.RNNBase):
+        if _is_of(module, "Stack") or isinstance(module, nn.RNNBase):
             return self.recurrent(module)
+        if _is_of(module, "Pooling"):
+            return [self.pooling(module, size)]
         plain = self.plain(module, size)
         if plain is not None:
             return [plain]
@@ -146,15 +192,25 @@ class _Reader:
             return []
         return [self.other(module, size)]
 
+    def entry(self) -> int:
+        """The width of what enters, as far as the first module that says so knows it."""
+        for module in self.modules:
+            if isinstance(module, nn.LayerNorm):
+                return module.normalized_shape[-1]
+            keys = ("num_features", "in_features", "input_size")
+            sizes = [n for key in keys if isinstance(n := getattr(module, key, None), int)]
+            if _is_of(module, "Stack") or sizes:
+                return sizes[0] if sizes else _input_size(module, _layers(module)[0][0].cell)
+        return 1
+
     def plain(self, module: nn.Module, size: int) -> Block | None:
         """An embedding, a norm or a dense layer; None for anything else, and where its parameters are not its own."""
         own = dict(module.named_parameters(recurse=False))
-        if any("." in name for name in _own(module)):
+        table = isinstance(module, nn.Embedding) or _is_of(module, "Embedding")
+        if not table and any("." in name for name in _own(module)):
             return None
-        if isinstance(module, nn.Embedding):
-            block = blocks.embedding(
-                module.num_embeddings, module.embedding_dim, mark=self.place(nn.Embedding)
-            )
+        if table:
+            block = self.table(own["weight"], getattr(module, "word_dropout", None))
         elif isinstance(module, nn.LayerNorm | nn.BatchNorm1d):
             block = self.norm(module, size, own)
         elif isinstance(module, nn.Linear):
@@ -167,6 +223,26 @@ class _Reader:
         return self.tied(
             block, {weight.name: [p] for weight, p in zip(block.weights, own.values(), strict=True)}
         )
+
+    def table(self, weight: Tensor, words: Any) -> Block:
+        """An embedding; words: the dropout of whole tokens in front of it, if there is one."""
+        block = blocks.embedding(*weight.shape, mark=self.place(nn.Embedding))
+        lost = (
+            [f"in training, {100 * words.p:.3g} % of the tokens become unknown"] if words and words.p else []
+        )
+        frozen = [] if weight.requires_grad else ["not trained"]
+        return replace(block, remarks=(*lost, *frozen))
+
+    def pooling(self, module: Any, size: int) -> Block:
+        """One vector for all steps."""
+        name = f"pooling: {' and '.join(module.kinds)}"
+        equations = tuple(POOLED[kind] for kind in module.kinds)
+        letter = "" if module.output_size == size else "F"
+        kind: Any = "attention" if "attention" in module.kinds else "other"
+        block = Block(name, kind, size, module.output_size, letter, equations=equations)
+        own = {key.removeprefix("attention."): p for key, p in _own(module).items()}
+        named = {indexed(*ATTENTION.get(key, (spoken(key),)), self.mark): p for key, p in own.items()}
+        return self.listed(block, named)
 
     def norm(self, module: nn.LayerNorm | nn.BatchNorm1d, size: int, own: Parameters) -> Block:
         """Layer norm, or batch norm on features, with as many parameters as it has."""
@@ -187,7 +263,13 @@ class _Reader:
         """What stands below the weights' names of a block: its number among several of its kind, and the mark."""
         kinds = (nn.LayerNorm, nn.BatchNorm1d) if kind is nn.LayerNorm else (kind,)
         self.counts[kind.__name__] += 1
-        several = sum(isinstance(module, kinds) for module in self.modules) > 1
+        several = (
+            sum(
+                isinstance(m, kinds) or (kind is nn.Embedding and _is_of(m, "Embedding"))
+                for m in self.modules
+            )
+            > 1
+        )
         return ",".join(filter(None, [str(self.counts[kind.__name__]) if several else "", self.mark]))
 
     def tied(self, block: Block, tensors: Mapping[str, list[Tensor]]) -> Block:

@@ -465,8 +465,7 @@ class LanguageModelTask(Task):
         from elman.plots.modules import blocks_of, dtype_of
 
         model, unit = trained.model, trained.tokenizer.unit
-        chain = (model.embedding, model.dropout, model.recurrent, model.norm, model.dropout, model.head)
-        parts = blocks_of(chain, activation="softmax")
+        parts = blocks_of([model], activation="softmax")
         reads = Signal("x_t", f"a {unit}")
         writes = Signal("y_t", f"chances of the next {unit}", trained.tokenizer.size, "K")
         stack = Stack("language model", parts, reads, writes, steps)
