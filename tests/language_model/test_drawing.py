@@ -8,13 +8,22 @@ from hypothesis import strategies as st
 
 from elman.config import UserError
 from elman.data.vocabulary import Characters
-from elman.tasks.language_model import TASK, Config, ModelSettings, TrainedLanguageModel, build_model
+from elman.tasks.base import find
+from elman.tasks.language_model import Config, ModelSettings, TrainedLanguageModel, build_model
 from elman.training.run import Run
 
 SETTINGS = st.fixed_dictionaries(
     {},
     optional={
-        "cell": st.sampled_from(["lstm", "gru", "rnn"]),
+        "cell": st.sampled_from(
+            ["lstm", "gru", "rnn", "peephole-lstm", "coupled-lstm", "original-gru", "minimal-gated"]
+        ),
+        "projection": st.sampled_from([0, 4]),
+        "nonlinearity": st.sampled_from(["tanh", "relu"]),
+        "word_dropout": st.sampled_from([0.0, 0.1]),
+        "weight_dropout": st.sampled_from([0.0, 0.1]),
+        "input_norm": st.sampled_from(["none", "layer", "batch"]),
+        "batch_norm": st.booleans(),
         "embedding": st.sampled_from([0, 5]),
         "layers": st.integers(1, 3),
         "dropout": st.sampled_from([0.0, 0.5]),
@@ -39,11 +48,12 @@ def test_drawn_is_counted(given_settings: dict[str, object]) -> None:
         return
     tokenizer = Characters("abcdefg", marked=False)
     with torch.device("meta"):
-        model = build_model(model_settings, tokenizer.size)
+        model = build_model(model_settings, tokenizer.size, unknown=0)
+    task = find("language-model")
     trained = TrainedLanguageModel(
-        TASK, Run(Path("run"), {}), Config(model=model_settings), tokenizer, model, {}
+        task, Run(Path("run"), {}), Config(model=model_settings), tokenizer, model, {}
     )
-    drawing = TASK.describe(trained, steps=4)
+    drawing = task.describe(trained, steps=4)
     assert drawing.parameters == sum(p.numel() for p in model.parameters())
     words = " ".join(" ".join((block.name, *block.equations, *block.remarks)) for block in drawing.blocks())
     assert ("zoneout" in words) == bool(model_settings.zoneout)

@@ -244,13 +244,11 @@ class ParityTask(Task):
 
     def describe(self, trained: Any, *, steps: int) -> ModelDrawing:
         """One stack that answers at the end."""
-        from elman.plots import ModelDrawing, Signal, Stack, blocks
+        from elman.plots import ModelDrawing, Signal, Stack
+        from elman.plots.modules import blocks_of
 
-        hidden = trained.config.model.hidden
-        parts = (*blocks.recurrent_blocks("gru", 1, [hidden]), blocks.dense(hidden, 1))
-        stack = Stack(
-            "parity", parts, Signal("x_t", "0 or 1", 1, "I"), Signal("y", "odd", 1, "V"), steps, writes="last"
-        )
+        reads, writes = Signal("x_t", "0 or 1", 1, "I"), Signal("y_t", "odd", 1, "K")
+        stack = Stack("parity", blocks_of(trained.model.children()), reads, writes, steps, writes="last")
         return ModelDrawing(trained.run.path.name, (stack,), 1)
 
 

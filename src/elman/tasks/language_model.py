@@ -53,9 +53,12 @@ class ModelSettings(RecurrentSettings):
         """Check what concerns two fields."""
         super().__post_init__()
         self.check_residual(self.width)
-        if self.tied and self.embedding not in {0, self.projection or self.hidden}:
-            widths = f"--embedding {self.embedding} is not --hidden {self.hidden}"
-            raise UserError(f"--tied needs one width: {widths}; leave one out")
+        output = self.projection or self.hidden
+        if self.tied and self.width != output:
+            flag = "--projection" if self.projection else "--hidden"
+            raise UserError(
+                f"--tied needs one width: --embedding {self.width} is not {flag} {output}; leave one out"
+            )
 
 
 @dataclass(frozen=True)
