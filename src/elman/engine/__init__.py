@@ -2,8 +2,19 @@
 
 from elman.engine.errors import EngineError, EngineWarning
 from elman.engine.explain import Explanation
+from elman.engine.masks import Taken, taken
 from elman.engine.scan import Scan, check
 from elman.engine.stream import Stepper
 from elman.engine.structure import ScanResult
 
-__all__ = ["EngineError", "EngineWarning", "Explanation", "Scan", "ScanResult", "Stepper", "check"]
+__all__ = [
+    "EngineError",
+    "EngineWarning",
+    "Explanation",
+    "Scan",
+    "ScanResult",
+    "Stepper",
+    "Taken",
+    "check",
+    "taken",
+]

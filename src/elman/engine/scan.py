@@ -22,6 +22,7 @@ from elman.engine.explain import Explanation, explain_program
 from elman.engine.guards import Guard, Reached, make_guard
 from elman.engine.inputs import Inputs, batch_sizes, common_length, gather, sample
 from elman.engine.lower import Needs, lower
+from elman.engine.masks import check_mask, taken
 from elman.engine.ops import is_random
 from elman.engine.passes import optimize
 from elman.engine.program import Graph
@@ -116,6 +117,7 @@ class Scan:
         context: Any = None,
         initial_state: Any = None,
         lengths: Tensor | None = None,
+        mask: Tensor | None = None,
         reset: Tensor | None = None,
         reverse: bool = False,
         return_states: bool = False,
@@ -123,10 +125,17 @@ class Scan:
     ) -> ScanResult:
         """Run over a sequence; see `elman.engine.loop.plain_loop` for the meaning and shape of each argument.
 
+        mask: bool `(T, B)`, true where a row takes the step. Where it does not, its state is held, y and the states are
+        zero, and nothing of that step reaches a value or a gradient; a reset there waits for the row's next step.
         checkpoint_every: k steps at a time, each chunk computed again in the backward (see `elman.engine.checkpoint`):
         beside x, the results and their gradients one state `(B, ...)` for every k steps is kept, not what each step
         keeps. It costs one more forward, and a call's overhead for each chunk; about sqrt(T) needs the least memory.
         """
+        if mask is not None:
+            return self._masked(
+                mask, x, state, lengths, reset, context=context, initial_state=initial_state, reverse=reverse,
+                return_states=return_states, checkpoint_every=checkpoint_every,
+            )  # fmt: skip
         if lengths is not None and (length := common_length(x, lengths)) is not None:
             return self._cut(
                 length, x, state, context=context, initial_state=initial_state, reset=reset, reverse=reverse,
@@ -161,6 +170,28 @@ class Scan:
             return run_in_chunks(self.step, self.owner, plan, tensors, given, checkpoint_every)
         self._last = remember(entry.guard, plan, given, (x, state, context))
         return run_plan(self.step, plan, entry.guard.tensors(), given)
+
+    def _masked(
+        self, mask: Any, x: Any, state: Any, lengths: Any, reset: Any, **arguments: Any
+    ) -> ScanResult:
+        """A call with holes: without them, each row's steps moved together."""
+        given = gather(
+            x, state, arguments["context"], arguments["initial_state"], lengths, reset, False, False
+        )
+        if (wrong := check_mask(mask, given.T, given.B)) is not None:
+            raise EngineError(wrong)
+        steps = taken(mask, given.lengths)
+        if steps is None:
+            return self(x, state, reset=reset, **arguments)
+        moved = unflatten([steps.steps_in(v) for v in given.x], given.x_spec)
+        reset = None if reset is None else steps.resets_in(reset)
+        y, final, states = self(moved, state, lengths=steps.lengths, reset=reset, **arguments)
+
+        def back(tree: Any) -> Any:
+            parts, kind = flatten(tree)
+            return unflatten([steps.steps_out(t) for t in parts], kind)
+
+        return ScanResult(back(y), final, None if states is None else back(states))
 
     def _cut(self, length: int, x: Any, state: Any, *, reset: Any, **arguments: Any) -> ScanResult:
         """A call in which all rows have one length: without lengths, on so many steps."""

@@ -6,13 +6,15 @@ sequence that has no batch axis, or with a PackedSequence, whose rows are sorted
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves, tree_map
+
+from elman.engine import Taken, taken
 
 __all__ = ["Sequences", "going", "lay_out", "without_padding", "writable"]
 
@@ -22,7 +24,8 @@ class Sequences:
     """Sequences as the engine takes them, and the caller's layout.
 
     x: leaves `(T, B, ...)`; lengths `(B,)` or None; reset `(T, B)` or None. `batched` is false for one sequence
-    without a batch axis; `packed` is the PackedSequence that the sequences came in.
+    without a batch axis; `packed` is the PackedSequence that the sequences came in. `taken`: which steps of the caller
+    these are, where a mask leaves some out.
     """
 
     x: Any
@@ -31,6 +34,7 @@ class Sequences:
     batch_first: bool
     batched: bool
     packed: PackedSequence | None
+    taken: Taken | None = None
 
     @property
     def batch(self) -> int:
@@ -52,7 +56,9 @@ class Sequences:
         return tree if self.packed is None else _reorder(tree, self.packed.unsorted_indices, 0)
 
     def steps_out(self, tree: Any) -> Any:
-        """Leaves `(T, B, ...)` of the engine -> the caller's axes and row order, padded where a row has ended."""
+        """Leaves `(T, B, ...)` of the engine -> the caller's axes and row order, zeros where a row took no step."""
+        if self.taken is not None:
+            tree = tree_map(self.taken.steps_out, tree)
         if not self.batched:
             return tree_map(lambda leaf: writable(leaf.squeeze(1)), tree)
         if self.packed is not None:
@@ -65,23 +71,64 @@ class Sequences:
             return self.steps_out(y)
         if isinstance(y, PackedSequence):
             return y
-        assert self.lengths is not None
-        data = pack_padded_sequence(y, self.lengths).data
+        ends = self.lengths
+        if self.taken is not None:
+            y, ends = self.taken.steps_out(y), lengths_of(self.packed)
+        assert ends is not None
+        data = pack_padded_sequence(y, ends).data
         return PackedSequence(
             data, self.packed.batch_sizes, self.packed.sorted_indices, self.packed.unsorted_indices
         )
 
 
 def lay_out(
-    x: Any, *, lengths: Tensor | None, reset: Tensor | None, batch_first: bool, batched: bool = True
+    x: Any,
+    *,
+    lengths: Tensor | None,
+    reset: Tensor | None,
+    batch_first: bool,
+    batched: bool = True,
+    mask: Tensor | None = None,
 ) -> Sequences:
     """The caller's `x`, a tensor, a tuple of tensors or a PackedSequence, time first.
 
-    `batch_first` says where the batch axis of x and reset is; `batched=False` that there is none. Lengths are given
-    with padded input only: ValueError beside a PackedSequence (it has its own) or one sequence (cut it instead).
+    `batch_first` says where the batch axis of x, mask and reset is; `batched=False` that there is none. Lengths are
+    given with padded input only: ValueError beside a PackedSequence (it has its own) or one sequence (cut it instead).
+    With a mask each row's steps are moved together; `steps_out` and `outputs_out` put what they give in its place.
     """
-    if isinstance(x, Tensor) and batched and lengths is None and reset is None and x.dim() >= 2 and x.numel():
+    plain = lengths is None and reset is None and mask is None
+    if plain and isinstance(x, Tensor) and batched and x.dim() >= 2 and x.numel():
         return Sequences(x.transpose(0, 1) if batch_first else x, None, None, batch_first, True, None)
+    if mask is None:
+        return _lay_out(x, lengths, reset, batch_first, batched)
+    laid = _lay_out(x, lengths, reset, batch_first, batched)
+    mask = _mask_in(torch.as_tensor(mask), laid)
+    steps = taken(mask, laid.lengths)
+    if steps is None:
+        return laid
+    reset = None if laid.reset is None else steps.resets_in(laid.reset)
+    x = tree_map(steps.steps_in, laid.x)
+    return replace(laid, x=x, lengths=steps.lengths, reset=reset, taken=steps)
+
+
+def _mask_in(mask: Tensor, laid: Sequences) -> Tensor:
+    """The caller's mask as `(T, B)` with rows in the engine's order."""
+    T, B = tree_leaves(laid.x)[0].shape[:2]
+    wanted = (T,) if not laid.batched else (B, T) if laid.batch_first else (T, B)
+    if mask.dtype != torch.bool or mask.shape != wanted:
+        raise ValueError(
+            f"mask is {mask.dtype} of shape {tuple(mask.shape)}; expected torch.bool of shape {wanted}, true where a "
+            f"step is taken"
+        )
+    if not laid.batched:
+        return mask.unsqueeze(1)
+    mask = mask.transpose(0, 1) if laid.batch_first else mask
+    return mask if laid.packed is None else _reorder(mask, laid.packed.sorted_indices, 1)
+
+
+def _lay_out(
+    x: Any, lengths: Tensor | None, reset: Tensor | None, batch_first: bool, batched: bool
+) -> Sequences:
     lengths = None if lengths is None else torch.as_tensor(lengths)
     reset = None if reset is None else torch.as_tensor(reset)
     if isinstance(x, PackedSequence):
@@ -115,6 +162,12 @@ def _unpack(
         _check_marks(None, reset, T, B, batch_first)
         reset = _reorder(reset, packed.sorted_indices, 1)
     return Sequences(x, own_lengths, reset, batch_first, True, packed)
+
+
+def lengths_of(packed: PackedSequence) -> Tensor:
+    """The lengths of its rows, longest first."""
+    steps = torch.arange(int(packed.batch_sizes[0])).unsqueeze(1)
+    return (steps < packed.batch_sizes).sum(1)
 
 
 def _reorder(tree: Any, order: Tensor | None, axis: int) -> Any:

@@ -206,6 +206,7 @@ class Recurrent(Stack):
         context: Any = None,
         initial_state: Any = None,
         lengths: Tensor | None = None,
+        mask: Tensor | None = None,
         reset: Tensor | None = None,
         return_states: Literal[False] = False,
     ) -> Output: ...
@@ -219,6 +220,7 @@ class Recurrent(Stack):
         context: Any = None,
         initial_state: Any = None,
         lengths: Tensor | None = None,
+        mask: Tensor | None = None,
         reset: Tensor | None = None,
         return_states: Literal[True],
     ) -> OutputWithStates: ...
@@ -231,6 +233,7 @@ class Recurrent(Stack):
         context: Any = None,
         initial_state: Any = None,
         lengths: Tensor | None = None,
+        mask: Tensor | None = None,
         reset: Tensor | None = None,
         return_states: bool = False,
     ) -> Output | OutputWithStates:
@@ -242,11 +245,14 @@ class Recurrent(Stack):
         context: tensors `(B, ...)` that stay the same over the steps, handed to every cell.
         initial_state: where a reset leads to; default as for `state`.
         lengths: integers `(B,)` on any device, zero allowed: a row that has ended keeps its state and gives zeros.
-        reset: bool, the layout of the input's time and batch axes; true where the state goes back before that step.
+        mask: bool, the layout of the input's time and batch axes; false where a row takes no step: its state is held,
+            y is zero there, and nothing of that step reaches a value or a gradient.
+        reset: bool, the same layout; true where the state goes back before that step, or before the row's next one
+            where the mask leaves that step out.
         states: the states after every step, the structure of `state`, the layout of the input's time and batch axes.
         """
         try:
-            return self._call(x, state, context, initial_state, lengths, reset, return_states)
+            return self._call(x, state, context, initial_state, lengths, mask, reset, return_states)
         except Exception as error:
             if state is None and (why := self._wrong_start(x, context)) is not None:
                 raise ValueError(why) from error
@@ -283,16 +289,17 @@ class Recurrent(Stack):
         context: Any = None,
         initial_state: Any = None,
         lengths: Tensor | None = None,
+        mask: Tensor | None = None,
         reset: Tensor | None = None,
         return_states: bool = False,
         scans: Sequence[Runner] | None = None,
     ) -> Output | OutputWithStates:
-        given = (state, context, initial_state, lengths, reset, scans)
+        given = (state, context, initial_state, lengths, mask, reset, scans)
         if not return_states and all(argument is None for argument in given) and self._is_alone(x):
             return self._call_alone(x)
         sequences = lay_out(
-            x, lengths=lengths, reset=reset, batch_first=self.batch_first, batched=self._check_input(x)
-        )
+            x, lengths=lengths, mask=mask, reset=reset, batch_first=self.batch_first, batched=self._check_input(x),
+        )  # fmt: skip
         targets = None
         if initial_state is not None or state is None or reset is not None:
             targets = self._starts(initial_state, sequences, "initial_state")

@@ -232,6 +232,7 @@ class StockLayer(Stack):
         *,
         initial_state: Any = None,
         lengths: Tensor | None = None,
+        mask: Tensor | None = None,
         reset: Tensor | None = None,
         return_states: Literal[False] = False,
     ) -> Output: ...
@@ -244,6 +245,7 @@ class StockLayer(Stack):
         *,
         initial_state: Any = None,
         lengths: Tensor | None = None,
+        mask: Tensor | None = None,
         reset: Tensor | None = None,
         return_states: Literal[True],
     ) -> OutputWithStates: ...
@@ -255,6 +257,7 @@ class StockLayer(Stack):
         *,
         initial_state: Any = None,
         lengths: Tensor | None = None,
+        mask: Tensor | None = None,
         reset: Tensor | None = None,
         return_states: bool = False,
     ) -> Output | OutputWithStates:
@@ -264,11 +267,14 @@ class StockLayer(Stack):
         hx: the state to start from, as returned; default `initial_state`, else zeros or the learned start.
         initial_state: where a reset leads to, in the structure of hx; default zeros or the learned start.
         lengths: integers `(B,)` on any device, zero allowed: a row that has ended keeps its state and gives zeros.
-        reset: bool, the layout of the input's time and batch axes; true where the state goes back before that step.
+        mask: bool, the layout of the input's time and batch axes; false where a row takes no step: its state is held,
+            y is zero there, and nothing of that step reaches a value or a gradient.
+        reset: bool, the same layout; true where the state goes back before that step, or before the row's next one
+            where the mask leaves that step out.
         states: the structure of the state with a time axis before the batch axis, `(L·D, T, B, H)`; behind it with
         `batch_first`; padded also for a PackedSequence.
         """
-        return self._call(input, hx, initial_state, lengths, reset, return_states)
+        return self._call(input, hx, initial_state, lengths, mask, reset, return_states)
 
     def check(self, input: Tensor | PackedSequence, hx: Any = None) -> Explanations:
         """Verify on this data that the engine runs each layer and direction as the plain loop does; says how it runs.
@@ -285,6 +291,7 @@ class StockLayer(Stack):
         hx: Any = None,
         initial_state: Any = None,
         lengths: Tensor | None = None,
+        mask: Tensor | None = None,
         reset: Tensor | None = None,
         return_states: bool = False,
         scans: Sequence[Runner] | None = None,
@@ -292,7 +299,7 @@ class StockLayer(Stack):
         self._check_input(input)
         batched = isinstance(input, PackedSequence) or input.dim() == 3
         sequences = lay_out(
-            input, lengths=lengths, reset=reset, batch_first=self.batch_first, batched=batched
+            input, lengths=lengths, mask=mask, reset=reset, batch_first=self.batch_first, batched=batched
         )
         targets = self._starts(initial_state, sequences, "initial_state")
         starts = targets if hx is None else self._starts(hx, sequences, "hx")

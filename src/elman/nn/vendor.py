@@ -52,7 +52,7 @@ def run_vendor(
     if sequences.lengths is None:
         y, *final = kernel(sequences.x, state[0] if one else state, *options, False)
         return y, tuple(final)
-    if sequences.packed is not None:
+    if sequences.packed is not None and sequences.taken is None:
         packed = sequences.packed
         data, *final = kernel(packed.data, packed.batch_sizes, state[0] if one else state, *options)
         return PackedSequence(
