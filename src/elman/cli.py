@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +29,8 @@ Recurrent networks for PyTorch.
 commands:
   train TASK       train a model on your data
 {verbs}
+  list [FOLDER]    the runs below a folder, with their measures
+  compare RUN ...  runs side by side: table and curves
   COMMAND --help   all flags of a command
 
 tasks:
@@ -202,10 +204,11 @@ def _train(arguments: list[str]) -> int:
         metavar="FOLDER",
         help="continue the run there (default: that of --run)",
     )
+    _add_leave(parser)
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     _add_options(parser, task.settings, word.defaults)
     given = _parse(parser, arguments[1:])
-    own = {name: given.pop(name) for name in ("config", "run", "overwrite", "resume", "quiet")}
+    own = {name: given.pop(name) for name in ("config", "run", "overwrite", "resume", "allow_code", "quiet")}
     return _begin(task, own, given)
 
 
@@ -241,7 +244,7 @@ def _resumed(task: Any, own: dict[str, Any], path: Path) -> Any:
                 f"--run {own['run']} and --resume {own['resume']} name two folders: give one of them"
             )
         path = Path(own["resume"])
-    run, made_by = open_run(path)
+    run, made_by = open_run(path, trust=own["allow_code"])
     if made_by.name != task.name:
         raise UserError(f"{path} is a run of {made_by.name}: elman train {made_by.name} --resume {path}")
     return run, path
@@ -261,7 +264,7 @@ def _on_run(command: str, arguments: list[str]) -> int:
 
     if not arguments or arguments[0].startswith("-"):
         return _without_run(command, arguments)
-    run, task = open_run(arguments[0])
+    run, task = open_run(arguments[0], trust="--allow-code" in arguments)
     verb = task.verbs().get(command)
     if verb is None:
         raise UserError(
@@ -269,7 +272,9 @@ def _on_run(command: str, arguments: list[str]) -> int:
         )
     parser = _parser(f"elman {command} RUN", verb.summary)
     _add_options(parser, verb.settings)
+    _add_leave(parser)
     given = _parse(parser, arguments[1:])
+    given.pop("allow_code")
     settings: Any = build(verb.settings, given, text=given)
     trained = load_run(run, task, checkpoint=settings.checkpoint, device="cpu")
     for piece in verb.act(trained, settings):
@@ -284,8 +289,15 @@ def _without_run(command: str, arguments: list[str]) -> int:
     for verb, names in _verbs()[command]:
         parser = _parser(f"elman {command} RUN", f"{verb.summary} Runs of {', '.join(names)}:")
         _add_options(parser, verb.settings)
+        _add_leave(parser)
         parser.print_help()
     return 0
+
+
+def _add_leave(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow-code", action="store_true", help="run the code of a run's own cell, if it has one"
+    )
 
 
 def _verbs() -> dict[str, list[tuple[Any, list[str]]]]:
@@ -303,4 +315,31 @@ def _verbs() -> dict[str, list[tuple[Any, list[str]]]]:
     return found
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": _train}
+def _list(arguments: list[str]) -> int:
+    from elman.tasks.overview import List, list_runs
+
+    return _without_task(
+        "list [FOLDER ...]", "The runs below some folders, the newest first.", List, list_runs, arguments
+    )
+
+
+def _compare(arguments: list[str]) -> int:
+    from elman.tasks.overview import Compare, compare
+
+    summary = "Runs side by side: measure, size, time, differing settings, curves."
+    return _without_task("compare RUN RUN ...", summary, Compare, compare, arguments)
+
+
+def _without_task(
+    usage: str, summary: str, kind: type, act: Callable[[Any], Iterable[str]], arguments: list[str]
+) -> int:
+    parser = _parser(f"elman {usage}", summary)
+    _add_options(parser, kind)
+    given = _parse(parser, arguments)
+    settings: Any = build(kind, given, text=given)
+    for piece in act(settings):
+        print(piece, end="", flush=True)
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": _train, "list": _list, "compare": _compare}

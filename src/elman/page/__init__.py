@@ -1,6 +1,6 @@
 """Pages: one HTML file that holds all it shows and asks nothing of a network."""
 
-from elman.page.chart import Line, line_chart
+from elman.page.chart import COLOURS, Line, line_chart
 from elman.page.document import Section, document
 from elman.page.parts import (
     Html,
@@ -17,6 +17,7 @@ from elman.page.parts import (
 )
 
 __all__ = [
+    "COLOURS",
     "Html",
     "Line",
     "Section",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 from elman.config import UserError, build, nearest, values_of
 from elman.data.inputs import Item, lines
 from elman.tasks import verbs
+from elman.tasks.code import check_code
 from elman.tasks.verbs import Answer, Verb
 from elman.training.run import Run
 from elman.training.score import Score
@@ -318,19 +319,26 @@ def configure(
     return build(task.settings, {**TASKS[task.name].defaults, **values}, text=text)
 
 
-def open_run(path: str | os.PathLike[str]) -> tuple[Run, Task]:
-    """The run in a folder and the task that made it. Raises UserError where there is none."""
+def open_run(path: str | os.PathLike[str], *, trust: bool = False) -> tuple[Run, Task]:
+    """The run in a folder and the task that made it. Raises UserError where there is none.
+
+    trust: whether code that the run names (`--cell package.module:Class`) may be run.
+    """
     run = Run.open(Path(path))
+    check_code(run, trust=trust)
     return run, find(run.entry("task"))
 
 
-def load(path: str | os.PathLike[str], *, checkpoint: str = "best", device: str = "cpu") -> Any:
-    """The trained model in a run folder: `evaluate`, `model`, and the methods that fit its task.
+def load(
+    path: str | os.PathLike[str], *, checkpoint: str = "best", device: str = "cpu", trust: bool = False
+) -> Any:
+    """The trained model in a run folder: `predict`, `evaluate`, `model`, and the methods that fit its task.
 
-    checkpoint: "best" at validation (the last one where there was no validation), or "last". Raises UserError, in one
-    line, if the folder is missing, damaged or from a newer version.
+    checkpoint: "best" at validation (the last one where there was no validation), or "last". trust: a run with a cell
+    of the user's own names code, which is run only by leave. Raises UserError, in one line, if the folder is missing,
+    damaged or from a newer version, or if it needs code and there is no leave.
     """
-    run, task = open_run(path)
+    run, task = open_run(path, trust=trust)
     return load_run(run, task, checkpoint=checkpoint, device=device)
 
 

@@ -18,6 +18,7 @@ from elman.tasks.base import (
     load_run,
     saved_config,
 )
+from elman.tasks.code import code_entries
 from elman.tasks.report import write_report
 from elman.tasks.verbs import verdict
 from elman.training.run import FORMAT, Run, check_free, stage, write_json
@@ -63,12 +64,19 @@ def train(task: Task, config: Any, path: Path, *, overwrite: bool, display: Disp
         display.note(line)
     _set_up(config.training, threads=config.training.threads)
     learner = TaskLearner(task, config, prepared)
-    entries = {"config": tables(task.settle(config)), "data": prepared.facts()}
-    named = {"module": TASKS[task.name].module, **entries, "account": prepared.lines()}
-    with stage(path, task.name, named, prepared.files(), overwrite=overwrite) as run:
+    with stage(
+        path, task.name, _entries(task, config, prepared), prepared.files(), overwrite=overwrite
+    ) as run:
         _trainer(config, learner, run, display).save()
     with run.hold():
         return _fit(task, config, learner, run, display, restored=False)
+
+
+def _entries(task: Task, config: Any, prepared: Prepared) -> dict[str, Any]:
+    """What run.json says."""
+    kept = tables(task.settle(config))
+    read = {"data": prepared.facts(), "account": prepared.lines()}
+    return {"module": TASKS[task.name].module, "config": kept, **read, **code_entries(kept)}
 
 
 def resume(task: Task, run: Run, changes: Mapping[str, Any], *, display: Display) -> Trained:
