@@ -8,6 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # CMake and Ninja come as wheels, so that a machine without them builds the core too.
 BUILD_TOOLS := scikit-build-core nanobind cmake ninja
+MODULES := $(shell find src/elman -name '*.py' 2>/dev/null | LC_ALL=C sort | cksum)
 CORE := $(wildcard CMakeLists.txt) $(shell find csrc -type f 2>/dev/null)
 DEMO := runs/demo
 
@@ -31,12 +32,18 @@ help:
 
 setup: .venv/ready
 
-# One environment for all targets, made once; made up to date when the package's settings or the core's sources change.
-.venv/ready: pyproject.toml constraints.txt $(CORE)
+# One environment for all targets, made once; made up to date when the package's settings, the list of its modules or the
+# core's sources change: an editable install knows each module by its file.
+.venv/ready: pyproject.toml constraints.txt .venv/modules $(CORE)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt $(BUILD_TOOLS)
 	CMAKE_BUILD_PARALLEL_LEVEL=2 $(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
+
+.venv/modules: FORCE
+	@mkdir -p .venv; echo '$(MODULES)' | cmp -s - $@ || echo '$(MODULES)' > $@
+
+FORCE:
 
 demo: .venv/ready
 	$(BIN)/elman train language-model --config configs/language_model/demo.toml --run $(DEMO) --overwrite

@@ -1,17 +1,16 @@
-"""Sequences from a model that gives one step: sampling. It knows no model by name, only a step."""
+"""Sampling: what is drawn from, and the draw, token by token."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Step", "probabilities", "sample"]
+from elman.decoding.step import Step
 
-# (tokens (B,), state) -> (logits (B, V), next state)
-Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
+__all__ = ["probabilities", "sample"]
 
 
 def probabilities(
@@ -69,16 +68,25 @@ def sample(
     top_k: int = 0,
     top_p: float = 1.0,
     banned: Sequence[int] = (),
+    end: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Iterator[Tensor]:
     """Draw `length` tokens for each of B rows, one after the other: yields `(B,)` int64 as soon as each is drawn.
 
     The model is asked `length` times for one step; its state carries all that came before, so a token costs the same
     wherever it stands. tokens: `(B,)`, the last ones of the given text, not yet shown to the model. state: after all
-    that came before them. The other arguments are those of `probabilities`; `generator` makes the draw repeatable.
+    that came before them. end: the number that ends a sequence; a row that has drawn it gives it from then on, and the
+    iteration stops when all rows have. The other arguments are those of `probabilities`; `generator` makes the draw
+    repeatable.
     """
+    ended = torch.zeros(len(tokens), dtype=torch.bool)
     for _ in range(length):
         logits, state = step(tokens, state)
         chances = probabilities(logits, temperature=temperature, top_k=top_k, top_p=top_p, banned=banned)
         tokens = torch.multinomial(chances, 1, generator=generator).squeeze(-1)
+        if end is not None:
+            tokens = tokens.masked_fill(ended.to(tokens.device), end)
+            ended |= tokens.cpu() == end
         yield tokens
+        if end is not None and bool(ended.all()):
+            return
