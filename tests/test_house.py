@@ -1,6 +1,7 @@
 """The rules of the house that no other tool checks."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -41,3 +42,26 @@ def test_files_are_short() -> None:
 def test_no_drawers() -> None:
     drawers = {"utils", "util", "helpers", "helper", "misc", "common"}
     assert not [path for path in SOURCES if path.stem in drawers or path.parent.name in drawers]
+
+
+def imported(path: Path, known: set[str]) -> set[str]:
+    """The modules of the package that a file imports anywhere, also for its types alone."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{name.name}" for name in node.names} | {node.module}
+    return found & known
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """Below the tasks, whose base and verbs name each other's types."""
+    names = {
+        path: ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
+        for path in SOURCES
+    }
+    known = {name for name in names.values() if name != "elman" and not name.startswith("elman.tasks")}
+    graph = {name: imported(path, known) - {name} for path, name in names.items() if name in known}
+    for name in known:
+        # A package gathers its modules; a module that names one of its brothers names the package too.
+        graph[name] -= {other for other in graph[name] if name.startswith(f"{other}.")}
+    assert list(graphlib.TopologicalSorter(graph).static_order())

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from elman.engine import Stepper
+from elman.engine import Scan, Stepper
 from elman.nn.layout import Sequences, lay_out
 
-if TYPE_CHECKING:
-    from elman.nn.stack import Stack
-
 __all__ = ["Stream"]
+
+
+class Streamed(Protocol):
+    """What a layer has for its steps to be run one by one; a `Stack` has it."""
+
+    training: bool
+    batch_first: bool
+    residual: bool
+    _equal_widths: tuple[bool, ...]
+
+    @property
+    def num_directions(self) -> int:
+        """1 or 2."""
+
+    def scans(self) -> tuple[Scan, ...]:
+        """The scan of each layer."""
+
+    def _draws(self) -> bool: ...
+
+    def _check_input(self, x: Any) -> Any: ...
+
+    def _starts(self, given: Any, sequences: Sequences, name: str) -> list[Any]: ...
+
+    def _states_out(self, states: list[Any], sequences: Sequences) -> Any: ...
 
 
 class Stream:
@@ -28,7 +49,7 @@ class Stream:
     state lies in the core's memory; `state` copies it out, in the structure that the layer itself returns and takes.
     """
 
-    def __init__(self, layer: Stack, state: Any = None, *, context: Any = None) -> None:
+    def __init__(self, layer: Streamed, state: Any = None, *, context: Any = None) -> None:
         if layer.num_directions > 1 or getattr(layer, "reverse", False):
             raise ValueError(
                 f"{type(layer).__name__}: a direction that begins at the last step needs the whole sequence; a stream "
