@@ -38,7 +38,8 @@ REBER_SYMBOLS = "BTPSXVE"
 def reber(random: Generator, rows: int) -> Strings:
     """Embedded Reber strings (Cleeremans et al. 1989; Hochreiter & Schmidhuber 1997).
 
-    B T, a Reber string, T E; or with P in the place of T. The symbol before the last is the second one: it has to be remembered over the whole string between.
+    B T, a Reber string, T E; or with P in the place of T. The symbol before the last is the second one: it has to be
+    remembered over the whole string between.
     """
     return _pack([_reber_string(random) for _ in range(rows)], len(REBER_SYMBOLS))
 

@@ -149,12 +149,6 @@ def test_a_dropped_word_without_an_unknown_one_is_zeros() -> None:
     assert table.weight.grad[:, 0].sum() == (~gone).sum()
 
 
-def test_the_chain_has_every_parameter_once() -> None:
-    model = network(inputs={"norm": "batch"}, dense=6, norm="layer", pooling="attention")
-    found = [id(p) for module in model.chain() for p in module.parameters()]
-    assert sorted(found) == sorted(id(p) for p in model.parameters())
-
-
 def test_a_frozen_table_is_not_trained_and_the_rest_is() -> None:
     model = network(inputs={"frozen": True})
     model(tokens(LENGTHS, 6), torch.tensor(LENGTHS)).sum().backward()

@@ -20,9 +20,12 @@ from elman.nn.gru import GRU
 from elman.nn.lstm import LSTM
 from elman.nn.networks import (
     CELLS,
+    Bridge,
+    EncoderDecoder,
     LanguageModel,
     NetworkOutput,
     SequenceClassifier,
+    SequenceGenerator,
     Tagger,
     recurrent_stack,
 )
@@ -41,10 +44,12 @@ __all__ = [
     "POOLINGS",
     "RNN",
     "AttentionPooling",
+    "Bridge",
     "Cell",
     "CoupledLSTMCell",
     "ElmanCell",
     "Embedding",
+    "EncoderDecoder",
     "Features",
     "GRUCell",
     "LSTMCell",
@@ -63,6 +68,7 @@ __all__ = [
     "Recurrent",
     "SequenceClassifier",
     "SequenceDropout",
+    "SequenceGenerator",
     "SequenceInput",
     "Stream",
     "Tagger",

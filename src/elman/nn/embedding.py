@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -24,10 +23,6 @@ class SequenceInput(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The vectors; what stands in the padding has no effect."""
         raise NotImplementedError
-
-    def chain(self) -> Iterator[nn.Module]:
-        """The modules that the input goes through, in their order: for a picture."""
-        yield self
 
 
 class Embedding(SequenceInput):
@@ -75,12 +70,6 @@ class Embedding(SequenceInput):
         known = tokens >= 0
         return F.embedding(tokens.clamp(min=0), self.weight) * known.unsqueeze(-1)
 
-    def chain(self) -> Iterator[nn.Module]:
-        """What a token goes through, as plain modules with this table and these norms: for a picture."""
-        table = nn.Embedding(self.count, self.output_size, device="meta")
-        table.weight = self.weight
-        yield from (table, self.norm, self.dropout)
-
     @torch.no_grad()
     def load_vectors(self, numbers: Any, vectors: Any) -> None:
         """Put pretrained `vectors` `(N, I)` into the rows `numbers` `(N,)`; arrays or tensors.
@@ -123,10 +112,6 @@ class Features(SequenceInput):
         self.norm = feature_norm(norm, features)
         self.dense = nn.Linear(features, size) if size else nn.Identity()
         self.dropout = dropout_layer(dropout, sequence=sequence_dropout)
-
-    def chain(self) -> Iterator[nn.Module]:
-        """What a vector goes through."""
-        yield from (self.norm, self.dense, self.dropout)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """`(T, B, F)` -> `(T, B, I)`."""

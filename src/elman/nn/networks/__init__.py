@@ -1,6 +1,9 @@
 """Whole networks: the shapes of a recurrent network, from tokens or features to logits."""
 
+from elman.nn.networks.bridge import Bridge
 from elman.nn.networks.classifier import SequenceClassifier
+from elman.nn.networks.encoder_decoder import EncoderDecoder
+from elman.nn.networks.generator import SequenceGenerator
 from elman.nn.networks.language_model import LanguageModel
 from elman.nn.networks.network import Network, NetworkOutput
 from elman.nn.networks.stacks import CELLS, Engine, recurrent_stack
@@ -8,11 +11,14 @@ from elman.nn.networks.tagger import Tagger
 
 __all__ = [
     "CELLS",
+    "Bridge",
+    "EncoderDecoder",
     "Engine",
     "LanguageModel",
     "Network",
     "NetworkOutput",
     "SequenceClassifier",
+    "SequenceGenerator",
     "Tagger",
     "recurrent_stack",
 ]

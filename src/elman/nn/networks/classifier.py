@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -62,12 +61,6 @@ class SequenceClassifier(Network):
         """
         (y, _), lengths = self._run(x, state, lengths)
         return self._read_out(self.pooling(y, lengths), None)
-
-    def chain(self) -> Iterator[nn.Module]:
-        """As for every network, with the pooling between the recurrent layers and the readout."""
-        parts = list(super().chain())
-        place = parts.index(self.recurrent) + 1
-        yield from (*parts[:place], self.pooling, *parts[place:])
 
     def attention(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """How much each step weighs, `(T, B)`; ValueError unless the pooling is by attention."""

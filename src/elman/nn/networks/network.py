@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -74,18 +73,6 @@ class Network(nn.Module):
     def initial_state(self, batch: int) -> Any:
         """The state that a call without one begins with, for `batch` sequences, on the network's device."""
         return start_of(self.recurrent, batch)
-
-    def chain(self) -> Iterator[nn.Module]:
-        """The modules that the data go through, from the input to the logits: for a picture, and for counting."""
-        yield from self.embedding.chain() if isinstance(self.embedding, SequenceInput) else (self.embedding,)
-        yield self.recurrent
-        yield from self._readout()
-
-    def _readout(self) -> Iterator[nn.Module]:
-        yield from (self.norm, self.dropout)
-        if self.dense is not None:
-            yield from (self.dense, self.nonlinearity, self.dropout)
-        yield self.head
 
     def _run(self, x: Tensor, state: Any, lengths: Tensor | None) -> tuple[Output, Tensor | None]:
         """The recurrent layers' outputs `(T, B, H)` and final state, and the lengths as they were checked."""
