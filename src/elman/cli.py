@@ -204,17 +204,35 @@ def _train(arguments: list[str]) -> int:
         metavar="FOLDER",
         help="continue the run there (default: that of --run)",
     )
+    parser.add_argument(
+        "--init-from",
+        metavar="RUN",
+        help="start with the weights, the model's settings and the codec of that run",
+    )
+    parser.add_argument(
+        "--folds", metavar="COUNT", help="train so many models, each tested on its own part of the data"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show account, size, memory and time of an epoch; write nothing",
+    )
     _add_leave(parser)
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     _add_options(parser, task.settings, word.defaults)
     given = _parse(parser, arguments[1:])
-    own = {name: given.pop(name) for name in ("config", "run", "overwrite", "resume", "allow_code", "quiet")}
+    own = {name: given.pop(name) for name in OWN}
     return _begin(task, own, given)
+
+
+# The flags of `elman train` that are no settings.
+OWN = ("config", "run", "overwrite", "resume", "init_from", "folds", "dry_run", "allow_code", "quiet")
 
 
 def _begin(task: Any, own: dict[str, Any], given: dict[str, Any]) -> int:
     from elman.tasks.base import configure
-    from elman.tasks.session import resume, train
+    from elman.tasks.session import resume
+    from elman.tasks.start import model_values
 
     path = Path(own["run"] or Path("runs") / task.name)
     if own["resume"]:
@@ -226,9 +244,49 @@ def _begin(task: Any, own: dict[str, Any], given: dict[str, Any]) -> int:
         if own["config"]
         else {}
     )
-    config = configure(task, {**values, **given}, text=given)
-    train(task, config, path, overwrite=own["overwrite"], display=_display(quiet=own["quiet"]))
+    start = _start(task, own)
+    begun = {} if start is None else model_values(task, start)
+    config = configure(task, {**begun, **values, **given}, text=given)
+    _carry_out(task, config, path, own, start)
     return 0
+
+
+def _start(task: Any, own: dict[str, Any]) -> Any:
+    """The run to start from, if one is given."""
+    from elman.tasks.base import TASKS, open_run
+
+    if not own["init_from"]:
+        return None
+    run, made_by = open_run(own["init_from"], trust=own["allow_code"])
+    if TASKS[made_by.name].module != TASKS[task.name].module:
+        raise UserError(
+            f"--init-from {run.path} is a run of {made_by.name}, whose model is not one of {task.name}"
+        )
+    return run
+
+
+def _carry_out(task: Any, config: Any, path: Path, own: dict[str, Any], start: Any) -> None:
+    from elman.tasks.session import dry_run, train, train_folds
+
+    overwrite = own["overwrite"]
+    if own["dry_run"]:
+        # All that a dry run does is to say something.
+        dry_run(task, config, display=_display(quiet=False), start=start)
+    elif own["folds"]:
+        if start is not None:
+            raise UserError(
+                "--folds and --init-from: the run has seen data that a fold is tested on; leave one out"
+            )
+        count = _folds(own["folds"])
+        train_folds(task, config, path, count, overwrite=overwrite, display=_display(quiet=own["quiet"]))
+    else:
+        train(task, config, path, overwrite=overwrite, display=_display(quiet=own["quiet"]), start=start)
+
+
+def _folds(word: str) -> int:
+    if not word.isdecimal() or int(word) < 2:
+        raise UserError(f"--folds: {word!r} is not a whole number >= 2")
+    return int(word)
 
 
 def _resumed(task: Any, own: dict[str, Any], path: Path) -> Any:
@@ -236,6 +294,9 @@ def _resumed(task: Any, own: dict[str, Any], path: Path) -> Any:
 
     if own["config"]:
         raise UserError("--resume goes on with the run's own settings: leave --config out")
+    for flag in ("init_from", "folds", "dry_run"):
+        if own[flag]:
+            raise UserError(f"--resume goes on with what is there: leave --{flag.replace('_', '-')} out")
     if own["overwrite"]:
         raise UserError("--resume and --overwrite contradict each other: give one of them")
     if isinstance(own["resume"], str):

@@ -20,6 +20,7 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -29,6 +30,7 @@ __all__ = [
     "Amount",
     "Count",
     "Flag",
+    "Fold",
     "Option",
     "Positive",
     "Share",
@@ -39,6 +41,7 @@ __all__ = [
     "option",
     "options",
     "read_toml",
+    "require",
     "tables",
     "values_of",
 ]
@@ -51,6 +54,8 @@ Amount = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Flag = bool
+# A part of the data that is tested on: "2/5" is the second of five, "" none.
+Fold = Annotated[str, msgspec.Meta(pattern=r"^([1-9]\d*/[1-9]\d*)?$")]
 
 
 class UserError(Exception):
@@ -233,3 +238,11 @@ def tables(settings: Any) -> dict[str, dict[str, Any]]:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
+
+
+def require(module: str, *, extra: str, what: str) -> None:
+    """Raise UserError unless a package of an extra is installed. what: the flag or feature that needs it."""
+    if find_spec(module) is None:
+        raise UserError(
+            f"{what} needs the package {module}, which is not installed: pip install 'elman[{extra}]'"
+        )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elman.config import Count, UserError, option
+from elman.config import Count, Fold, UserError, option
 from elman.tasks.base import Answer, Baseline, Batches, Score, Task, Trained
 from elman.training.run import Run
 from elman.training.settings import OptimizerSettings, TrainingSettings
@@ -31,6 +31,7 @@ class DataSettings:
 
     lines: tuple[str, ...] = option((), "files with a line of 0 and 1 each", unit="PATH", flag="data")
     batch: Count = option(4, "lines in a batch", unit="LINES")
+    fold: Fold = option("", "the part to test on, such as 2/5 (empty: the fifth)", unit="NUMBER/COUNT")
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,14 @@ class Parities:
     texts: list[str]
     bad: int
     codec: dict[str, int]
+    fold: str = ""
 
     def part(self, name: str) -> list[str] | None:
         """The lines of a part."""
-        kept = {"train": {0, 1, 2}, "valid": {3}, "test": {4}}[name]
-        return [text for place, text in enumerate(self.texts) if place % 5 in kept] or None
+        number, count = map(int, (self.fold or "5/5").split("/"))
+        test, valid = number - 1, (number - 2) % count
+        kept = {"train": set(range(count)) - {test, valid}, "valid": {valid}, "test": {test}}[name]
+        return [text for place, text in enumerate(self.texts) if place % count in kept] or None
 
     def facts(self) -> dict[str, Any]:
         """What must be equal for a run to be continued."""
@@ -180,7 +184,7 @@ class ParityTask(Task):
         if not config.data.lines:
             raise UserError("parity needs --data")
         texts, bad = read_lines(config.data.lines)
-        return Parities(texts, bad, codec or {"longest": max(map(len, texts), default=0)})
+        return Parities(texts, bad, codec or {"longest": max(map(len, texts), default=0)}, config.data.fold)
 
     def codec(self, run: Run) -> dict[str, int]:
         """The length of the longest line."""

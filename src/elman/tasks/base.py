@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
-from elman.config import UserError, build, nearest, values_of
+from elman.config import UserError, build, nearest, options, values_of
 from elman.data.inputs import Item, lines
 from elman.tasks import verbs
 from elman.tasks.code import check_code
@@ -245,6 +246,15 @@ class Task(ABC):
     def settle(self, config: Any) -> Any:
         """The settings as the run keeps them, good from any working directory."""
         return config
+
+    def fold(self, config: Any, number: int, count: int) -> Any:
+        """The settings under which part `number` (from 1) of `count` equal parts of the data is tested on.
+
+        Goes by the option `fold` in the section `data` (see `elman.config.Fold`). Raises UserError where there is none.
+        """
+        if "data.fold" not in {entry.path for entry in options(self.settings)}:
+            raise UserError(f"--folds: the data of {self.name} cannot be divided into folds")
+        return replace(config, data=replace(config.data, fold=f"{number}/{count}"))
 
     @abstractmethod
     def prepare(self, config: Any, codec: Any | None) -> Prepared:

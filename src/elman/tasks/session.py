@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elman.config import Option, UserError, build, options, tables, values_of
+from elman.config import Option, UserError, build, options, require, tables, values_of
 from elman.tasks.base import (
     BASELINES,
     SCORES,
@@ -19,17 +20,20 @@ from elman.tasks.base import (
     saved_config,
 )
 from elman.tasks.code import code_entries
+from elman.tasks.rehearsal import rehearse
 from elman.tasks.report import write_report
+from elman.tasks.start import fill_from
 from elman.tasks.verbs import verdict
 from elman.training.run import FORMAT, Run, check_free, stage, write_json
+from elman.training.score import Score
+from elman.training.score import number as number_text
 from elman.training.settings import OptimizerSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from elman.training.loop import StepLoss
     from elman.training.progress import Display
-    from elman.training.score import Score
 
-__all__ = ["TaskLearner", "resume", "train"]
+__all__ = ["TaskLearner", "dry_run", "resume", "train", "train_folds"]
 
 
 class TaskLearner:
@@ -56,20 +60,65 @@ class TaskLearner:
         return self.task.measure(self.model, self.codec, self.prepared.part("valid"), self.config)
 
 
-def train(task: Task, config: Any, path: Path, *, overwrite: bool, display: Display) -> Trained:
-    """Train a new model into the folder `path`. Raises UserError before any work where something is wrong."""
+def train(
+    task: Task, config: Any, path: Path, *, overwrite: bool, display: Display, start: Run | None = None
+) -> Trained:
+    """Train a new model into the folder `path`. Raises UserError before any work where something is wrong.
+
+    start: a run with whose weights, and codec, the training starts.
+    """
     check_free(path, overwrite=overwrite)
-    prepared = task.prepare(config, None)
+    learner = _learner(task, config, display, start)
+    prepared = learner.prepared
+    entries = _entries(task, config, prepared)
+    if start is not None:
+        entries["init_from"] = str(start.path.absolute())
+    with stage(path, task.name, entries, prepared.files(), overwrite=overwrite) as run:
+        _trainer(config, learner, run, display).save()
+    with run.hold():
+        return _fit(task, config, learner, run, display, restored=False)
+
+
+def dry_run(task: Task, config: Any, *, display: Display, start: Run | None = None) -> None:
+    """Read the data and take a few steps; say what a training would take, and leave nothing behind."""
+    for line in rehearse(_learner(task, config, display, start), config):
+        display.note(line)
+
+
+def train_folds(
+    task: Task, config: Any, path: Path, count: int, *, overwrite: bool, display: Display
+) -> None:
+    """Train `count` models, each tested on its own part of the data: PATH/fold-1, ... Raises UserError as `train`."""
+    scores = []
+    configs = [task.fold(config, number, count) for number in range(1, count + 1)]
+    for number in range(1, count + 1):
+        check_free(path / f"fold-{number}", overwrite=overwrite)
+    for number, own in enumerate(configs, 1):
+        display.note(f"fold {number} of {count}")
+        trained = train(task, own, path / f"fold-{number}", overwrite=overwrite, display=display)
+        scores += [score for part, score in trained.scores().items() if part == "test"]
+    if scores:
+        display.note(f"{len(scores)} folds: {spread_in_words(scores)}")
+
+
+def spread_in_words(scores: Sequence[Score]) -> str:
+    """`accuracy 0.912, from 0.900 to 0.921, standard deviation 0.009`."""
+    values = [score.value for score in scores]
+    spread = f", standard deviation {number_text(statistics.stdev(values))}" if len(values) > 1 else ""
+    low, high = (number_text(limit(values)) for limit in (min, max))
+    return f"{scores[0].name} {number_text(statistics.fmean(values))}, from {low} to {high}{spread}"
+
+
+def _learner(task: Task, config: Any, display: Display, start: Run | None) -> TaskLearner:
+    _check_extras(config.training)
+    prepared = task.prepare(config, None if start is None else task.codec(start))
     for line in prepared.lines():
         display.note(line)
     _set_up(config.training, threads=config.training.threads)
     learner = TaskLearner(task, config, prepared)
-    with stage(
-        path, task.name, _entries(task, config, prepared), prepared.files(), overwrite=overwrite
-    ) as run:
-        _trainer(config, learner, run, display).save()
-    with run.hold():
-        return _fit(task, config, learner, run, display, restored=False)
+    if start is not None:
+        fill_from(learner.model, start)
+    return learner
 
 
 def _entries(task: Task, config: Any, prepared: Prepared) -> dict[str, Any]:
@@ -82,6 +131,7 @@ def _entries(task: Task, config: Any, prepared: Prepared) -> dict[str, Any]:
 def resume(task: Task, run: Run, changes: Mapping[str, Any], *, display: Display) -> Trained:
     """Continue a run from its checkpoint; `changes` are new values for settings that may change on the way."""
     config = _changed(task, run, changes)
+    _check_extras(config.training)
     prepared = task.prepare(config, task.codec(run))
     check_same_data(run, prepared)
     with run.hold():
@@ -107,6 +157,11 @@ def _changed(task: Task, run: Run, changes: Mapping[str, Any]) -> Any:
 
 def _value(config: Any, entry: Option) -> Any:
     return getattr(getattr(config, entry.section), entry.name)
+
+
+def _check_extras(training: TrainingSettings) -> None:
+    if training.tensorboard:
+        require("tensorboard", extra="tensorboard", what="--tensorboard")
 
 
 def _set_up(training: TrainingSettings, *, threads: int) -> None:

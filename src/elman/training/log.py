@@ -17,6 +17,7 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
+from elman.training.board import Board
 from elman.training.run import write_bytes
 
 __all__ = ["Log", "read_log"]
@@ -40,8 +41,9 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 class Log:
     """Appends events. Opened at step n, it first drops what lies behind n: that work is done once more."""
 
-    def __init__(self, path: Path, step: int) -> None:
-        """Open the log of a training that stands at `step`."""
+    def __init__(self, path: Path, step: int, board: Board | None = None) -> None:
+        """Open the log of a training that stands at `step`; `board` gets all events too."""
+        self._board = board
         if path.exists():
             kept = [event for event in read_log(path) if event.get("step", 0) <= step]
             write_bytes(path, "".join(json.dumps(event) + "\n" for event in kept).encode())
@@ -51,10 +53,14 @@ class Log:
         """Append a line, at once visible to readers."""
         self._file.write(json.dumps({"event": event, **entries}) + "\n")
         self._file.flush()
+        if self._board is not None:
+            self._board.write(event, entries)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        if self._board is not None:
+            self._board.close()
 
     def __enter__(self) -> Self:
         """Use as a context."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from elman.config import UserError
 from elman.training import bptt, checkpoint
+from elman.training.board import Board
 from elman.training.log import Log
 from elman.training.optimizer import Schedule, build_optimizer
 from elman.training.progress import Display, Glance, duration
@@ -264,7 +265,10 @@ class Trainer:
         """Train until the last epoch, the time limit, or Ctrl-C; the checkpoint `last` is written in any case."""
         self.session = _Session(start_seconds=self.position.seconds, start_step=self.position.step)
         interruption = Interruption()
-        with Log(self.run.log, self.position.step) as log, interruption.listening():
+        board = (
+            Board(self.run.path / "tensorboard", self.position.step) if self.training.tensorboard else None
+        )
+        with Log(self.run.log, self.position.step, board) as log, interruption.listening():
             log.write("resume" if self.position.step else "start", **self._where(), **self._facts())
             self.display.open()
             try:

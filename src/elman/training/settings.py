@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from elman.config import Amount, Count, Positive, Share, UserError, Whole, option
+from elman.config import Amount, Count, Flag, Positive, Share, UserError, Whole, option
 
 __all__ = ["OptimizerSettings", "TrainingSettings"]
 
@@ -80,3 +80,6 @@ class TrainingSettings:
         60.0, "seconds between checkpoints (0: by steps only)", unit="SECONDS", late=True
     )
     log_every: Count = option(50, "steps between two lines of the log", unit="STEPS", late=True)
+    tensorboard: Flag = option(
+        False, "write the log for TensorBoard too, into the folder tensorboard of the run", late=True
+    )
