@@ -6,7 +6,7 @@ import importlib
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,11 +24,18 @@ TOY = Word("tests.tasks.toy", "say whether a line has an odd number of ones", {"
 
 
 class Case(NamedTuple):
-    """A task on small data: what makes them in the current folder, the flags, and lines to be answered."""
+    """A task on small data.
+
+    data: makes them in the current folder. flags: of `elman train`. inputs: lines to be answered. streamed: where the
+    network goes one way, (outputs of a whole sequence at once, the same step by step). shared: what the account says
+    where an item is on both sides of the split, if the data have items.
+    """
 
     data: Any
     flags: list[str]
     inputs: list[str]
+    streamed: Callable[[Any], tuple[torch.Tensor, torch.Tensor]] | None = None
+    shared: str = ""
 
 
 def texts() -> None:
@@ -41,10 +48,34 @@ def bits() -> None:
     Path("data.txt").write_text("\n".join([*lines, "not a line", ""]))
 
 
+def language_model_streamed(trained: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    model, tokens = trained.model, torch.randint(trained.codec.size, (9, 2))
+    whole = model(tokens, model.initial_state(2)).logits
+    state, found = model.initial_state(2), []
+    for token in tokens:
+        logits, state = model.step(token, state)
+        found.append(logits)
+    return whole, torch.stack(found)
+
+
+def parity_streamed(trained: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    model, x = trained.model, torch.randint(2, (9, 1, 1)).float()
+    state, found = None, []
+    for step in x:
+        y, state = model.recurrent(step.unsqueeze(0), state)
+        found.append(y[0])
+    return model.recurrent(x)[0], torch.stack(found)
+
+
 LANGUAGE = ["--hidden", "6", "--batch", "2", "--steps", "8", "--dropout", "0.2", "--engine", "torch"]
 CASES = {
-    "language-model": Case(texts, ["--data", "data.txt", *LANGUAGE], ["line 3", "li", "", "line 12 says"]),
-    "parity": Case(bits, ["--data", "data.txt"], ["01", "what", "", "1"]),
+    "language-model": Case(
+        texts,
+        ["--data", "data.txt", *LANGUAGE],
+        ["line 3", "li", "", "line 12 says"],
+        language_model_streamed,
+    ),
+    "parity": Case(bits, ["--data", "data.txt"], ["01", "what", "", "1"], parity_streamed, "both sides"),
 }
 EVERY = ["--threads", "1", "--quiet", "--epochs", "2", "--validate-every", "7", "--rate", "0.01"]
 NAMES = [*TASKS, "parity"]
@@ -172,6 +203,21 @@ def test_as_many_answers_come_out_as_lines_went_in(case: Case) -> None:
     assert package.load("run").predict(lines[0]) == again[0]
 
 
+def test_step_by_step_is_the_whole_at_once(case: Case) -> None:
+    if case.streamed is None:
+        pytest.skip("the network goes both ways")
+    trained = package.load("run")
+    with torch.no_grad():
+        whole, steps = case.streamed(trained)
+    torch.testing.assert_close(steps, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_an_item_on_both_sides_of_the_split_is_said(case: Case) -> None:
+    if not case.shared:
+        pytest.skip("the data have no items")
+    assert any(case.shared in line for line in json.loads(Path("run/run.json").read_text())["account"])
+
+
 def test_the_measure_stands_beside_its_baselines(case: Case) -> None:
     found = json.loads(elman("evaluate", "run", "--json").out)
     assert {"metric", "value", "higher", "interval", "baselines", "step", "epoch"} <= found.keys()
@@ -216,6 +262,14 @@ def test_defaults_of_a_word_reach_help_and_run(case: Case, folder: Path) -> None
         assert json.loads(Path("run/run.json").read_text())["config"][section][name] == value
     if folder.name == "parity":
         assert "--hidden UNITS width (default: 6)" in " ".join(elman("train", "parity", "--help").out.split())
+
+
+def test_a_task_has_its_page_and_its_configurations() -> None:
+    root = Path(__file__).parents[2]
+    for word in TASKS.values():
+        if "." not in word.module:
+            assert (root / "docs" / f"{word.module}.md").is_file()
+            assert list((root / "configs" / word.module).glob("*.toml"))
 
 
 def test_a_task_imports_no_torch(words: None) -> None:

@@ -83,9 +83,10 @@ class Parities:
 
     def lines(self) -> list[str]:
         """The account."""
-        return [
-            f"read {len(self.texts) + self.bad}, used {len(self.texts)}, left out {self.bad}: not 0 and 1"
-        ]
+        train, test = set(self.part("train") or ()), self.part("test") or []
+        leaks = sum(text in train for text in test)
+        said = f"read {len(self.texts) + self.bad}, used {len(self.texts)}, left out {self.bad}: not 0 and 1"
+        return [said, f"{leaks} lines are on both sides of the split"]
 
 
 def read_lines(paths: Iterable[str]) -> tuple[list[str], int]:

@@ -39,10 +39,13 @@ class Curve:
     epoch_steps: int = 0
     train: dict[int, float] = field(default_factory=dict)
     valid: dict[int, float] = field(default_factory=dict)
+    kept: int | None = None
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """The first step of the lowest validation value."""
+        """The step whose model was kept as the best one; without word of it, the first of the lowest value."""
+        if self.kept in self.valid:
+            return self.kept, self.valid[self.kept]
         return min(self.valid.items(), key=lambda point: (point[1], point[0]), default=None)
 
     @property
@@ -94,6 +97,7 @@ def read_curve(log: Path) -> Curve:
             continue
         if math.isfinite(loss):
             points[step] = in_measure(loss, curve.measure)
+        curve.kept = step if event.get("best") else curve.kept
     return curve
 
 

@@ -154,7 +154,8 @@ def curves(events: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _training(events: list[dict[str, Any]], measure: str) -> list[Line]:
-    points = [(e["step"], in_measure(e["loss"], measure)) for e in events if e.get("event") == "train"]
+    kept = [e for e in events if e.get("event") == "train" and isinstance(e.get("loss"), float)]
+    points = [(e["step"], in_measure(e["loss"], measure)) for e in kept]
     if len(points) <= MANY:
         return [Line("training", points, BLUE)] if points else []
     return [Line("", points, BLUE, faint=True), Line("training", smoothed(points), BLUE)]

@@ -8,7 +8,7 @@
     {"event": "resume", ...}  {"event": "stop", ..., "reason": ...}
 
 step counts updates, loss is the mean negative log likelihood in nats, seconds the time spent in training up to there;
-score is what the best model is chosen by, and higher says which way is better.
+score is what the best model is chosen by, and higher says which way is better. A value that is no number is null.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from elman.training.board import Board
 from elman.training.run import write_bytes
+from elman.training.score import finite
 
 __all__ = ["Log", "read_log"]
 
@@ -51,7 +52,8 @@ class Log:
 
     def write(self, event: str, **entries: Any) -> None:
         """Append a line, at once visible to readers."""
-        self._file.write(json.dumps({"event": event, **entries}) + "\n")
+        shown = {name: finite(value) for name, value in entries.items()}
+        self._file.write(json.dumps({"event": event, **shown}, allow_nan=False) + "\n")
         self._file.flush()
         if self._board is not None:
             self._board.write(event, entries)

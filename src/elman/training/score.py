@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-__all__ = ["Score", "Streak", "number"]
+__all__ = ["Score", "Streak", "finite", "number"]
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -60,7 +60,7 @@ class Score(NamedTuple):
         value = self.value if math.isfinite(self.value) else None
         interval = None if self.interval is None else list(self.interval)
         found = {"name": self.name, "value": value, "higher": self.higher, "interval": interval}
-        return found | {"figures": _finite(dict(self.figures))}
+        return found | {"figures": finite(dict(self.figures))}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Score:
@@ -70,11 +70,12 @@ class Score(NamedTuple):
         return cls(saved["name"], value, saved["higher"], saved.get("figures", {}), interval)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A value fit for JSON, which has no form for NaN and infinity: null in their place."""
     if isinstance(value, Mapping):
-        return {name: _finite(entry) for name, entry in value.items()}
+        return {name: finite(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
+        return [finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -68,7 +68,10 @@ class TrainingSettings:
     threads: Whole = option(0, "processor threads (0: torch's own choice)", unit="COUNT", late=True)
     device: str = option("cpu", "where to train: cpu, cuda, cuda:1, mps", unit="DEVICE", late=True)
     validate_every: Whole = option(
-        0, "steps between validations, beside those at the ends of the epochs (0: only these)", unit="STEPS"
+        0,
+        "steps between validations, beside those at the ends of the epochs (0: only these)",
+        unit="STEPS",
+        late=True,
     )
     stop_after: Whole = option(
         0, "end after so many validations in a row without a better one (0: never)", unit="COUNT", late=True
