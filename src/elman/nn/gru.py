@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from elman.nn.cells.gru import gru_step
 from elman.nn.cells.original_gru import original_gru_step
@@ -18,7 +18,7 @@ from elman.nn.vendor import Kernel
 __all__ = ["GRU"]
 
 
-class GRU(StockLayer):
+class GRU(StockLayer, nn.GRU):  # type: ignore[misc, override]
     r"""Gated recurrent unit over whole sequences.
 
         r, z = σ(W x_t + b + W' h_{t−1} + b')    n = tanh(W_n x_t + b_n + r⊙(W'_n h_{t−1} + b'_n))    rows r, z, n
@@ -47,6 +47,8 @@ class GRU(StockLayer):
     """
 
     gates = 3
+    mode = "GRU"
+    torch_class = nn.GRU
     _layer_norms = ("separate",)
 
     def __init__(
@@ -109,6 +111,9 @@ class GRU(StockLayer):
 
     def _kernel(self) -> Kernel | None:
         return torch.gru if self.reset_after else None
+
+    def _beyond_torch(self) -> list[str]:
+        return super()._beyond_torch() + ([] if self.reset_after else ["reset_after=False"])
 
     def extra_repr(self) -> str:
         """The sizes, and what differs from the default."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from elman.nn.cells.lstm import lstm_step, set_forget_bias
 from elman.nn.dropout import ZoneoutRates
@@ -17,7 +17,7 @@ from elman.nn.vendor import Kernel
 __all__ = ["LSTM"]
 
 
-class LSTM(StockLayer):
+class LSTM(StockLayer, nn.LSTM):  # type: ignore[misc, override]
     r"""Long short-term memory over whole sequences.
 
         i, f, o = σ(W x_t + b + W' h_{t−1} + b')    g = tanh(the same)    rows i, f, g, o
@@ -49,6 +49,8 @@ class LSTM(StockLayer):
     """
 
     state_names = ("h", "c")
+    mode = "LSTM"
+    torch_class = nn.LSTM
 
     def __init__(
         self,
@@ -138,6 +140,17 @@ class LSTM(StockLayer):
 
     def _kernel(self) -> Kernel | None:
         return None if self.peephole or self.coupled else torch.lstm
+
+    def get_expected_cell_size(self, input: Tensor, batch_sizes: Tensor | None) -> tuple[int, int, int]:
+        """`(L·D, B, H)` of the state c for an input; ValueError where the layers have widths of their own."""
+        return self._expected(self.hidden_size, input, batch_sizes)
+
+    def _beyond_torch(self) -> list[str]:
+        forms = [f"{name}=True" for name in ("peephole", "coupled") if getattr(self, name)]
+        return super()._beyond_torch() + forms
+
+    def _torch_arguments(self) -> dict[str, Any]:
+        return super()._torch_arguments() | {"proj_size": self.proj_size}
 
     def extra_repr(self) -> str:
         """The sizes, and what differs from the default."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from elman.nn.activations import Activation, activation
 from elman.nn.cells.elman import elman_step
@@ -17,7 +18,7 @@ from elman.nn.vendor import Kernel
 __all__ = ["RNN"]
 
 
-class RNN(StockLayer):
+class RNN(StockLayer, nn.RNN):  # type: ignore[misc, override]
     r"""The simple (Elman 1990) recurrent network over whole sequences: h_t = f(W_ih x_t + b_ih + W_hh h_{t−1} + b_hh).
 
     Constructor, call, parameters, initialisation and errors are those of torch.nn.RNN; `load_state_dict` works both
@@ -42,6 +43,7 @@ class RNN(StockLayer):
     """
 
     gates = 1
+    torch_class = nn.RNN
     _dropout_places = ("state",)
 
     def __init__(
@@ -102,6 +104,20 @@ class RNN(StockLayer):
     def _kernel(self) -> Kernel | None:
         kernels: dict[object, Kernel] = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu}
         return kernels.get(self.nonlinearity)
+
+    @property
+    def mode(self) -> str:  # type: ignore[override]
+        """As torch.nn names it, "RNN_TANH" or "RNN_RELU"; AttributeError for another nonlinearity."""
+        if self._kernel() is None:
+            raise AttributeError(f"torch.nn has no mode for nonlinearity={self.nonlinearity!r}")
+        return f"RNN_{str(self.nonlinearity).upper()}"
+
+    def _beyond_torch(self) -> list[str]:
+        other = [f"nonlinearity={self.nonlinearity!r}"] if self._kernel() is None else []
+        return super()._beyond_torch() + other
+
+    def _torch_arguments(self) -> dict[str, Any]:
+        return super()._torch_arguments() | {"nonlinearity": self.nonlinearity}
 
     def extra_repr(self) -> str:
         """The sizes, and what differs from the default."""

@@ -107,7 +107,7 @@ class Stack(nn.Module):
         backend: str | None,
         checkpoint_every: int | None,
     ) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # of any further base only the names are wanted
         if merge not in _MERGES:
             raise ValueError(f"merge={merge!r}; expected one of {', '.join(map(repr, _MERGES))}")
         if merge != "concat" and not bidirectional:
@@ -197,12 +197,12 @@ class Stack(nn.Module):
         return {name: value for name, value in self.__dict__.items() if name != "_box"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        nn.Module.__setstate__(self, state)
         self._make_scans()
 
     def _replicate_for_data_parallel(self) -> Stack:
         # The replica's submodules are put in place only afterwards: it makes its scans at its first call.
-        replica: Stack = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        replica: Stack = nn.Module._replicate_for_data_parallel(self)
         replica._box = ScanBox(())
         return replica
 

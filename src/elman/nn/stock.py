@@ -13,9 +13,11 @@ from torch.nn.utils.rnn import PackedSequence
 from elman.engine import Scan
 from elman.nn.cells.base import Weights, check_size, layer_sizes, read_weights
 from elman.nn.dropout import ZoneoutRates, check_rate, sequence_mask, zoneout, zoneout_rates
+from elman.nn.dynamo import let_into_graphs
 from elman.nn.layout import Sequences, lay_out
-from elman.nn.stack import Explanations, Merge, Output, OutputWithStates, Runner, Stack
+from elman.nn.stack import Explanations, Merge, Output, OutputWithStates, Runner
 from elman.nn.state import StateLayout
+from elman.nn.torch_names import TorchNames
 from elman.nn.vendor import VENDOR_DEVICES, Kernel, VendorCall, run_vendor
 
 __all__ = ["LayerNorm", "StockLayer"]
@@ -39,7 +41,7 @@ class _Step:
         return new[0], new if isinstance(state, tuple) else new[0]
 
 
-class StockLayer(Stack):
+class StockLayer(TorchNames):
     """A layer of torch.nn: the same parameters, initialisation, arguments and results, and more options.
 
     A subclass gives the number of gates, the names of its states and one step, `_advance`, and calls `_build` at the
@@ -176,17 +178,6 @@ class StockLayer(Stack):
                         nn.init.zeros_(p)
                     else:
                         nn.init.uniform_(p, -bound, bound)
-
-    @property
-    def all_weights(self) -> list[list[Tensor]]:
-        """Torch's parameters, one list for each layer and direction."""
-        return [
-            [getattr(self, name + suffix) for name in self._stock_shapes(layer)]
-            for layer, _, suffix in self._tracks()
-        ]
-
-    def flatten_parameters(self) -> None:
-        """Does nothing: parameters are read where they are, so they may be replaced, tied or parametrized."""
 
     # ---- one step
 
@@ -431,6 +422,25 @@ class StockLayer(Stack):
         ]
         return Output(sequences.outputs_out(y), self._layout.join(sequences.rows_out(finals)))
 
+    # ---- torch's own layer
+
+    def _beyond_torch(self) -> list[str]:
+        names = [
+            "layer_norm",
+            "weight_dropout",
+            "recurrent_dropout",
+            "zoneout",
+            "residual",
+            "learn_initial_state",
+        ]
+        names += ["sequence_dropout"] if self.dropout else []
+        beyond = [f"{name}={value!r}" for name in names if (value := getattr(self, name))]
+        return beyond + ([f"merge={self.merge!r}"] if self.merge != "concat" else [])
+
+    def _torch_arguments(self) -> dict[str, Any]:
+        names = ("bias", "batch_first", "dropout", "bidirectional")
+        return {name: getattr(self, name) for name in names}
+
     # ---- printing
 
     def extra_repr(self) -> str:
@@ -445,3 +455,6 @@ class StockLayer(Stack):
         if self.recurrent_dropout and self.recurrent_dropout_on != "state":
             shown.append(f"recurrent_dropout_on={self.recurrent_dropout_on!r}")
         return ", ".join(shown)
+
+
+let_into_graphs(StockLayer)
