@@ -34,7 +34,8 @@ class Place(NamedTuple):
 
 
 def listed(places: Sequence[Place], most: int = 3) -> str:
-    """`a.csv:17, :93, b.csv:4, ...`: at most so many places, a file's name written once in a row."""
+    """`a.csv:17, :93, b.csv:4, ...`: at most so many different places, a file's name written once in a row."""
+    places = list(dict.fromkeys(places))
     words, file = [], None
     for place in places[:most]:
         words.append(f":{place.line}" if place.file == file and place.line else str(place))

@@ -59,7 +59,11 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Reading:
-    """How files are to be read; each default finds out."""
+    """How files are to be read; each default finds out.
+
+    roles: which columns of a table are text and labels, by the names of all its columns. What is found is put there, so
+    that the parts of one data set are read alike; None keeps nothing.
+    """
 
     form: Form = "auto"
     encoding: str = "auto"
@@ -69,7 +73,7 @@ class Reading:
     time: str = ""
     glob: str = "**/*"
     phrases: bool = True
-    unit: Literal["lines", "files"] = "lines"
+    roles: dict[tuple[str, ...], Roles] | None = None
 
 
 def read_labelled(
@@ -182,7 +186,7 @@ def _trees(name: str, text: str, account: Account, *, phrases: bool) -> Iterator
         account.read += len(kept)
         sentences, inside = sentences + 1, inside + len(tree) - 1
         for at, phrase in enumerate(kept):
-            yield Example(phrase.text, (_sentiment(phrase.label),), place, phrase=at > 0)
+            yield Example(phrase.text, (_sentiment(phrase.label),), place, group=str(place), phrase=at > 0)
     use = "read, for training" if phrases else "not read: they are for training only"
     account.found.append(f"{name}: trees, {sentences:,} sentences; the {inside:,} phrases in them are {use}")
 
@@ -197,7 +201,10 @@ def _sentiment(label: str) -> str:
 def _rows(name: str, table: Table, account: Account, how: Reading) -> list[Example]:
     if not table.rows:
         return []
-    roles = find_roles(table, name, how.chosen)
+    kept = {} if how.roles is None else how.roles
+    if table.columns not in kept:
+        kept[table.columns] = find_roles(table, name, how.chosen)
+    roles = kept[table.columns]
     account.found.append(f"{name}: {table.found}; {roles}")
     found = [_example(row, roles, account, how) for row in table.rows]
     return [example for example in found if example is not None]

@@ -115,10 +115,12 @@ def remark_on_labels(examples: Sequence[Example], account: Account) -> None:
             )
 
 
-def rename(examples: Iterable[Example], words: Mapping[str, str], account: Account) -> list[Example]:
+def rename(
+    examples: Iterable[Example], words: Mapping[str, str], account: Account, *, all_met: bool = True
+) -> list[Example]:
     """Other names for labels; an item whose labels all become empty is set aside.
 
-    Raises UserError for a word that no label has.
+    all_met: raise UserError for a word that no label has.
     """
     kept: list[Example] = []
     met: set[str] = set()
@@ -130,7 +132,7 @@ def rename(examples: Iterable[Example], words: Mapping[str, str], account: Accou
         else:
             account.set_aside(f"label {' '.join(example.labels)!r} by --rename", example.place)
     unmet = [word for word in words if word not in met]
-    if unmet and met:
+    if all_met and unmet and met:
         raise UserError(f"--rename {unmet[0]}=...: no such label; they are {', '.join(sorted(met)[:20])}")
     return kept
 

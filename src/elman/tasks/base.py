@@ -70,7 +70,20 @@ class Word(NamedTuple):
 TASKS: dict[str, Word] = {
     "language-model": Word(
         "language_model", "learn to write on from any text: characters, bytes, words or byte pairs"
-    )
+    ),
+    "classification": Word(
+        "classification", "give texts one label, or several, of any kind", {"optimizer.schedule": "cosine"}
+    ),
+    "emotion": Word(
+        "classification",
+        "tell which emotion, or which emotions, texts show",
+        {"optimizer.schedule": "cosine"},
+    ),
+    "sentiment": Word(
+        "classification",
+        "tell good from bad: the sentiment of texts",
+        {"optimizer.schedule": "cosine", "data.batch": 64, "data.unique": True, "training.epochs": 4},
+    ),
 }
 
 

@@ -1,0 +1,328 @@
+"""Data: labelled texts, read, divided, checked and put into numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from elman.config import UserError
+from elman.data.account import Account
+from elman.data.columns import Roles
+from elman.data.labelled import LABEL_FILES, Example, parts_of, read_labelled, read_names
+from elman.data.labels import Labels, check_labels, learn_labels, name_labels, remark_on_labels, rename
+from elman.data.splits import shared, split, split_by_time
+from elman.data.words import Lexicon
+from elman.tasks.classification.settings import TextSettings
+from elman.training.run import Run
+
+__all__ = ["Codec", "Part", "Texts", "prepare", "read_codec", "read_part"]
+
+Ids = npt.NDArray[np.int32]
+PARTS = ("train", "valid", "test")
+
+
+class Codec(NamedTuple):
+    """Between texts and numbers, labels and numbers; columns: see `Reading.roles`."""
+
+    labels: Labels
+    lexicon: Lexicon
+    columns: dict[tuple[str, ...], Roles]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
+        return {
+            "labels": list(self.labels.names),
+            "several": self.labels.several,
+            "lexicon": self.lexicon.to_json(),
+            "columns": [[list(names), list(roles)] for names, roles in self.columns.items()],
+        }
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Codec:
+        """What `to_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        columns = {
+            tuple(names): Roles(text, tuple(labels), separator)
+            for names, (text, labels, separator) in saved["columns"]
+        }
+        labels = Labels(tuple(saved["labels"]), saved["several"])
+        return cls(labels, Lexicon.from_json(saved["lexicon"]), columns)
+
+
+class Part(NamedTuple):
+    """The examples of a part. tokens: the numbers of each text; truth: see `Labels.encode`."""
+
+    name: str
+    examples: list[Example]
+    tokens: list[Ids]
+    truth: npt.NDArray[np.int64]
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts as they were read."""
+        return [example.text for example in self.examples]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The data of a training; accounts: of each file group that was read; drawn: whether the split was drawn here."""
+
+    codec: Codec
+    parts: dict[str, Part]
+    accounts: dict[str, Account]
+    drawn: tuple[str, ...] = ()
+
+    def part(self, name: str) -> Part | None:
+        """The examples of "train", "valid" or "test"."""
+        return self.parts.get(name)
+
+    def facts(self) -> dict[str, Any]:
+        """Sizes, and a fingerprint of all texts and labels in their parts."""
+        digest = hashlib.sha256()
+        for name, part in self.parts.items():
+            for example in part.examples:
+                digest.update(
+                    "\0".join((name, *example.labels, example.text, "")).encode("utf-8", "surrogatepass")
+                )
+        sizes = {name: len(part.examples) for name, part in self.parts.items()}
+        read = {name: account.read for name, account in self.accounts.items()}
+        return {
+            "read": read,
+            "texts": sizes,
+            "vocabulary": self.codec.lexicon.size,
+            "sha256": digest.hexdigest(),
+        }
+
+    def files(self) -> dict[str, Any]:
+        """The codec, the accounts, and where each text of a drawn part comes from."""
+        return {
+            "codec.json": self.codec.to_json(),
+            "account.json": {name: account.to_json() for name, account in self.accounts.items()},
+            "split.json": {
+                name: [str(example.place) for example in self.parts[name].examples] for name in self.drawn
+            },
+        }
+
+    def lines(self) -> list[str]:
+        """The accounts, the sizes, the labels."""
+        several = len(self.accounts) > 1
+        lines = [
+            f"{name}: {line}" if several and line.startswith("read") else line
+            for name, account in self.accounts.items()
+            for line in account.lines()
+        ]
+        sizes = " / ".join(f"{len(part.examples):,}" for part in self.parts.values())
+        drawn = f"; drawn from the data: {' and '.join(self.drawn)}" if self.drawn else ""
+        lines.append(f"{sizes} texts to {' / '.join(self.parts)}{drawn}")
+        labels = self.codec.labels
+        names = ", ".join(labels.names[:12]) + ", ..." * (len(labels.names) > 12)
+        kind = "any number of" if labels.several else "one of"
+        lines.append(f"{kind} {len(labels.names)} labels: {names}; {self.codec.lexicon.size:,} words")
+        return lines
+
+
+def read_codec(run: Run) -> Codec:
+    """The codec of a run. Raises UserError where it is damaged."""
+    try:
+        return Codec.from_json(run.read_json("codec.json"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{run.path / 'codec.json'} is damaged ({error!r}); bring it back or train anew"
+        ) from None
+
+
+def prepare(settings: TextSettings, codec: Codec | None) -> Texts:
+    """Read, name, divide and check. The codec is learnt from the training texts unless it is given.
+
+    Raises UserError where the data cannot be used: too many faults, too few labels, nothing to divide.
+    """
+    accounts: dict[str, Account] = {}
+    columns = dict(codec.columns) if codec else {}
+    read = {
+        name: _read(name, paths, settings, accounts, columns)
+        for name, paths in _sources(settings).items()
+        if paths
+    }
+    for account in accounts.values():
+        account.judge(settings.on_bad)
+    read, drawn = _divide(read, settings, accounts["train"])
+    labels = codec.labels if codec else learn_labels(read["train"], settings.labels, known=_known(settings))
+    for name, examples in read.items():
+        read[name] = check_labels(examples, labels, accounts.get(name, accounts["train"]))
+    if settings.unique:
+        read["train"] = _once(read["train"], accounts["train"])
+    _remark(read, accounts)
+    for account in accounts.values():
+        account.judge(settings.on_bad)
+    lexicon = codec.lexicon if codec else _learn_lexicon(read["train"], settings)
+    whole = codec or Codec(labels, lexicon, columns)
+    parts = {
+        name: encode(name, examples, whole, settings, accounts.get(name, accounts["train"]))
+        for name, examples in read.items()
+        if examples
+    }
+    return Texts(whole, parts, accounts, drawn)
+
+
+def _sources(settings: TextSettings) -> dict[str, Sequence[str]]:
+    given: dict[str, Sequence[str]] = {
+        "train": settings.train,
+        "valid": settings.valid,
+        "test": settings.test,
+    }
+    if not settings.train:
+        raise UserError("nothing to learn from: give labelled texts by --data (a file, or a folder)")
+    folder = Path(settings.train[0])
+    parts = parts_of(folder) if len(settings.train) == 1 and folder.is_dir() else {}
+    if parts:
+        given = {
+            name: given[name] if name != "train" and given[name] else _words(parts.get(name, ()))
+            for name in given
+        }
+    return given
+
+
+def _words(paths: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(map(str, paths))
+
+
+def _read(
+    name: str,
+    paths: Sequence[str],
+    settings: TextSettings,
+    accounts: dict[str, Account],
+    columns: dict[tuple[str, ...], Roles],
+) -> list[Example]:
+    account = accounts[name] = Account()
+    aligned = {
+        "train": settings.labels_from,
+        "valid": settings.valid_labels_from,
+        "test": settings.test_labels_from,
+    }
+    examples = read_labelled(paths, account, settings.reading(name, columns), labels=aligned.get(name, ()))
+    names = _names_file(settings)
+    if names is not None:
+        named = name_labels(examples, read_names(names, settings.encoding))
+        if named is not None:
+            account.found.append(f"{names}: names of the labels")
+            examples = named
+        elif settings.label_names:
+            raise UserError(f"--label-names {names}: the labels are no numbers of its lines")
+    if settings.rename:
+        words = dict(entry.rsplit("=", 1) for entry in settings.rename)
+        examples = rename(examples, words, account, all_met=name == "train")
+    return examples
+
+
+def _names_file(settings: TextSettings) -> Path | None:
+    """The file that names the labels: the one that is given, or one beside the data that is called so."""
+    if settings.label_names:
+        path = Path(settings.label_names)
+        if not path.is_file():
+            raise UserError(f"--label-names {path}: no such file")
+        return path
+    first = Path(settings.train[0])
+    folder = first if first.is_dir() else first.parent
+    taken = {Path(path) for path in settings.labels_from}
+    beside = [folder / name for name in LABEL_FILES]
+    return next((path for path in beside if path.is_file() and path not in taken), None)
+
+
+def _known(settings: TextSettings) -> list[str]:
+    names = _names_file(settings)
+    return read_names(names, settings.encoding) if names else []
+
+
+def _divide(
+    read: dict[str, list[Example]], settings: TextSettings, account: Account
+) -> tuple[dict[str, list[Example]], tuple[str, ...]]:
+    """The parts, drawn from the training data where they are not given; and which were drawn."""
+    valid = 0.0 if "valid" in read else settings.valid_share
+    test = 0.0 if "valid" in read or "test" in read else settings.test_share
+    drawn = tuple(name for name, share in (("valid", valid), ("test", test)) if share)
+    if not drawn:
+        return {name: read[name] for name in PARTS if name in read}, ()
+    examples = read["train"]
+    # A class of one is refused by what all of the data say, not by where its only text has come to lie.
+    learn_labels(examples, settings.labels)
+    if settings.time_column:
+        found = split_by_time([example.time for example in examples], valid=valid, test=test)
+    else:
+        keys = [example.group or example.text for example in examples]
+        strata = ["\0".join(sorted(example.labels)) for example in examples]
+        found = split(keys, strata, valid=valid, test=test, seed=settings.split_seed)
+    parts = {name: [examples[i] for i in indices] for name, indices in zip(PARTS, found, strict=True)}
+    for name in drawn:
+        for example in parts[name]:
+            if example.phrase:
+                account.set_aside("phrases of sentences that are not trained on", example.place)
+        parts[name] = [example for example in parts[name] if not example.phrase]
+    return {name: parts[name] or read.get(name, []) for name in PARTS if parts[name] or name in read}, drawn
+
+
+def _once(examples: Sequence[Example], account: Account) -> list[Example]:
+    seen: set[tuple[str, tuple[str, ...]]] = set()
+    kept = []
+    for example in examples:
+        key = example.text, example.labels
+        if key in seen:
+            account.set_aside("again the same text and label, by --unique", example.place)
+        else:
+            kept.append(example)
+            seen.add(key)
+    return kept
+
+
+def _remark(read: dict[str, list[Example]], accounts: dict[str, Account]) -> None:
+    """Report labels and texts at odds, and what stands in training and in another part too."""
+    train = [example for example in read["train"] if not example.phrase]
+    remark_on_labels(train, accounts["train"])
+    for name in PARTS[1:]:
+        others = read.get(name, [])
+        account = accounts.get(name, accounts["train"])
+        for what, value in (("text", 0), ("group", 3)):
+            again = shared((e[value] for e in train), [e[value] for e in others])
+            if again:
+                account.remark(f"{name} has a {what} of the training data", [others[i].place for i in again])
+
+
+def _learn_lexicon(examples: Sequence[Example], settings: TextSettings) -> Lexicon:
+    return Lexicon.learn(
+        (example.text for example in examples),
+        unit=settings.tokens,
+        lower=settings.lower,
+        size=settings.vocabulary,
+        min_count=settings.min_count,
+    )
+
+
+def encode(
+    name: str, examples: list[Example], codec: Codec, settings: TextSettings, account: Account
+) -> Part:
+    """The examples as numbers; what `--longest` cuts is remarked upon."""
+    encoder = codec.lexicon.encoder()
+    tokens = [encoder(example.text) for example in examples]
+    if settings.longest:
+        cut = [i for i, row in enumerate(tokens) if len(row) > settings.longest]
+        if cut:
+            account.remark(f"texts cut after {settings.longest:,} tokens", [examples[i].place for i in cut])
+        tokens = [row[: settings.longest] for row in tokens]
+    truth = codec.labels.encode([example.labels for example in examples])
+    return Part(name, examples, tokens, truth)
+
+
+def read_part(paths: tuple[str, ...], settings: TextSettings, codec: Codec) -> Part:
+    """The examples of other files. Raises UserError where none can be used."""
+    accounts: dict[str, Account] = {}
+    examples = check_labels(
+        _read("other", paths, settings, accounts, dict(codec.columns)), codec.labels, accounts["other"]
+    )
+    accounts["other"].judge(settings.on_bad)
+    if not examples:
+        raise UserError(f"{', '.join(paths)}: no text with a label that the model knows")
+    return encode("other", examples, codec, settings, accounts["other"])

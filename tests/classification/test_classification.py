@@ -1,0 +1,255 @@
+"""The classifier: trained, measured, asked, explained; exact over long texts."""
+
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import elman as package
+from command import elman
+from elman.config import UserError, build
+from elman.data.labels import Labels, tune_thresholds
+from elman.data.words import Lexicon
+from elman.tasks.classification import learning
+from elman.tasks.classification.learning import batch_of, build_model, loss_of
+from elman.tasks.classification.settings import Config
+from elman.tasks.classification.texts import Codec
+from tests.classification import moods
+from tolerances import assert_near
+
+
+def test_it_learns_what_there_is_to_learn_and_beats_the_majority(folder: Path) -> None:
+    trained = package.load(folder / "run")
+    score = trained.evaluate()
+    assert score.name == "accuracy"
+    assert score.value > 0.95
+    low, high = score.interval
+    assert low <= score.value <= high
+    beside = {known.name: known.score.value for known in trained.baselines() if known.part == "test"}
+    assert beside["majority"] < 0.5
+    assert any(name.startswith("linear bag of words") for name in beside)
+    assert score.figures["labels"].keys() == set(moods.MOODS)
+
+
+def test_several_labels_have_thresholds_tuned_on_the_validation_data(several: Path) -> None:
+    trained = package.load(several / "run")
+    score = trained.evaluate()
+    assert score.name == "macro F1"
+    assert score.value > 0.9
+    valid = trained.prepared.part("valid")
+    p = trained.probabilities(valid)
+    expected = tune_thresholds(p, valid.truth)
+    np.testing.assert_allclose(trained.thresholds, expected, atol=1e-6)
+    answer = trained.predict("so happy and furious it is")
+    assert set(answer["labels"]) == {"joy", "anger"}
+
+
+FILES: dict[str, Any] = {
+    "a.csv": 'who,text\n1,"so happy,\nit is"\n2\n3,\n4,we are scared\n',
+    "a.jsonl": '{"text": "so happy"}\n\n{"text": 7}\n{broken\n{"text": "we are scared"}\n',
+    "a.txt": "so happy\n\nwe are scared\n",
+    "a.json": '[{"text": "so happy"}, {"text": null}, {"text": "we are scared"}]',
+}
+
+
+@pytest.mark.parametrize(("name", "places"), [("a.csv", 4), ("a.jsonl", 5), ("a.txt", 3), ("a.json", 3)])
+def test_as_many_answers_as_texts(folder: Path, here: Path, name: str, places: int) -> None:
+    Path(name).write_text(FILES[name])
+    plain = elman("predict", folder / "run", name)
+    objects = [json.loads(line) for line in elman("predict", folder / "run", name, "--json").out.splitlines()]
+    assert plain.code == 0
+    assert len(plain.out.splitlines()) == len(objects) == places
+    assert ["error" in one for one in objects] == [line == "" for line in plain.out.splitlines()]
+    assert [objects[0]["label"], objects[-1]["label"]] == ["joy", "fear"]
+    assert sum("error" in one for one in objects) == places - 2
+
+
+def test_a_folder_is_a_text_a_file_and_a_table_may_be_lines(folder: Path, here: Path) -> None:
+    Path("texts").mkdir()
+    for number, text in enumerate(["so happy\nand glad\n", "", "we are\nscared"]):
+        Path(f"texts/{number}.txt").write_text(text)
+    found = elman("predict", folder / "run", "texts").out.splitlines()
+    assert [line.split(" ")[0] for line in found] == ["joy", "", "fear"]
+    Path("a.csv").write_text("so happy, so glad\n")
+    assert elman("predict", folder / "run", "a.csv", "--read", "lines").out.startswith("joy")
+
+
+def test_answers_show_the_words_that_weighed(folder: Path, here: Path) -> None:
+    trained = package.load(folder / "run")
+    text = "it is the furious day of time"
+    answer = trained.predict(text, words=2)
+    assert answer["label"] == "anger"
+    assert abs(sum(answer["probabilities"].values()) - 1) < 1e-4
+    first = answer["words"][0]
+    assert (first["word"], text[first["start"] : first["end"]]) == ("furious", "furious")
+    assert first["weight"] > 0
+    assert "words" not in trained.predict(text, words=0)
+    Path("in.txt").write_text(f"{text}\n<b>happy</b>\n")
+    line = elman("predict", folder / "run", "in.txt", "--colour", "always", "--html", "page.html").out
+    assert "\x1b[1manger" in line
+    assert "\x1b[32mfurious +" in line
+    page = Path("page.html").read_text()
+    assert re.search("<mark[^>]*>furious</mark>", page)
+    assert "<b>happy" not in page
+    assert not re.search("https?:|src=", page)
+
+
+def flips(trained: Any, texts: list[str], *, count: int, seed: int) -> tuple[float, float]:
+    """How often the class changes without the heaviest words, and without as many others, drawn."""
+    draw = random.Random(seed)
+    heavy = drawn = 0
+    explained = trained.explained(texts)
+    shorter: list[list[str]] = [[], []]
+    for one in explained:
+        order = np.argsort(-one.weights, kind="stable")[:count].tolist()
+        chance = draw.sample(range(len(one.spans)), min(count, len(one.spans)))
+        for own, gone in zip(shorter, (order, chance), strict=True):
+            own.append(" ".join(span.word for place, span in enumerate(one.spans) if place not in gone))
+    labels = [one.labels for one in explained]
+    for own, kind in zip(shorter, ("heavy", "drawn"), strict=True):
+        kept = [i for i, text in enumerate(own) if text.strip()]
+        after = trained.explained([own[i] for i in kept])
+        changed = sum(one.labels != labels[i] for i, one in zip(kept, after, strict=True))
+        heavy, drawn = (changed, drawn) if kind == "heavy" else (heavy, changed)
+    return heavy / len(texts), drawn / len(texts)
+
+
+def test_without_its_three_heaviest_words_a_text_changes_class_far_more_often(folder: Path) -> None:
+    trained = package.load(folder / "run")
+    heavy, drawn = flips(trained, trained.prepared.part("valid").texts, count=3, seed=0)
+    assert heavy >= 2 * drawn
+    assert heavy > 0.3
+
+
+def test_the_report_shows_labels_confusion_calibration_and_errors(folder: Path, several: Path) -> None:
+    one, many = ((run / "run" / "report.html").read_text() for run in (folder, several))
+    for title in ("Labels", "Calibration", "Worst errors", "Data", "Network"):
+        assert f"<h2>{title}</h2>" in one
+        assert f"<h2>{title}</h2>" in many
+    assert "<h2>Confusion</h2>" in one
+    assert "Expected calibration error" in one
+    assert "threshold" in many
+    assert "read 600 rows, used 600" in one
+
+
+# The network
+
+
+def config(**model: Any) -> Config:
+    values = {"hidden": 5, "embedding": 4, "dropout": 0.0, "word_dropout": 0.0, **model}
+    return build(Config, {f"model.{name}": value for name, value in values.items()})
+
+
+CODEC = Codec(Labels(("a", "b", "c"), several=False), Lexicon(tuple("stuvwxyz")), {})
+
+
+def drawn_texts(lengths: list[int]) -> list[np.ndarray]:
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, CODEC.lexicon.size, length).astype(np.int32) for length in lengths]
+
+
+@pytest.mark.parametrize("pooling", ["last", "max+mean", "attention"])
+def test_long_texts_are_read_whole_and_exactly_in_chunks(pooling: str) -> None:
+    texts = drawn_texts([301, 7, 150])
+    batch = batch_of(texts, np.array([0, 1, 2]))
+    found = []
+    for every in (0, 32):
+        torch.manual_seed(0)
+        model = build_model(config(pooling=pooling, recompute_every=every), CODEC)
+        losses = loss_of(model, batch, 0.0, None)
+        losses.sum().backward()
+        found.append((losses.detach(), {name: p.grad for name, p in model.named_parameters()}))
+    assert_near(found[1][0], found[0][0])
+    for name, gradient in found[0][1].items():
+        assert_near(found[1][1][name], gradient, gradient=True, what=name)
+
+
+def test_a_text_has_the_same_answer_alone_and_in_company() -> None:
+    model = build_model(config(), CODEC)
+    texts = drawn_texts([3, 40, 1, 12, 12, 700])
+    together = learning.probabilities(model, texts, several=False)
+    for text, row in zip(texts, together, strict=True):
+        np.testing.assert_allclose(learning.probabilities(model, [text], several=False)[0], row, atol=1e-6)
+
+
+def test_losses_by_hand() -> None:
+    model = build_model(config(), CODEC)
+    batch = batch_of(drawn_texts([4, 6]), np.array([2, 0]))
+    logits = learning.logits_of(model, batch).detach()
+    logs = logits.log_softmax(dim=1)
+    assert_near(loss_of(model, batch, 0.0, None).detach(), torch.stack([-logs[0, 2], -logs[1, 0]]))
+    smooth = 0.7 * torch.stack([-logs[0, 2], -logs[1, 0]]) - 0.3 * logs.mean(dim=1)
+    assert_near(loss_of(model, batch, 0.3, None).detach(), smooth)
+    weights = np.array([2.0, 1.0, 0.5], dtype=np.float32)
+    assert_near(
+        loss_of(model, batch, 0.0, weights).detach(), torch.stack([-0.5 * logs[0, 2], -2 * logs[1, 0]])
+    )
+    truth = np.array([[1, 0, 1], [0, 0, 0]])
+    p = logits.sigmoid()
+    own = torch.stack([-(p[0, 0] * (1 - p[0, 1]) * p[0, 2]).log(), -(1 - p[1]).log().sum()])
+    assert_near(loss_of(model, batch._replace(truth=truth), 0.0, None).detach(), own)
+
+
+def test_word_weights_are_the_gradient_times_the_input() -> None:
+    model = build_model(config(), CODEC).double()
+    text = drawn_texts([6])[0]
+    found = learning.word_weights(model, [text], [[1]], several=False)[0]
+    table = model.embedding.weight.detach()
+    e = table[torch.from_numpy(text.astype(np.int64))]
+
+    def log_p(vectors: torch.Tensor) -> float:
+        handle = model.embedding.register_forward_hook(lambda *_: vectors.unsqueeze(1))
+        with torch.no_grad():
+            logs = learning.logits_of(model, batch_of([text], np.zeros(1, dtype=np.int64))).log_softmax(1)
+        handle.remove()
+        return float(logs[0, 1])
+
+    step = 1e-5
+    for place in range(6):
+        up, down = e.clone(), e.clone()
+        up[place] *= 1 + step
+        down[place] *= 1 - step
+        assert abs((log_p(up) - log_p(down)) / (2 * step) - found[place]) < 1e-6
+
+
+def test_class_weights_reach_the_loss_and_names_are_checked(folder: Path) -> None:
+    trained = package.load(folder / "run")
+    part = trained.prepared.part("train")
+    heavier = build(Config, {"data.class_weights": ["joy=3"]})
+    names = trained.codec.labels.names
+    weights = learning.label_weights(heavier, part, trained.codec)
+    assert weights.tolist() == [3.0 if name == "joy" else 1.0 for name in names]
+    even = learning.label_weights(build(Config, {"data.class_weights": ["balanced"]}), part, trained.codec)
+    counts = np.bincount(part.truth)
+    np.testing.assert_allclose(even * counts, counts.sum() / 3, rtol=1e-5)
+    with pytest.raises(UserError, match="no such label; did you mean anger"):
+        learning.label_weights(build(Config, {"data.class_weights": ["angr=3"]}), part, trained.codec)
+
+
+@pytest.mark.slow
+def test_a_megabyte_is_trained_on_whole_in_two_gigabytes(here: Path) -> None:
+    """A text of a million bytes, among short ones: an epoch and an answer, with the memory of the process bounded."""
+    import resource
+    import subprocess
+    import sys
+
+    draw = random.Random(0)
+    long = " ".join(draw.choices(moods.FILLING + moods.MOODS["joy"], k=230_000))[:1_000_000]
+    rows = [*moods.rows(40, 1), (long, "joy")]
+    Path("a.csv").write_text("text,mood\n" + "".join(f"{text},{mood}\n" for text, mood in rows))
+    flags = ["--valid-share", "0.1", "--test-share", "0", "--epochs", "1", "--threads", "1", "--quiet"]
+    command = [sys.executable, "-m", "elman", "train", "emotion", "--data", "a.csv", "--run", "run", *flags]
+    assert subprocess.run(command, check=False).returncode == 0
+    Path("long.txt").write_text(long)
+    asked = subprocess.run(
+        [sys.executable, "-m", "elman", "predict", "run", "long.txt", "--json"],
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(asked.stdout)["text"] == long
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2_000_000
