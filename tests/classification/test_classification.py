@@ -217,6 +217,25 @@ def test_word_weights_are_the_gradient_times_the_input() -> None:
         assert abs((log_p(up) - log_p(down)) / (2 * step) - found[place]) < 1e-6
 
 
+def test_pretrained_vectors_are_where_the_embedding_starts(folder: Path, here: Path) -> None:
+    words = [word for mood in moods.MOODS.values() for word in mood]
+    rows = [f"{word} {place}.5 {-place} 1 2" for place, word in enumerate(words)]
+    Path("vectors.txt").write_text("\n".join(rows) + "\n")
+    flags = ["--vectors", "vectors.txt", "--hidden", "4", "--max-steps", "2", "--epochs", "1", "--quiet"]
+    done = elman("train", "emotion", "--data", folder / "data.csv", "--run", "run", *flags, "--frozen")
+    assert done.code == 0, done.err
+    assert f"vectors of 4 numbers for {len(words)} of" in " ".join(
+        json.loads(Path("run/run.json").read_text())["account"]
+    )
+    Path("vectors.txt").unlink()
+    trained = package.load("run")
+    number = trained.codec.lexicon.words.index("glad") + 1
+    assert trained.model.embedding.weight[number].tolist() == [1.5, -1.0, 1.0, 2.0]
+    wide = elman("train", "emotion", "--data", folder / "data.csv", "--run", "b", "--vectors", "vectors.txt")
+    assert wide.code == 2
+    assert "vectors.txt" in wide.err
+
+
 def test_class_weights_reach_the_loss_and_names_are_checked(folder: Path) -> None:
     trained = package.load(folder / "run")
     part = trained.prepared.part("train")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from elman.config import UserError, build
-from elman.tasks.classification.settings import TextSettings
+from elman.tasks.classification.settings import Config, TextSettings
 from elman.tasks.classification.texts import Texts, prepare
 from tests.classification import moods
 
@@ -19,7 +19,7 @@ def settings(*paths: Path, **more: object) -> TextSettings:
 
 
 def prepared(*paths: Path, **more: object) -> Texts:
-    return prepare(settings(*paths, **more), None)
+    return prepare(Config(data=settings(*paths, **more)), None)
 
 
 def write(path: Path, content: str) -> Path:
@@ -42,7 +42,7 @@ def test_parts_are_drawn_saved_and_the_same_each_time(tmp_path: Path) -> None:
     train = set(first.parts["train"].texts)
     assert not train & set(first.parts["test"].texts) | train & set(first.parts["valid"].texts)
     assert first.facts() != prepared(path, split_seed=1).facts()
-    assert prepare(settings(path), first.codec).facts() == first.facts()
+    assert prepare(Config(data=settings(path)), first.codec).facts() == first.facts()
 
 
 def test_a_folder_of_parts_with_names_of_labels(tmp_path: Path) -> None:
@@ -72,6 +72,14 @@ def test_trees_train_on_phrases_and_test_on_sentences(tmp_path: Path) -> None:
     account = found.accounts["train"]
     assert (account.read, account.used) == (14, 8)
     assert {len(at) for at in account.aside.values()} == {5, 1}
+
+
+def test_folds_test_every_text_once(tmp_path: Path) -> None:
+    path = moods.write(tmp_path / "a.csv", 100, 0)
+    found = [prepared(path, fold=f"{number}/4") for number in range(1, 5)]
+    tested = [text for one in found for text in one.parts["test"].texts]
+    assert sorted(tested) == sorted(text for text, _ in moods.rows(100, 0))
+    assert all(sum(sizes(one).values()) == 100 for one in found)
 
 
 def test_groups_stay_together(tmp_path: Path) -> None:
@@ -110,6 +118,9 @@ def test_nothing_to_learn_from() -> None:
         ({"class_weights": ["a=b"]}, "expected LABEL=WEIGHT"),
         ({"class_weights": ["a=-1"]}, "from 0 up"),
         ({"time_column": "t", "group_column": "g"}, "two ways to divide"),
+        ({"fold": "6/5"}, "such as 1/5"),
+        ({"fold": "1/5", "test": ["a"]}, "divide --data alone"),
+        ({"frozen": True}, "name them by --vectors"),
     ],
 )
 def test_settings_at_odds(flags: dict[str, object], says: str) -> None:
@@ -130,8 +141,8 @@ def test_reading_needs_no_torch(tmp_path: Path) -> None:
     path = moods.write(tmp_path / "a.csv", 60, 0)
     code = (
         "import sys; from elman.tasks.classification.texts import prepare; "
-        "from elman.tasks.classification.settings import TextSettings; "
-        f"prepare(TextSettings(train=({str(path)!r},)), None); sys.exit('torch' in sys.modules)"
+        "from elman.tasks.classification.settings import Config, TextSettings; "
+        f"prepare(Config(data=TextSettings(train=({str(path)!r},))), None); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert replace(settings(path), batch=3).batch == 3

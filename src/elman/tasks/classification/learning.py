@@ -54,9 +54,10 @@ def build_model(config: Config, codec: Codec) -> SequenceClassifier:
     """The network; its buffer `thresholds` `(K,)` holds from which probability on a label counts."""
     import torch
 
-    table = config.model.table(codec.lexicon.size, unknown=0)
-    if config.model.init:
-        torch.nn.init.normal_(table.weight, std=config.model.init)
+    table = config.model.table(codec.lexicon.size, unknown=0, frozen=config.data.frozen)
+    torch.nn.init.normal_(table.weight, std=config.model.init)
+    if codec.vectors is not None:
+        table.load_vectors(codec.vectors.numbers, codec.vectors.rows)
     model = config.model.classifier(table, len(codec.labels.names))
     model.register_buffer("thresholds", torch.full((len(codec.labels.names),), 0.5))
     return model

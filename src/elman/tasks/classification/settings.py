@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from elman.config import Amount, Count, Flag, Share, UserError, Whole, option
+from elman.config import Count, Flag, Fold, Positive, Share, UserError, Whole, option
 from elman.data.account import OnBad
 from elman.data.columns import Chosen, Roles
 from elman.data.labelled import Form, Reading
@@ -40,6 +40,7 @@ class TextSettings:
     )
     test_share: Share = option(0.1, "part of the data kept for the test where no part is given", unit="SHARE")
     split_seed: Whole = option(0, "which texts these are", unit="NUMBER")
+    fold: Fold = option("", "test on this one of so many equal parts of the data", unit="NUMBER/COUNT")
     group_column: str = option(
         "", "column of what is not to be parted (a speaker, a document)", unit="COLUMN"
     )
@@ -82,6 +83,14 @@ class TextSettings:
         2, "how often a word must occur to be kept; rarer ones are unknown", unit="TIMES"
     )
     longest: Whole = option(0, "cut texts after so many tokens (0: never)", unit="TOKENS")
+    vectors: str = option(
+        "",
+        "pretrained vectors of words to start from, in the text form of word2vec, fastText or GloVe",
+        unit="FILE",
+    )
+    frozen: Flag = option(
+        False, "leave the pretrained vectors as they are; words without one are not trained either"
+    )
     batch: Count = option(32, "texts in a batch, at most", unit="TEXTS")
     budget: Whole = option(0, "padded size of a batch, texts times tokens, at most (0: any)", unit="TOKENS")
     alike: Flag = option(True, "batches of texts of like lengths")
@@ -103,10 +112,23 @@ class TextSettings:
             raise UserError(
                 "--time-column and --group-column are two ways to divide the data; give one of them"
             )
+        if self.frozen and not self.vectors:
+            raise UserError("--frozen leaves pretrained vectors as they are: name them by --vectors")
+        if self.fold:
+            self._check_fold()
         for entry in self.rename:
             if "=" not in entry:
                 raise UserError(f"--rename {entry}: expected OLD=NEW, or OLD= to leave out")
         self.weights()
+
+    def _check_fold(self) -> None:
+        number, count = map(int, self.fold.split("/"))
+        if number > count or count < 2:
+            raise UserError(f"--fold {self.fold}: expected NUMBER/COUNT, such as 1/5")
+        if self.valid or self.test or self.time_column:
+            raise UserError(
+                "--fold and --folds divide --data alone: leave --valid, --test and --time-column out"
+            )
 
     def weights(self) -> dict[str, float]:
         """The weights of labels by name; {"balanced": 0} for the word."""
@@ -160,7 +182,11 @@ class ModelSettings(ClassifierSettings):
         "of longer texts keep one state every STEPS steps, and compute the rest again (0: keep all)",
         unit="STEPS",
     )
-    init: Amount = option(0.0, "draw the embedding from N(0, INIT) (0: N(0, 1))", unit="INIT")
+    init: Positive = option(
+        0.1,
+        "standard deviation of the embedding's start: with 1, words that are rare stay noise",
+        unit="INIT",
+    )
 
     def extras(self) -> dict[str, Any]:
         """The options of the layers; long texts are computed in chunks by default."""

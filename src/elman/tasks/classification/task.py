@@ -169,12 +169,16 @@ class ClassificationTask(Task):
         paths: dict[str, Any] = {
             name: tuple(str(Path(path).absolute()) for path in getattr(data, name)) for name in names
         }
-        named = str(Path(data.label_names).absolute()) if data.label_names else ""
-        return replace(config, data=replace(data, **paths, label_names=named))
+        paths |= {
+            name: str(Path(path).absolute())
+            for name in ("label_names", "vectors")
+            if (path := getattr(data, name))
+        }
+        return replace(config, data=replace(data, **paths))
 
     def prepare(self, config: Config, codec: Codec | None) -> Texts:
         """Read and divide the texts."""
-        prepared = texts.prepare(config.data, codec)
+        prepared = texts.prepare(config, codec)
         learning.label_weights(config, prepared.parts["train"], prepared.codec)
         return prepared
 

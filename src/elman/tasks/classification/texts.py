@@ -16,9 +16,10 @@ from elman.data.account import Account
 from elman.data.columns import Roles
 from elman.data.labelled import LABEL_FILES, Example, parts_of, read_labelled, read_names
 from elman.data.labels import Labels, check_labels, learn_labels, name_labels, remark_on_labels, rename
-from elman.data.splits import shared, split, split_by_time
+from elman.data.splits import Split, folds, shared, split, split_by_time
+from elman.data.vectors import Vectors, read_vectors
 from elman.data.words import Lexicon
-from elman.tasks.classification.settings import TextSettings
+from elman.tasks.classification.settings import Config, TextSettings
 from elman.training.run import Run
 
 __all__ = ["Codec", "Part", "Texts", "prepare", "read_codec", "read_part"]
@@ -33,6 +34,8 @@ class Codec(NamedTuple):
     labels: Labels
     lexicon: Lexicon
     columns: dict[tuple[str, ...], Roles]
+    # What the embedding starts from; the trained weights stand in for it afterwards.
+    vectors: Vectors | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All of it."""
@@ -123,6 +126,8 @@ class Texts:
         names = ", ".join(labels.names[:12]) + ", ..." * (len(labels.names) > 12)
         kind = "any number of" if labels.several else "one of"
         lines.append(f"{kind} {len(labels.names)} labels: {names}; {self.codec.lexicon.size:,} words")
+        if self.codec.vectors is not None:
+            lines += self.codec.vectors.lines()
         return lines
 
 
@@ -136,11 +141,12 @@ def read_codec(run: Run) -> Codec:
         ) from None
 
 
-def prepare(settings: TextSettings, codec: Codec | None) -> Texts:
+def prepare(config: Config, codec: Codec | None) -> Texts:
     """Read, name, divide and check. The codec is learnt from the training texts unless it is given.
 
     Raises UserError where the data cannot be used: too many faults, too few labels, nothing to divide.
     """
+    settings = config.data
     accounts: dict[str, Account] = {}
     columns = dict(codec.columns) if codec else {}
     read = {
@@ -159,8 +165,7 @@ def prepare(settings: TextSettings, codec: Codec | None) -> Texts:
     _remark(read, accounts)
     for account in accounts.values():
         account.judge(settings.on_bad)
-    lexicon = codec.lexicon if codec else _learn_lexicon(read["train"], settings)
-    whole = codec or Codec(labels, lexicon, columns)
+    whole = codec or _learn_codec(read["train"], labels, columns, config)
     parts = {
         name: encode(name, examples, whole, settings, accounts.get(name, accounts["train"]))
         for name, examples in read.items()
@@ -250,19 +255,33 @@ def _divide(
     examples = read["train"]
     # A class of one is refused by what all of the data say, not by where its only text has come to lie.
     learn_labels(examples, settings.labels)
-    if settings.time_column:
-        found = split_by_time([example.time for example in examples], valid=valid, test=test)
-    else:
-        keys = [example.group or example.text for example in examples]
-        strata = ["\0".join(sorted(example.labels)) for example in examples]
-        found = split(keys, strata, valid=valid, test=test, seed=settings.split_seed)
-    parts = {name: [examples[i] for i in indices] for name, indices in zip(PARTS, found, strict=True)}
+    parts = _picked(examples, _drawn(examples, settings, valid, test))
     for name in drawn:
         for example in parts[name]:
             if example.phrase:
                 account.set_aside("phrases of sentences that are not trained on", example.place)
         parts[name] = [example for example in parts[name] if not example.phrase]
     return {name: parts[name] or read.get(name, []) for name in PARTS if parts[name] or name in read}, drawn
+
+
+def _drawn(examples: Sequence[Example], settings: TextSettings, valid: float, test: float) -> Split:
+    if settings.time_column:
+        return split_by_time([example.time for example in examples], valid=valid, test=test)
+    together = _kept_together(examples)
+    if settings.fold:
+        number, count = map(int, settings.fold.split("/"))
+        return folds(*together, count, valid=valid, seed=settings.split_seed)[number - 1]
+    return split(*together, valid=valid, test=test, seed=settings.split_seed)
+
+
+def _picked(examples: list[Example], found: Split) -> dict[str, list[Example]]:
+    return {name: [examples[i] for i in indices] for name, indices in zip(PARTS, found, strict=True)}
+
+
+def _kept_together(examples: Sequence[Example]) -> tuple[list[str], list[str]]:
+    """What is not to be parted, and the strata."""
+    keys = [example.group or example.text for example in examples]
+    return keys, ["\0".join(sorted(example.labels)) for example in examples]
 
 
 def _once(examples: Sequence[Example], account: Account) -> list[Example]:
@@ -291,14 +310,22 @@ def _remark(read: dict[str, list[Example]], accounts: dict[str, Account]) -> Non
                 account.remark(f"{name} has a {what} of the training data", [others[i].place for i in again])
 
 
-def _learn_lexicon(examples: Sequence[Example], settings: TextSettings) -> Lexicon:
-    return Lexicon.learn(
+def _learn_codec(
+    examples: Sequence[Example], labels: Labels, columns: dict[tuple[str, ...], Roles], config: Config
+) -> Codec:
+    settings = config.data
+    lexicon = Lexicon.learn(
         (example.text for example in examples),
         unit=settings.tokens,
         lower=settings.lower,
         size=settings.vocabulary,
         min_count=settings.min_count,
     )
+    vectors = None
+    if settings.vectors:
+        # Number 0 is no word; it has no vector in any file.
+        vectors = read_vectors(settings.vectors, ("", *lexicon.words), width=config.model.width)
+    return Codec(labels, lexicon, columns, vectors)
 
 
 def encode(
