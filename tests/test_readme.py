@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from command import TINY, elman, verse
+from tests.classification import moods
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -30,6 +31,10 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     if "runs/demo" in text:
         (tmp_path / "text.py").write_text(verse() + "import def os\n" * 60, encoding="utf-8")
         assert elman("train", "language-model", *TINY, "--data", "text.py", "--run", "runs/demo").code == 0
+    if "runs/reviews" in text:
+        moods.write(tmp_path / "reviews.csv", 60, 0)
+        small = ["--hidden", "8", "--epochs", "1", "--threads", "1", "--engine", "torch", "--quiet"]
+        assert elman("train", "emotion", *small, "--data", "reviews.csv", "--run", "runs/reviews").code == 0
     names: dict[str, object] = {"__name__": "__main__"}
     for block in BLOCK.finditer(text):
         # Blank lines in front, so that a traceback gives the line of the page.
