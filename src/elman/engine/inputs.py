@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from elman.engine.loop import plain_loop
 from elman.engine.structure import ScanResult, TreeSpec, flatten, unflatten
 from elman.engine.trace import Sample
 
-__all__ = ["Inputs", "batch_sizes", "common_length", "gather", "sample", "small"]
+__all__ = ["Inputs", "Manner", "batch_sizes", "common_length", "gather", "manner_of", "sample", "small"]
 
 _PRIMES = tuple(p for p in range(31, 400) if all(p % d for d in range(2, p)))
 
@@ -60,6 +60,27 @@ class Inputs:
             initial_state=unflatten(self.initial, self.s_spec), lengths=self.lengths, reset=self.reset,
             reverse=self.reverse, return_states=self.return_states,
         )  # fmt: skip
+
+
+class Manner(NamedTuple):
+    """What decides who carries out a call: which of its options are there. apart: the state that resets lead to is
+    not the one to start from; chunks: `checkpoint_every`; stream: one step after the other."""
+
+    lengths: bool = False
+    reset: bool = False
+    reverse: bool = False
+    states: bool = False
+    apart: bool = False
+    chunks: bool = False
+    stream: bool = False
+
+
+def manner_of(given: Inputs, every: int | None) -> Manner:
+    """The manner of a call in chunks of `every` steps, or in one piece."""
+    return Manner(
+        given.lengths is not None, given.reset is not None, given.reverse, given.return_states,
+        given.initial is not given.s, every is not None,
+    )  # fmt: skip
 
 
 def gather(
@@ -219,8 +240,10 @@ def sample(given: Inputs, rows: int, dtypes: Sequence[torch.dtype], grad: bool) 
     return Sample(x, s, c, given.x_spec, given.s_spec, given.c_spec)
 
 
-def small(given: Inputs, steps: int, rows: int, dtypes: Sequence[torch.dtype], grad: bool) -> Inputs:
-    """A call of a few steps and rows like the given one, with its pattern of gradients."""
+def small(
+    given: Inputs, steps: int, rows: int, dtypes: Sequence[torch.dtype], grad: bool, manner: Manner
+) -> Inputs:
+    """A call of a few steps and rows like the given one, with its pattern of gradients, in a manner."""
 
     def wants(t: Tensor) -> bool:
         return grad and t.requires_grad
@@ -229,7 +252,28 @@ def small(given: Inputs, steps: int, rows: int, dtypes: Sequence[torch.dtype], g
     x = [_like(_rows(_rows(v.detach()[:known][:, going], steps, 0), rows, 1), wants(v)) for v in given.x]
     s = [_like(_rows(v.detach()[going], rows, 0), grad, d) for v, d in zip(given.s, dtypes, strict=True)]
     c = [_like(_rows(v.detach()[going], rows, 0), wants(v)) for v in given.c]
-    initial = [torch.zeros_like(v) for v in s]
+    initial = s
+    if manner.apart:
+        targets = zip(given.initial, dtypes, strict=True)
+        initial = [_like(_rows(v.detach()[going], rows, 0), wants(v), d) for v, d in targets]
+    device, reset = x[0].device, None
+    lengths = (
+        torch.tensor([steps - 1, steps, 0][-rows:] if rows < 4 else [steps] * rows)
+        if manner.lengths
+        else None
+    )
+    if manner.reset:
+        reset = (torch.arange(steps * rows, device=device) % 3 == 1).reshape(steps, rows)
     return Inputs(
-        x, s, initial, c, given.x_spec, given.s_spec, given.c_spec, return_states=given.return_states
+        x,
+        s,
+        initial,
+        c,
+        given.x_spec,
+        given.s_spec,
+        given.c_spec,
+        lengths,
+        reset,
+        manner.reverse,
+        manner.states,
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from elman.engine.compiling import scan_compiled, stay_outside
 from elman.engine.errors import EngineError, EngineWarning, NotSupported
 from elman.engine.explain import Explanation, explain_program
 from elman.engine.guards import Guard, Reached, make_guard
-from elman.engine.inputs import Inputs, batch_sizes, common_length, gather, sample
+from elman.engine.inputs import Inputs, Manner, batch_sizes, common_length, gather, manner_of, sample
 from elman.engine.lower import Needs, lower
 from elman.engine.masks import check_mask, taken
 from elman.engine.ops import is_random
@@ -31,13 +32,14 @@ from elman.engine.run import Plan, run_plan
 from elman.engine.snapshot import Snapshot
 from elman.engine.structure import ScanResult, flatten, unflatten
 from elman.engine.trace import trace
-from elman.engine.verify import verify, verify_size
+from elman.engine.verify import Execute, verify, verify_size
 
 __all__ = ["Scan", "check"]
 
 BACKENDS = ("native", "reference", "loop")
 _MOST_ENTRIES = 16
 _MOST_SIZES = 256
+_STEPS_OF_A_CHUNK = 2  # of three, when chunks are verified
 
 
 @dataclass(slots=True)
@@ -160,6 +162,9 @@ class Scan:
         try:
             entry = self._entry(given)
             plan = self._plan(entry, given if checkpoint_every is None else carrying(given), wanted)
+            manner = manner_of(given, checkpoint_every)
+            if manner not in plan.seen:
+                self._see_manner(entry, plan, given, manner)
             if given.B not in plan.sizes:
                 self._see_size(entry, plan, given)
         except NotSupported as reason:
@@ -230,7 +235,16 @@ class Scan:
     def prepare(self, given: Inputs, wanted: str | None) -> tuple[Guard, Plan]:
         """The verified plan of this kind of call, and what it rests on. Raises NotSupported where there is none."""
         entry = self._entry(given)
-        return entry.guard, self._plan(entry, given, wanted)
+        plan, manner = self._plan(entry, given, wanted), manner_of(given, None)
+        if manner not in plan.seen:
+            self._see_manner(entry, plan, given, manner)
+        return entry.guard, plan
+
+    def trust(self, given: Inputs, plan: Plan, manner: Manner, execute: Execute) -> None:
+        """Verify others who carry out the plan of a prepared call. Raises NotSupported where they differ from the step
+        in a loop; the plain loop answers all calls like it from then on."""
+        if manner not in plan.seen:
+            self._see_manner(self._entry(given), plan, given, manner, execute)
 
     # -- the plain loop
 
@@ -298,19 +312,37 @@ class Scan:
             snapshot.restore()
             torch.set_autocast_cache_enabled(cached)
 
-    def _see_size(self, entry: _Entry, plan: Plan, given: Inputs) -> None:
-        """At each new batch size (up to a bound) one step is compared with the user's own."""
-        if len(plan.sizes) >= _MOST_SIZES:
-            return
+    def _see_manner(
+        self, entry: _Entry, plan: Plan, given: Inputs, manner: Manner, execute: Execute | None = None
+    ) -> None:
+        """At the first call of each manner, whoever will carry it out is compared with the user's own step."""
+        run = execute or (self._run_in_chunks if manner.chunks else partial(run_plan, self.step))
+        with self._left_alone(entry):
+            verify(self.step, plan, entry.guard.tensors(), given, entry.dtypes, manner, run)
+        plan.seen.add(manner)
+
+    def _run_in_chunks(self, plan: Plan, p: Sequence[Tensor], few: Inputs) -> ScanResult:
+        return run_in_chunks(self.step, self.owner, plan, p, few, _STEPS_OF_A_CHUNK)
+
+    @contextmanager
+    def _left_alone(self, entry: _Entry) -> Iterator[None]:
+        """Small runs of the step leave no trace; what they refuse is refused for good."""
         snapshot = Snapshot(self.step, self.owner)
         try:
             with _plain_saving():
-                verify_size(self.step, plan, entry.guard.tensors(), given)
+                yield
         except NotSupported as reason:
             entry.reason = reason.again()
             raise
         finally:
             snapshot.restore()
+
+    def _see_size(self, entry: _Entry, plan: Plan, given: Inputs) -> None:
+        """At each new batch size (up to a bound) one step is compared with the user's own."""
+        if len(plan.sizes) >= _MOST_SIZES:
+            return
+        with self._left_alone(entry):
+            verify_size(self.step, plan, entry.guard.tensors(), given)
         plan.sizes.add(given.B)
 
     def _plan(self, entry: _Entry, given: Inputs, wanted: str | None) -> Plan:
@@ -319,22 +351,17 @@ class Scan:
         if plan is not None:
             return plan
         assert entry.graph is not None and entry.graph.y_spec is not None
-        snapshot = Snapshot(self.step, self.owner)
         try:
             program = lower(entry.graph, needs)
             _debug(3, str(program))
             loops, reason = choose_loops(program, wanted, given.x[0].device)
-            random = any(is_random(n) for n in entry.graph.nodes)
-            plan = Plan.of(
-                program, loops, entry.graph, s_spec=given.s_spec, needs=needs, reason=reason, random=random
-            )
-            with _plain_saving():
-                verify(self.step, plan, entry.guard.tensors(), given, entry.dtypes)
-        except NotSupported as reason:
-            entry.reason = reason.again()
+        except NotSupported as error:
+            entry.reason = error.again()
             raise
-        finally:
-            snapshot.restore()
+        random = any(is_random(n) for n in entry.graph.nodes)
+        plan = Plan.of(
+            program, loops, entry.graph, s_spec=given.s_spec, needs=needs, reason=reason, random=random
+        )
         entry.plans[needs, wanted] = plan
         return plan
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -10,14 +11,16 @@ from torch import Tensor
 
 from elman.engine.errors import EngineError, NotSupported
 from elman.engine.execute import Environment, kind, run_section
-from elman.engine.inputs import Inputs, gather
+from elman.engine.inputs import Inputs, Manner, gather
 from elman.engine.program import Section
 from elman.engine.rows import layout
 from elman.engine.run import Plan
 from elman.engine.scan import Scan
-from elman.engine.structure import flatten, unflatten
+from elman.engine.structure import ScanResult, flatten, unflatten
 
 __all__ = ["Stepper"]
+
+_AS_A_STREAM = Manner(stream=True)
 
 
 class Stepper:
@@ -58,23 +61,42 @@ class Stepper:
             raise EngineError(
                 "the step draws random numbers; a stream runs without: call eval() on the module first"
             )
-        if plan.loops.name == "native":
+        if plan.loops.name == "native" and self._builds(plan, guard.tensors(), given):
             try:
-                self._on_the_core(plan, guard.tensors(), given)
-            except NotSupported:
-                pass
+                self._scan.trust(given, plan, _AS_A_STREAM, self._run)
+            except NotSupported:  # the scan runs its step on the plain loop from here on, and says so
+                self._step, self._one = None, False
             else:
                 return True
         self._scan(unflatten(given.x, given.x_spec), unflatten(given.s, given.s_spec), context=self._context)
         return False
 
-    def _on_the_core(self, plan: Plan, p: list[Tensor], given: Inputs) -> None:
+    def _builds(self, plan: Plan, p: Sequence[Tensor], given: Inputs) -> bool:
+        """Whether the core can hold the step; it does from here on."""
+        try:
+            self._on_the_core(plan, p, given)
+        except NotSupported:
+            return False
+        return True
+
+    def _run(self, plan: Plan, p: Sequence[Tensor], few: Inputs) -> ScanResult:
+        """A scan over a few steps by a stepper of its own, with other tensors in the place of what the step reads."""
+        other = copy(self)
+        other._state = [s.detach().clone(memory_format=torch.contiguous_format) for s in few.s]
+        other._kinds = [(v.shape[1:], v.dtype) for v in few.x]
+        other._flat = False
+        other._on_the_core(plan, p, few)
+        steps = [flatten(other(unflatten([v[t] for v in few.x], few.x_spec)))[0] for t in range(few.T)]
+        ys = [torch.stack(column) for column in zip(*steps, strict=True)]
+        return ScanResult(unflatten(ys, plan.y_spec), other.state, None)
+
+    def _on_the_core(self, plan: Plan, p: Sequence[Tensor], given: Inputs) -> None:
         """All parts of the step as one kernel."""
         from elman.engine.backends.kernel import DTYPES, Kernel, maker_of
 
         program, sections = plan.program, plan.program.sections
         rows = layout(1, given.B, None, None, False, given.x[0].device)
-        env: Environment = {v.name: t.squeeze(0) for v, t in zip(program.x, given.x, strict=True)}
+        env: Environment = {v.name: t[0] for v, t in zip(program.x, given.x, strict=True)}
         env.update({v.name: t.detach() for v, t in zip(program.c, given.c, strict=True)})
         env.update({v.name: t.detach() for v, t in zip(program.p, p, strict=True)})
         for name in ("static", "context"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -11,15 +12,19 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from elman.engine.errors import NotSupported
-from elman.engine.inputs import Inputs, sample, small
+from elman.engine.inputs import Inputs, Manner, sample, small
+from elman.engine.perturb import LEVELS, Reads, Substituted, moved, moved_inputs
 from elman.engine.program import Program
 from elman.engine.run import Plan, run_plan
 from elman.engine.structure import ScanResult, flatten
 from elman.engine.trace import Sample
 
-__all__ = ["FixedDraws", "verify", "verify_size"]
+__all__ = ["Execute", "FixedDraws", "verify", "verify_size"]
 
 _TOLERANCE = {torch.float64: 1e-7, torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 3e-2}
+Found = tuple[list[Tensor], list[Tensor | None]]  # results, gradients
+# A call: the plan, the tensors in the place of those that the step reads, the inputs.
+Execute = Callable[[Plan, Sequence[Tensor], Inputs], ScanResult]
 _UNIFORM = {"rand", "rand_like", "uniform", "uniform_"}
 _NORMAL = {"randn", "randn_like", "normal_functional", "normal_"}
 
@@ -61,11 +66,10 @@ def assert_close(
     got: Sequence[Tensor | None], expected: Sequence[Tensor | None], what: str, tolerance: float
 ) -> None:
     """Raise NotSupported where the program and the plain loop differ by more than rounding."""
-    largest = max((_largest(b) for b in expected if b is not None and b.is_floating_point()), default=0.0)
-    floor = max(
-        1e-3, 0.05 * largest if tolerance > 0.01 else 0.0
-    )  # what is 0 but for rounding has no size of its own
-    for a, b in zip(got, expected, strict=True):
+    sizes = [0.0 if b is None or not b.is_floating_point() else _largest(b) for b in expected]
+    # what is 0 but for rounding has no size of its own
+    floor = max(1e-3, 0.05 * max(sizes, default=0.0) if tolerance > 0.01 else 0.0)
+    for a, b, size in zip(got, expected, sizes, strict=True):
         if a is None and b is None:
             continue
         a = torch.zeros_like(b) if a is None and b is not None else a
@@ -75,23 +79,24 @@ def assert_close(
             raise NotSupported(
                 f"verification found another shape in {what}: {tuple(a.shape)}, not {tuple(b.shape)}"
             )
-        if not a.dtype.is_floating_point:
-            same = bool(torch.equal(a, b.to(a.dtype)))
-        else:
-            same = torch.allclose(
-                a.double(),
-                b.double(),
-                rtol=tolerance,
-                atol=tolerance * max(_largest(b), floor),
-                equal_nan=True,
-            )
-        if not same:
+        if not _is_close(a.detach(), b.detach(), tolerance, tolerance * max(size, floor)):
             raise NotSupported(f"verification against the plain loop found another value in {what}")
 
 
+def _is_close(a: Tensor, b: Tensor, relative: float, absolute: float) -> bool:
+    if not a.dtype.is_floating_point:
+        return bool(torch.equal(a, b.to(a.dtype)))
+    if not a.numel() or bool((a - b).abs().max() <= absolute):  # not so where something is infinite or NaN
+        return True
+    return torch.allclose(a.double(), b.double(), rtol=relative, atol=absolute, equal_nan=True)
+
+
 def _largest(t: Tensor) -> float:
-    finite = t.detach().abs().nan_to_num(0, 0, 0)
-    return float(finite.max()) if t.numel() else 0.0
+    """Of the finite values."""
+    if not t.numel():
+        return 0.0
+    largest = float(t.detach().abs().max())
+    return largest if math.isfinite(largest) else float(t.detach().abs().nan_to_num(0, 0, 0).max())
 
 
 def assert_row_wise(step: Callable[..., Any], sample: Sample, tolerance: float) -> None:
@@ -117,35 +122,98 @@ def assert_row_wise(step: Callable[..., Any], sample: Sample, tolerance: float) 
 
 
 def verify(
-    step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: Inputs, dtypes: Sequence[torch.dtype]
-) -> None:
-    """Rows on their own, then three steps at two batch sizes against the plain loop, values and all gradients.
+    step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: Inputs, dtypes: Sequence[torch.dtype],
+    manner: Manner, run: Execute,
+) -> None:  # fmt: skip
+    """Whoever carries out calls of a manner, beside the plain loop: three steps at two batch sizes, values and all
+    gradients, on copies of the call's first rows; then on other values of everything, parameters and buffers too.
+    In the first manner, rows on their own before that.
 
-    Raises NotSupported where the plan and the plain loop differ. The data are noisy copies of the call's first rows.
+    Raises NotSupported where they differ.
     """
     grad = plan.needs.any
     tolerance = max(_TOLERANCE.get(d, 0.0) for d in _dtypes(plan.program))
     torch.manual_seed(7)
     try:
         with torch.set_grad_enabled(grad):
-            assert_row_wise(step, sample(given, 4, dtypes, grad=False), tolerance)
+            if not plan.seen:
+                assert_row_wise(step, sample(given, 4, dtypes, grad=False), tolerance)
             for rows in (2, 3):
-                few = small(given, 3, rows, dtypes, grad)
+                few = small(given, 3, rows, dtypes, grad, manner)
                 with FixedDraws():
                     expected = _evaluate(partial(few.loop, step), few, p, grad)
-                    got = _evaluate(partial(run_plan, step, plan, p, few), few, p, grad)
-                assert_close(got[0], expected[0], "y or a state", tolerance)
-                assert_close(got[1], expected[1], "a gradient", tolerance)
+                    got = _evaluate(partial(run, plan, p, few), few, p, grad)
+                assert_agree(got, expected, tolerance)
+            _verify_moved(step, plan, p, few, tolerance, run, expected)
     except NotSupported:
         raise
     except Exception as error:
         raise NotSupported(f"the program failed its verification: {type(error).__name__}: {error}") from error
 
 
+def assert_agree(got: Found, expected: Found, tolerance: float) -> None:
+    """Raise NotSupported where values or gradients differ by more than rounding."""
+    assert_close(got[0], expected[0], "y or a state", tolerance)
+    assert_close(got[1], expected[1], "a gradient", tolerance)
+
+
+def _verify_moved(
+    step: Callable[..., Any],
+    plan: Plan,
+    p: Sequence[Tensor],
+    few: Inputs,
+    tolerance: float,
+    run: Execute,
+    known: Found,
+) -> None:
+    """Twice at most: what is no smooth function may leap where two ways of rounding differ, but not at each try."""
+    grad = plan.needs.any
+    for last in (False, True):
+        case = _moved_case(step, p, few, grad, _is_finite(known))
+        if case is None:
+            return
+        q, other, expected = case
+        with FixedDraws():
+            got = _evaluate(partial(run, plan, q, other), other, q, grad)
+        try:
+            assert_agree(got, expected, tolerance)
+        except NotSupported as error:
+            if last:
+                raise NotSupported(f"{error.reason}, on other values than those given") from error
+        else:
+            return
+
+
+def _moved_case(
+    step: Callable[..., Any], p: Sequence[Tensor], few: Inputs, grad: bool, finite: bool
+) -> tuple[list[Tensor], Inputs, Found] | None:
+    """Other values of the tensors that the step reads and of a call, and what the plain loop makes of them; as far from
+    the given ones as it takes without an error, and without infinities or NaN where there were none. Or None."""
+    for level in range(LEVELS):
+        q, other = [moved(t, level) for t in p], moved_inputs(few, level)
+        for _ in range(2):
+            reads = Reads([t for t, o in zip(p, q, strict=True) if o is not t])
+            try:
+                with FixedDraws(), reads, Substituted(p, q):
+                    expected = _evaluate(partial(other.loop, step), other, q, grad, instead_of=p)
+            except Exception:  # noqa: BLE001 - values that the step does not take
+                break
+            if not reads.found:
+                if _is_finite(expected) or not finite:
+                    return q, other, expected
+                break
+            q = [t if id(t) in reads.found else o for t, o in zip(p, q, strict=True)]
+    return None
+
+
+def _is_finite(found: Found) -> bool:
+    return all(bool(t.isfinite().all()) for part in found for t in part if t is not None)
+
+
 def verify_size(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: Inputs) -> None:
     """One step with as many rows as the call has: a step that decides by their number in a way that the trace could not
     see shows here. Raises NotSupported where it does."""
-    few = small(given, 1, given.B, [v.dtype for v in plan.program.s], grad=False)
+    few = small(given, 1, given.B, [v.dtype for v in plan.program.s], grad=False, manner=Manner(apart=True))
     tolerance = max(_TOLERANCE.get(d, 0.0) for d in _dtypes(plan.program))
     with torch.no_grad(), FixedDraws():
         expected, _ = _evaluate(partial(few.loop, step), few, p, grad=False)
@@ -166,16 +234,36 @@ def _dtypes(program: Program) -> set[torch.dtype]:
 
 
 def _evaluate(
-    call: Callable[[], ScanResult], few: Inputs, p: Sequence[Tensor], grad: bool
-) -> tuple[list[Tensor], list[Tensor | None]]:
-    """Results and gradients of a call, for one fixed set of gradients that come in."""
+    call: Callable[[], ScanResult],
+    few: Inputs,
+    p: Sequence[Tensor],
+    grad: bool,
+    instead_of: Sequence[Tensor] = (),
+) -> Found:
+    """Results and gradients of a call, for one fixed set of gradients that come in. instead_of: the tensors in whose
+    place `p` are read; a custom gradient of the user's may still find its way to these."""
     result = call()
     outs = [t for part in result if part is not None for t in flatten(part)[0]]
-    inputs = [t for t in (*few.x, *few.s, *few.c, *p) if t.requires_grad]
+    apart = [] if few.initial is few.s else few.initial
+    inputs = [t for t in (*few.x, *few.s, *apart, *few.c, *p) if t.requires_grad]
     given = [o for o in outs if o.requires_grad]
     if not grad or not given or not inputs:
         return outs, []
     weights = [
         torch.cos(torch.arange(o.numel(), device=o.device)).to(o.dtype).reshape(o.shape) for o in given
     ]
-    return outs, list(torch.autograd.grad(given, inputs, weights, allow_unused=True))
+    originals = [t for t, o in zip(instead_of, p, strict=True) if t.requires_grad] if instead_of else []
+    found = _gradients(given, [*inputs, *originals], weights)
+    grads, rest = found[: len(inputs)], found[len(inputs) :]
+    for i, g in enumerate(rest, start=len(inputs) - len(rest)):
+        known = grads[i]
+        grads[i] = known if g is None else g if known is None else known + g
+    return outs, grads
+
+
+def _gradients(
+    outs: Sequence[Tensor], inputs: Sequence[Tensor], weights: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """As torch.autograd.grad, which `Substituted` would give other inputs, and which would not be seen from inside."""
+    run = torch.autograd.graph._engine_run_backward
+    return list(run(tuple(outs), tuple(weights), False, False, tuple(inputs), True, accumulate_grad=False))
