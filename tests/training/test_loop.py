@@ -37,6 +37,7 @@ class Toy:
         self.model = Scale()
         self.measure = Measure("perplexity", perplexity, "things")
         self.values, self.noise = values, noise
+        self.waited = 0.0
         self.epoch_steps = len(values)
         self.valid = None if valid is None else iter(valid)
         self.states: list[Any] = []

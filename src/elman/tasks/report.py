@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import elman
 from elman.config import UserError, options
+from elman.data.account import Account, listed
 from elman.page import (
     Line,
     Section,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CHOSEN_ON", "write_report"]
 
+# Where a task keeps its accounts, by the name of what was read; and how many places of a reason are shown.
+ACCOUNT, MOST_PLACES = "account.json", 20
 BLUE, RED = "#0b62a8", "#c8431d"
 MANY = 120
 CHOSEN_ON = (
@@ -129,7 +132,25 @@ def _beaten(score: Score, beside: Iterable[Baseline]) -> list[str]:
 
 def _data(trained: Trained) -> str:
     lines = trained.run.manifest.get("account", [])
-    return "".join(paragraph(line, kind="warning" if line.startswith("warning") else "") for line in lines)
+    said = "".join(paragraph(line, kind="warning" if line.startswith("warning") else "") for line in lines)
+    return said + "".join(_places(trained))
+
+
+def _places(trained: Trained) -> Iterator[str]:
+    """What was left out, set aside or remarked on, with the places, where a task keeps its accounts."""
+    if not (trained.run.path / ACCOUNT).is_file():
+        return
+    for name, saved in trained.run.read_json(ACCOUNT).items():
+        account = Account.from_json(saved)
+        kinds = {"left out": account.faults, "set aside": account.aside, "used, but": account.remarks}
+        rows = [
+            (kind, reason, len(places), listed(places, MOST_PLACES))
+            for kind, reasons in kinds.items()
+            for reason, places in reasons.items()
+        ]
+        if rows:
+            counted = table(["", "reason", account.unit, "where"], rows)
+            yield details(f"{name}: each reason with its places", counted)
 
 
 def curves(events: list[dict[str, Any]]) -> Iterator[str]:

@@ -24,6 +24,7 @@ from elman.tasks.rehearsal import rehearse
 from elman.tasks.report import write_report
 from elman.tasks.start import fill_from
 from elman.tasks.verbs import verdict
+from elman.training.ahead import Ahead
 from elman.training.run import FORMAT, Run, check_free, stage, write_json
 from elman.training.score import Score
 from elman.training.score import number as number_text
@@ -44,8 +45,14 @@ class TaskLearner:
         self.task, self.config, self.prepared = task, config, prepared
         self.codec = prepared.codec
         self.model: Any = task.model(config, self.codec).to(config.training.device)
-        self.batches, self.epoch_steps = task.batches(config, prepared)
+        batches, self.epoch_steps = task.batches(config, prepared)
+        self.batches = Ahead(batches, self.epoch_steps)
         self.measure = task.progress(self.codec)
+
+    @property
+    def waited(self) -> float:
+        """Seconds spent in waiting for batches."""
+        return self.batches.waited
 
     def initial_state(self) -> Any:
         """What is carried into the first batch of an epoch."""

@@ -2,13 +2,14 @@
 
     {"event": "start", "step": 0, "epoch": 1, "seconds": 0.0, "time": ..., "parameters": ..., "measure": ..., ...}
     {"event": "train", "step": 50, "epoch": 1, "seconds": 1.9, "loss": 2.31, "rate": 0.002, "gradient_norm": 0.8,
-                       "per_second": 41000.0}
+                       "per_second": 41000.0, "waiting": 0.002}
     {"event": "valid", "step": 400, "epoch": 1, "seconds": 15.2, "loss": 1.98, "metric": "perplexity", "score": 7.24,
                        "higher": false, "rate": 0.002, "best": true, ...}
     {"event": "resume", ...}  {"event": "stop", ..., "reason": ...}
 
 step counts updates, loss is the mean negative log likelihood in nats, seconds the time spent in training up to there;
 score is what the best model is chosen by, and higher says which way is better. A value that is no number is null.
+waiting is the share of the time that went into waiting for batches.
 """
 
 from __future__ import annotations

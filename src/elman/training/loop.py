@@ -90,6 +90,10 @@ class Learner(Protocol):
     def model(self) -> nn.Module:
         """What is trained."""
 
+    @property
+    def waited(self) -> float:
+        """Seconds spent, since it was made, in waiting for batches."""
+
     def initial_state(self) -> Any:
         """The carried state at the start of an epoch."""
 
@@ -326,7 +330,8 @@ class Trainer:
         if where.step % self.training.log_every == 0:
             speed = round(self.session.speed, 1)
             figures = {"loss": self.recent.value, "rate": rate, "gradient_norm": norm, "per_second": speed}
-            log.write("train", **self._where(), **figures)
+            waiting = round(self.learner.waited / self.session.stepping, 4)
+            log.write("train", **self._where(), **figures, waiting=waiting)
             self.recent = Mean()
 
     def _diverged(self, loss: float, norm: float) -> str:
