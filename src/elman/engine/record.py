@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from elman.engine.decompose import DECOMPOSITIONS, library_decomposition
+from elman.engine.decompose import BY_NUMBERS, DECOMPOSITIONS, library_decomposition
 from elman.engine.errors import NotSupported
 from elman.engine.ops import OPS
 
@@ -81,6 +81,8 @@ class Tracer(TorchDispatchMode):
         self.told: tuple[str, str] | None = None  # source and word of what is being replayed
         self._labels = labels
         self._own: set[int] = set()
+        self._constants: dict[int, Tensor] = {}  # made from numbers that stand in the step
+        self._apart: set[Any] = set()  # what is being taken apart as torch's library says
 
     def __torch_dispatch__(
         self, func: Any, kinds: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -101,6 +103,8 @@ class Tracer(TorchDispatchMode):
         for o in outs:
             if isinstance(o, Tensor) and not self._foreign(o, args, kwargs):
                 self._own.add(storage_of(o))
+        if func is aten.lift_fresh.default:
+            self._constants[id(out)] = out
         source, word = self.told or (_source(), self.calls.word)
         self.records.append(Record(func, args, kwargs, outs, source, word))
         return out
@@ -109,17 +113,33 @@ class Tracer(TorchDispatchMode):
         """What a larger operation gives, by smaller ones; NotImplemented for one that stays whole."""
         of_prims = func.namespace == "prims"  # what torch's own decompositions are made of
         apart = func._overloadpacket.impl_aten if of_prims else DECOMPOSITIONS.get(func)
-        if apart is None and not _known(func):
+        if apart is None and not _known(func) and func not in self._apart:  # some are made of themselves
             apart = library_decomposition(func)
         if apart is None:
             return NotImplemented
+        if func in BY_NUMBERS:
+            args = self._with_numbers(args)
         count = len(self.records)
-        with self:
-            out = apart(*args, **kwargs)
+        outer, self._apart = self._apart, self._apart | {func}
+        try:
+            with self:
+                out = apart(*args, **kwargs)
+        finally:
+            self._apart = outer
         if self.writes or not any(r.func._schema.is_mutable for r in self.records[count:]):
             return out
         del self.records[count:]
         return NotImplemented
+
+    def _with_numbers(self, tree: Any) -> Any:
+        """Arguments with the numbers of constant indices in their place: positions, of a mask those that are true."""
+        if isinstance(tree, list | tuple):
+            return type(tree)(self._with_numbers(item) for item in tree)
+        t = self._constants.get(id(tree)) if isinstance(tree, Tensor) else None
+        if t is None or t.dim() != 1 or t.dtype not in (torch.int64, torch.bool):
+            return tree
+        with _unwatched():
+            return (t.nonzero().squeeze(1) if t.dtype == torch.bool else t).tolist()
 
     def _foreign(self, out: Tensor, args: Any, kwargs: Any) -> bool:
         """Whether `out` looks into memory that was there before the step."""
@@ -245,6 +265,12 @@ def _one_hot(tensor: Tensor, num_classes: int = -1) -> Any:
         return torch.nn.functional.one_hot(tensor)
     classes = torch.arange(num_classes, device=tensor.device)
     return (tensor.unsqueeze(-1) == classes).to(torch.int64)
+
+
+def _unwatched() -> Any:
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    return _disable_current_modes()
 
 
 def op_name(func: Any) -> str:

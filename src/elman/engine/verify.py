@@ -46,13 +46,27 @@ class FixedDraws(TorchDispatchMode):
             return func(*args, **kwargs)
         out = func(*args, **kwargs)
         u = _pattern(out)
+        asked = _arguments(func, args, kwargs)
         if name.startswith("bernoulli"):
-            chance = next((a for a in args[1:] if isinstance(a, float | Tensor)), kwargs.get("p"))
-            u = u < (args[0] if chance is None else chance)
+            u = u < asked.get("p", args[0])  # without a p the tensor holds the chances
         elif name in _NORMAL:
-            u = torch.erfinv(2 * u.clamp(1e-3, 1 - 1e-3) - 1)
+            u = torch.erfinv(2 * u.clamp(1e-3, 1 - 1e-3) - 1) * asked.get("std", 1) + asked.get("mean", 0)
+        elif name.startswith("exponential"):
+            u = -torch.log1p(-u) / asked.get("lambd", 1)
+        else:
+            low, high = asked.get("from", 0), asked.get("to", 1)
+            u = low + (high - low) * u
         out.copy_(u.to(out.dtype))
         return out
+
+
+def _arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name, those that were left out too."""
+    named = {
+        a.name: args[i] if i < len(args) else kwargs.get(a.name, a.default_value)
+        for i, a in enumerate(func._schema.arguments)
+    }
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _pattern(like: Tensor) -> Tensor:

@@ -8,20 +8,28 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-__all__ = ["in_rows", "window"]
+__all__ = ["Part", "in_rows", "window"]
 
 aten = torch.ops.aten
 
 
-def _starts(sizes: list[int], strides: list[int], base: Tensor, offset: int) -> list[int] | None:
-    """Where a window of these sizes and strides begins in each dimension of a contiguous tensor."""
-    starts = []
-    for n, stride, whole, step in zip(sizes, strides, base.shape, base.stride(), strict=True):
-        if stride != step and n != 1:
+Part = tuple[int, int, int]  # start, end, step, of a dimension
+
+
+def _parts(sizes: list[int], strides: list[int], base: Tensor, offset: int) -> list[Part] | None:
+    """What a window of these sizes and strides takes of each dimension of a contiguous tensor."""
+    parts = []
+    for n, stride, whole, one in zip(sizes, strides, base.shape, base.stride(), strict=True):
+        step = 1 if n == 1 else stride // one
+        if n < 1 or step < 1 or (n > 1 and stride % one):
             return None
-        starts.append(min(offset // step, whole - n))
-        offset -= starts[-1] * step
-    return starts if offset == 0 else None
+        length = (n - 1) * step + 1
+        start = min(offset // one, whole - length)
+        if start < 0:
+            return None
+        parts.append((start, start + length, step))
+        offset -= start * one
+    return parts if offset == 0 else None
 
 
 def in_rows(base: Tensor, strides: list[int]) -> Tensor:
@@ -34,18 +42,18 @@ def in_rows(base: Tensor, strides: list[int]) -> Tensor:
 
 def window(
     base: Tensor, sizes: list[int], strides: list[int], offset: int | None
-) -> tuple[list[int], int | None] | None:
-    """(start in each dimension, dimension that is selected) of a window that is slices and at most one selection."""
+) -> tuple[list[Part], int | None] | None:
+    """(part of each dimension, dimension that is selected) of a window that is slices and at most one selection."""
     if not base.is_contiguous() or offset is None:
         return None
     base = in_rows(base, strides)
     if len(sizes) == base.dim():
-        starts = _starts(sizes, strides, base, offset)
-        return None if starts is None else (starts, None)
+        parts = _parts(sizes, strides, base, offset)
+        return None if parts is None else (parts, None)
     if len(sizes) == base.dim() - 1:
         for d in range(base.dim()):
             wide = [*sizes[:d], 1, *sizes[d:]]
-            starts = _starts(wide, [*strides[:d], base.stride(d), *strides[d:]], base, offset)
-            if starts is not None:
-                return starts, d
+            parts = _parts(wide, [*strides[:d], base.stride(d), *strides[d:]], base, offset)
+            if parts is not None:
+                return parts, d
     return None

@@ -4,14 +4,17 @@ Called by the tracer below autograd: forward operations and the backward ones th
 here, so that few operations need a kernel.
 """
 
-from elman.engine.decompose import activations, arithmetic, attention, norms, shapes
+from elman.engine.decompose import activations, arithmetic, attention, indexing, norms, shapes
+from elman.engine.decompose.indexing import BY_NUMBERS
 from elman.engine.decompose.table import DECOMPOSITIONS, library_decomposition
 
 __all__ = [
+    "BY_NUMBERS",
     "DECOMPOSITIONS",
     "activations",
     "arithmetic",
     "attention",
+    "indexing",
     "library_decomposition",
     "norms",
     "shapes",

@@ -232,3 +232,23 @@ def _or(a: Tensor, b: Tensor) -> Any:
 @decomposes(aten.bitwise_xor.Tensor, aten.logical_xor.default)
 def _xor(a: Tensor, b: Tensor) -> Any:
     return aten.ne.Tensor(a, b) if _booleans(a, b) else NotImplemented
+
+
+@decomposes(aten.bitwise_and.Scalar)
+def _and_number(a: Tensor, number: int) -> Any:
+    return aten.bitwise_and.Tensor(a, _number_like(a, number))
+
+
+@decomposes(aten.bitwise_or.Scalar)
+def _or_number(a: Tensor, number: int) -> Any:
+    return aten.bitwise_or.Tensor(a, _number_like(a, number))
+
+
+@decomposes(aten.bitwise_xor.Scalar)
+def _xor_number(a: Tensor, number: int) -> Any:
+    return aten.bitwise_xor.Tensor(a, _number_like(a, number))
+
+
+def _number_like(a: Tensor, number: int) -> Tensor:
+    """A number as a tensor, of the kind that it has beside `a`."""
+    return aten.full.default([], number, dtype=torch.result_type(a, number), device=a.device)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from elman.engine.decompose.table import decomposes
-from elman.engine.windows import in_rows, window
+from elman.engine.windows import Part, in_rows, window
 
 aten = torch.ops.aten
 
@@ -108,33 +108,18 @@ def _diagonal_scatter(t: Tensor, source: Tensor, offset: int = 0, dim1: int = 0,
     return aten.where.self(place, aten.unsqueeze.default(source, -1), t)
 
 
-@decomposes(aten.index_put.default)
-def _index_put(t: Tensor, indices: list[Any], values: Tensor, accumulate: bool = False) -> Any:
-    """`t[mask] = number`, and the gradient of `t[:, [2, 0, 1]]`."""
-    given = [d for d, i in enumerate(indices) if i is not None]
-    if accumulate and len(given) == 1 and indices[given[0]].dtype == torch.int64:
-        d, index = given[0], indices[given[0]]
-        sizes = [*t.shape[:d], index.shape[0] if index.dim() == 1 else -1, *t.shape[d + 1 :]]
-        return aten.index_add.default(t, d, index, values) if list(values.shape) == sizes else NotImplemented
-    mask = indices[0] if len(indices) == 1 else None
-    if mask is None or mask.dtype != torch.bool or mask.shape != t.shape or values.dim() or accumulate:
-        return NotImplemented
-    return aten.where.self(mask, values, t)
-
-
 @decomposes(aten.as_strided.default)
 def _as_strided(t: Tensor, sizes: list[int], strides: list[int], offset: int | None = None) -> Any:
     """A window into a contiguous tensor, as autograd's backward of in-place writes makes it."""
     found = window(t, sizes, strides, int(t.storage_offset()) if offset is None else offset)
     if found is None:
         return NotImplemented
-    starts, chosen = found
+    parts, chosen = found
     t = in_rows(t, strides)
-    wide = list(sizes) if chosen is None else [*sizes[:chosen], 1, *sizes[chosen:]]
-    for d, (start, n) in enumerate(zip(starts, wide, strict=True)):
-        if n != t.shape[d] and d != chosen:
-            t = aten.slice.Tensor(t, d, start, start + n)
-    return t if chosen is None else aten.select.int(t, chosen, starts[chosen])
+    for d, (start, end, step) in enumerate(parts):
+        if (start, end, step) != (0, t.shape[d], 1) and d != chosen:
+            t = aten.slice.Tensor(t, d, start, end, step)
+    return t if chosen is None else aten.select.int(t, chosen, parts[chosen][0])
 
 
 @decomposes(aten.as_strided_scatter.default)
@@ -144,15 +129,19 @@ def _as_strided_scatter(
     found = window(t, sizes, strides, int(t.storage_offset()) if offset is None else offset)
     if found is None:
         return NotImplemented
-    starts, chosen = found
+    parts, chosen = found
     shape, t = t.shape, in_rows(t, strides)
-    wide = list(sizes) if chosen is None else [*sizes[:chosen], 1, *sizes[chosen:]]
-    parts = [d for d, n in enumerate(wide) if n != t.shape[d] and d != chosen]
-    if chosen is not None and not parts:
-        return aten.view.default(aten.select_scatter.default(t, source, chosen, starts[chosen]), shape)
-    if chosen is not None or len(parts) > 1:
-        return NotImplemented
-    if not parts:
-        return aten.view.default(source, shape)
-    d = parts[0]
-    return aten.view.default(aten.slice_scatter.default(t, source, d, starts[d], starts[d] + wide[d]), shape)
+    cuts = [(d, p) for d, p in enumerate(parts) if p != (0, t.shape[d], 1) and d != chosen]
+    place = None if chosen is None else (chosen, parts[chosen][0])
+    return aten.view.default(_written(t, source, cuts, place), shape)
+
+
+def _written(
+    t: Tensor, source: Tensor, cuts: list[tuple[int, Part]], place: tuple[int, int] | None
+) -> Tensor:
+    """`t` with `source` in its parts, cut dimension by dimension, the selected one last."""
+    if cuts:
+        d, (start, end, step) = cuts[0]
+        inner = aten.slice.Tensor(t, d, start, end, step)
+        return aten.slice_scatter.default(t, _written(inner, source, cuts[1:], place), d, start, end, step)
+    return source if place is None else aten.select_scatter.default(t, source, *place)
