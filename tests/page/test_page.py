@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elman import page
-from elman.page.chart import thinned, ticks
+from elman.page.chart import _words, thinned, ticks
 
 
 class Reader(HTMLParser):
@@ -39,7 +39,7 @@ class Reader(HTMLParser):
 
 @given(st.text(min_size=1, max_size=20).filter(lambda text: text.isprintable() and text.strip()))
 def test_text_is_shown_as_it_is(words: str) -> None:
-    chart = page.line_chart([page.Line(words, [(1, 2.0)]), page.Line("b", [(1, 3.0)])], words, words)
+    drawn = page.line_chart([page.Line(words, [(1, 2.0)]), page.Line("b", [(1, 3.0)])], words, words)
     whole = page.document(
         words,
         [words],
@@ -53,7 +53,7 @@ def test_text_is_shown_as_it_is(words: str) -> None:
             page.Section.of(
                 "",
                 page.matrix([words], [words], [[1]], words),
-                page.figure(chart, words),
+                page.figure(drawn, words),
                 page.columns(words),
             ),
         ],
@@ -95,8 +95,8 @@ def test_logarithmic_ticks_are_inside(low: float, factor: float) -> None:
     "values", [[1.0], [0.0, 0.0], [5.0, 5.0], [1e-9, 1e9], [-3.0, 4.0], [1.0, math.nan, 2.0], [1.0, math.inf]]
 )
 def test_a_chart_of_any_values_stays_inside_its_frame(values: list[float]) -> None:
-    chart = page.line_chart([page.Line("a", list(enumerate(values)))], "x", "y")
-    places = [float(y) for y in re.findall(r"[ \"][\d.]+,([\d.-]+)", chart)]
+    drawn = page.line_chart([page.Line("a", list(enumerate(values)))], "x", "y")
+    places = [float(y) for y in re.findall(r"[ \"][\d.]+,([\d.-]+)", drawn)]
     assert places
     assert all(0 <= y <= 340 for y in places)
 
@@ -111,3 +111,25 @@ def test_many_points_become_few_with_both_ends() -> None:
     found = thinned(points)
     assert len(found) == 400
     assert (found[0], found[-1]) == (points[0], points[-1])
+
+
+def test_numbers_of_a_column_have_as_many_decimals() -> None:
+    shown = page.table(["a", "b", "c", "d"], [["x", 0.92, 1234, "1"], ["y", 0.9284, 5, 2.0]])
+    assert '<td class="number">0.920</td>' in shown
+    assert '<td class="number">0.928</td>' in shown
+    assert '<td class="number">1,234</td>' in shown
+    assert "<td>2</td>" in shown
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([0.5, 1.0, 1.5], ["0.5", "1.0", "1.5"]),
+        ([0, 500, 1000], ["0", "500", "1,000"]),
+        ([0.93, 0.935], ["0.930", "0.935"]),
+        ([0, 2e6], ["0", "2e+06"]),
+        ([1e-5, 2e-5], ["1e-05", "2e-05"]),
+    ],
+)
+def test_numbers_of_an_axis_have_as_many_decimals(values: list[float], words: list[str]) -> None:
+    assert _words(values) == words

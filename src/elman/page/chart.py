@@ -10,8 +10,8 @@ from elman.page.parts import text
 
 __all__ = ["COLOURS", "Line", "line_chart"]
 
-WIDTH, HEIGHT = 860, 340
-LEFT, RIGHT, TOP, BOTTOM = 64, 20, 16, 46
+WIDTH, HEIGHT, LEGEND = 860, 340, 12
+LEFT, RIGHT, TOP, BOTTOM = 76, 20, 34, 46
 COLOURS = ("#0b62a8", "#c8431d", "#0f7b55", "#7a3e96", "#b07d00", "#5b6673")
 MANY = 400
 
@@ -84,17 +84,27 @@ def ticks(low: float, high: float, *, log: bool = False, most: int = 6) -> list[
     return [round(number * step, 12) for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+def _words(values: Sequence[float]) -> list[str]:
+    """Numbers with as many decimals as the one that needs most; very large or small ones each in its own way."""
+    largest = max(map(abs, values), default=0.0)
+    if largest >= 1e6 or (values and largest < 1e-3):
+        return [f"{value:.4g}" for value in values]
+    plain = [f"{value:.6f}".rstrip("0").rstrip(".") for value in values]
+    decimals = max((len(word.partition(".")[2]) for word in plain), default=0)
+    return [f"{value:,.{decimals}f}" for value in values]
+
+
 def _frame(across: _Scale, up: _Scale, x_name: str, y_name: str) -> list[str]:
     parts = []
-    for value in ticks(up.low, up.high, log=up.log):
+    rows = ticks(up.low, up.high, log=up.log)
+    for value, word in zip(rows, _words(rows), strict=True):
         y = up(value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(
-            f'<text class="tick" x="{LEFT - 10}" y="{y + 4:.1f}" text-anchor="end">{value:,.6g}</text>'
-        )
-    for value in ticks(across.low, across.high, most=8):
+        parts.append(f'<text class="tick" x="{LEFT - 10}" y="{y + 4:.1f}" text-anchor="end">{word}</text>')
+    columns = ticks(across.low, across.high, most=8)
+    for value, word in zip(columns, _words(columns), strict=True):
         place = f'x="{across(value):.1f}" y="{HEIGHT - BOTTOM + 20}"'
-        parts.append(f'<text class="tick" {place} text-anchor="middle">{value:,.6g}</text>')
+        parts.append(f'<text class="tick" {place} text-anchor="middle">{word}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(
         f'<text class="name" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{text(x_name)}</text>'
@@ -134,9 +144,9 @@ def _legend(lines: Sequence[Line]) -> str:
     parts, x = [], float(WIDTH - RIGHT)
     for line in reversed(lines):
         x -= 7.2 * len(line.name) + 8
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{TOP + 12}">{text(line.name)}</text>')
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{LEGEND + 4}">{text(line.name)}</text>')
         x -= 8
-        ends = f'x1="{x - 18:.1f}" x2="{x:.1f}" y1="{TOP + 8}" y2="{TOP + 8}"'
+        ends = f'x1="{x - 18:.1f}" x2="{x:.1f}" y1="{LEGEND}" y2="{LEGEND}"'
         parts.append(f'<line class="line" {ends} style="stroke: {line.colour}"/>')
         x -= 34
     return f"<g>{''.join(parts)}</g>"

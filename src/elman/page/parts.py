@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -56,11 +57,15 @@ def table(
     A cell that is `Html` is not escaped.
     """
     kept = [list(row) for row in rows]
-    numeric = [all(isinstance(row[i], int | float) for row in kept) for i in range(len(header))]
+    formats = [_format([row[column] for row in kept]) for column in range(len(header))]
+    numeric = [bool(form) for form in formats]
     head = "".join(_cell("th", name, right=right) for name, right in zip(header, numeric, strict=True))
     body = "".join(
         f"<tr{_class('strong' if place == strong else '')}>"
-        + "".join(_cell("td", value, right=right) for value, right in zip(row, numeric, strict=True))
+        + "".join(
+            _cell("td", _shown(value, form), right=bool(form))
+            for value, form in zip(row, formats, strict=True)
+        )
         + "</tr>"
         for place, row in enumerate(kept)
     )
@@ -72,6 +77,21 @@ class Html(str):
     """Text that is already HTML."""
 
     __slots__ = ()
+
+
+def _format(column: Sequence[object]) -> str:
+    """How the numbers of a column are written, all with as many decimals; empty for a column of other things."""
+    numbers = [value for value in column if isinstance(value, int | float) and not isinstance(value, bool)]
+    if not numbers or len(numbers) < len(column):
+        return ""
+    if all(isinstance(value, int) for value in numbers):
+        return ",d"
+    largest = max((abs(value) for value in numbers if math.isfinite(value)), default=0.0)
+    return ",.3f" if largest < 10 else ",.2f" if largest < 1000 else ",.0f"
+
+
+def _shown(value: object, form: str) -> object:
+    return format(value, form) if form else value
 
 
 def _cell(tag: str, value: object, *, right: bool) -> str:
