@@ -66,6 +66,8 @@ def stochastic(draw: Callable[[Any, Tensor], Tensor]) -> tuple[Tensor, Tensor, A
         lambda cell, x: torch.empty_like(x).uniform_(-0.5, 0.25), lambda cell, x: 0.2 * torch.empty_like(x).normal_(),
         lambda cell, x: torch.empty_like(x).normal_(0.5, 0.1), lambda cell, x: 0.1 * torch.empty_like(x).exponential_(),
         lambda cell, x: torch.empty_like(x).exponential_(10.0), lambda cell, x: 0.3 * torch.rand_like(x),
+        lambda cell, x: torch.normal(x.detach(), 0.1), lambda cell, x: torch.normal(0.2, x.detach().abs()),
+        lambda cell, x: torch.normal(x.detach(), x.detach()[:, :1].abs()),
     ],
 )  # fmt: skip
 def test_draws_have_the_loops_distribution(draw: Any) -> None:
@@ -208,3 +210,16 @@ def test_rows_that_are_written_by_number_are_no_rows_of_their_own() -> None:
 def test_one_number_a_row_is_added_to_all_units(body: Body) -> None:
     assert_native(body)
     assert_native(body, size=3)
+
+
+# ---- no gradient at all
+
+
+@pytest.mark.parametrize("body", [lambda cell, x, u: u.detach() + x, lambda cell, x, u: (u + x).detach()])
+def test_a_step_through_which_no_gradient_goes(body: Body) -> None:
+    layer = en.Recurrent(Cell(body), fallback="error")
+    x = torch.randn(T, B, H)
+    y = layer(x).y
+    assert layer.path == FAST
+    layer.backend = "loop"
+    torch.testing.assert_close(y, layer(x).y)

@@ -3,6 +3,7 @@ docs/generality.md."""
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections import Counter
@@ -18,6 +19,7 @@ if str(ROOT / "tests") not in sys.path:
 
 if TYPE_CHECKING:
     from battery.registry import Case
+    from published.kinds import Kind
 
 INTRODUCTION = """\
 # Which cells take which path
@@ -79,9 +81,40 @@ def tables() -> dict[str, list[Row]]:
     }
 
 
+def kinds() -> str:
+    """The table by what a step has in it."""
+    from published.kinds import KINDS
+
+    lines = [
+        "## By what a step has in it\n",
+        "What is not native runs right all the same, on the path that is named.\n",
+        "| in the step | path | why not native |",
+        "|---|---|---|",
+    ]
+    for kind in KINDS:
+        path, reason = path_of(kind)
+        lines.append(f"| {kind.name} | {path} | {reason} |")
+    return "\n".join(lines) + "\n"
+
+
+def path_of(kind: Kind) -> tuple[str, str]:
+    """What a training call of a cell of this kind says of itself; without the place in the file."""
+    from elman.engine import Scan
+    from published.kinds import KindCell
+
+    torch.manual_seed(0)
+    scan = Scan(KindCell(kind.body))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scan(torch.randn(4, 3, 8), torch.randn(3, 8))
+    told = scan.explain()
+    reason = re.sub(r" at \S+:\d+", "", told.reason).removeprefix("not native: ")
+    return told.path or "", reason.replace("|", "\\|")
+
+
 def page() -> str:
     """The whole page."""
-    parts = [INTRODUCTION]
+    parts = [INTRODUCTION, kinds()]
     for title, rows in tables().items():
         count = Counter(r.path for r in rows)
         said = ", ".join(f"{count[path]} {path}" for path in ("native", "reference", "loop") if count[path])

@@ -26,7 +26,7 @@ Found = tuple[list[Tensor], list[Tensor | None]]  # results, gradients
 # A call: the plan, the tensors in the place of those that the step reads, the inputs.
 Execute = Callable[[Plan, Sequence[Tensor], Inputs], ScanResult]
 _UNIFORM = {"rand", "rand_like", "uniform", "uniform_"}
-_NORMAL = {"randn", "randn_like", "normal_functional", "normal_"}
+_NORMAL = {"randn", "randn_like", "normal", "normal_functional", "normal_"}
 
 
 class FixedDraws(TorchDispatchMode):
@@ -261,8 +261,10 @@ def _evaluate(
     apart = [] if few.initial is few.s else few.initial
     inputs = [t for t in (*few.x, *few.s, *apart, *few.c, *p) if t.requires_grad]
     given = [o for o in outs if o.requires_grad]
-    if not grad or not given or not inputs:
+    if not grad or not inputs:
         return outs, []
+    if not given:
+        return outs, [None] * len(inputs)
     weights = [
         torch.cos(torch.arange(o.numel(), device=o.device)).to(o.dtype).reshape(o.shape) for o in given
     ]

@@ -252,3 +252,19 @@ def _xor_number(a: Tensor, number: int) -> Any:
 def _number_like(a: Tensor, number: int) -> Tensor:
     """A number as a tensor, of the kind that it has beside `a`."""
     return aten.full.default([], number, dtype=torch.result_type(a, number), device=a.device)
+
+
+# ---- draws
+
+
+@decomposes(aten.normal.Tensor_float, aten.normal.float_Tensor, aten.normal.Tensor_Tensor)
+def _normal(mean: Any, std: Any = 1, *, generator: Any = None) -> Any:
+    """N(mean, std), a number for each place."""
+    if generator is not None:
+        return NotImplemented
+    like = mean if isinstance(mean, Tensor) else std
+    if isinstance(mean, Tensor) and isinstance(std, Tensor) and mean.shape != std.shape:
+        like = aten.add.Tensor(mean, std)
+    draw = aten.randn_like.default(like)
+    draw = aten.mul.Tensor(draw, std) if isinstance(std, Tensor) else scaled(draw, std)
+    return aten.add.Tensor(draw, mean) if isinstance(mean, Tensor) or mean else draw

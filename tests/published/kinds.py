@@ -1,0 +1,107 @@
+"""Kinds of steps: what people write in a cell beside products and gates, each in a cell of two lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["KINDS", "Kind", "KindCell"]
+
+H = 8
+Body = Callable[[Any, Tensor, Tensor], Tensor]
+
+
+class KindCell(nn.Module):
+    """h' = tanh(f(x, U h)); `pick`, `conv` and `norm` are there for those that use them."""
+
+    pick: Tensor
+
+    def __init__(self, body: Body) -> None:
+        super().__init__()
+        self.hidden_size, self.body, self.u = H, body, nn.Linear(H, H)
+        self.norm, self.conv = nn.BatchNorm1d(H), nn.Conv1d(1, 1, 3, padding=1)
+        self.register_buffer("pick", torch.tensor([3, 1, 0]))
+        self.seen: Any = None
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = torch.tanh(self.body(self, x, self.u(h)))
+        return h, h
+
+
+class Kind(NamedTuple):
+    """A kind of step; native: whether it must take the core."""
+
+    name: str
+    body: Body
+    native: bool = True
+
+
+def _write(place: Any, value: Any = 0.5) -> Body:
+    def body(cell: Any, x: Tensor, u: Tensor) -> Tensor:
+        out = u.clone()
+        out[place] = value(x) if callable(value) else value
+        return out + x
+
+    return body
+
+
+def _write_marked(cell: Any, x: Tensor, u: Tensor) -> Tensor:
+    out = u.clone()
+    out[x[:, 0] > 0] = 0.0
+    return out
+
+
+def _write_weight(cell: Any, x: Tensor, u: Tensor) -> Tensor:
+    W = cell.u.weight.clone()
+    W[4:, :4] = 0.0
+    return x @ W.t() + u
+
+
+def _records(cell: Any, x: Tensor, u: Tensor) -> Tensor:
+    cell.seen = u.detach()
+    return x + u
+
+
+def _branch(cell: Any, x: Tensor, u: Tensor) -> Tensor:
+    return x + u if x.sum() > 0 else x - u
+
+
+def _writes_marked_values(cell: Any, x: Tensor, u: Tensor) -> Tensor:
+    out = u.clone()
+    out[x > 0] = x[x > 0]
+    return out
+
+
+KINDS = [
+    Kind("dropout of any rate, drawn at each step", lambda c, x, u: F.dropout(x, 0.5) + u),
+    Kind("`bernoulli_`, `uniform_`, `normal_`, `exponential_` of any parameters",
+         lambda c, x, u: x + u * torch.empty_like(x).bernoulli_() + torch.empty_like(x).uniform_(-1, 1)),
+    Kind("`torch.normal`", lambda c, x, u: x + torch.normal(u.detach(), 0.1)),
+    Kind("one number a row, added to all units", lambda c, x, u: u + x[:, :1] + u.sum(1, keepdim=True)),
+    Kind("booleans beside a number: `mask & True`", lambda c, x, u: torch.where((x > 0) | False, x, u)),
+    Kind("`t[:, 0] = number`", _write((slice(None), 0))),
+    Kind("`t[:, ::2] = u`", _write((slice(None), slice(None, None, 2)), lambda x: x[:, ::2])),
+    Kind("`t[:, [1, 3]] = u`, a list that stands in the step", _write((slice(None), [1, 3]), lambda x: x[:, :2])),
+    Kind("`t[:, [2, 0, 1]]`, a list that stands in the step", lambda c, x, u: x + u[:, [2, 0, 1] * 2 + [4, 4]]),
+    Kind("`t[mask] = number`, of elements or rows", _write_marked),
+    Kind("a block of a weight, written", _write_weight),
+    Kind("softmax, layer norm, cumulative sums, largest and smallest within a row",
+         lambda c, x, u: F.layer_norm(x, (H,)) + u.softmax(1).cumsum(1) + u.amax(1, keepdim=True)),
+    Kind("products within a row",
+         lambda c, x, u: torch.bmm(u.view(-1, 2, 4), x.view(-1, 4, 2)).flatten(1).repeat(1, 2)),
+    Kind("a straight-through or surrogate gradient", lambda c, x, u: x + (u > 0).float() + u - u.detach()),
+    Kind("`t[:, buffer]`, places in a tensor of the module", lambda c, x, u: x + F.pad(u[:, c.pick], (0, 5)), False),
+    Kind("gather, argmax, topk, sort", lambda c, x, u: x + u.gather(1, u.argmax(1, keepdim=True)), False),
+    Kind("logsumexp, logaddexp", lambda c, x, u: torch.logaddexp(x, u), False),
+    Kind("a convolution within a row", lambda c, x, u: x + c.conv(u.unsqueeze(1)).squeeze(1), False),
+    Kind("linear algebra on parameters alone (`matrix_exp`, `qr`)",
+         lambda c, x, u: x + u @ torch.matrix_exp(c.u.weight), False),
+    Kind("`t[mask] = u[mask]`: as many values as the data say", _writes_marked_values, False),
+    Kind("an attribute that the step sets (a record, weights that a hook makes)", _records, False),
+    Kind("a branch on data", _branch, False),
+    Kind("rows that see one another (batch norm in training, `x.mean(0)`)", lambda c, x, u: c.norm(x) + u, False),
+]  # fmt: skip
