@@ -1,4 +1,4 @@
-// The only file that sees Python.
+// The module. Only bind*.cpp see Python.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include "array.h"
+#include "bind.h"
 #include "isa.h"
 #include "kernel.h"
 #include "memory.h"
@@ -317,6 +318,8 @@ NB_MODULE(_core, m) {
       .def_prop_ro("dtype", [](const Kernel& k) { return k.number() == Number::f32 ? "float32" : "float64"; })
       .def_prop_ro("isa", [](const Kernel& k) { return k.isa().name; })
       .def("__str__", [](const Kernel& k) { return describe(k.program()); });
+  bind_live(m);
+  bind_profile(m);
 }
 
 }  // namespace elman

@@ -131,6 +131,42 @@ class Stream:
     def step_one(self, in_ptr: int, out_ptr: int) -> None:
         """The same where there is one input and one output."""
 
+class Steps:
+    """Steps of a stream on weights that may change between two of them.
+
+    version, place: the descriptors of the tensors' type for a property that counts changes, and for a method that gives
+    the address. ValueError where they are none.
+    """
+
+    def __init__(self, stream: Stream, version: object, place: object) -> None: ...
+    def add(self, tensor: object, alias: object, bytes: int, counted: bool) -> None:
+        """The version, the address and the values of a tensor are watched; alias keeps its memory alive."""
+
+    def add_entry(self, mapping: dict[Any, Any], key: object, value: object) -> None:
+        """`mapping[key] is value` is watched."""
+
+    def same(self) -> bool:
+        """Whether no change is seen. Each call looks at other values; after `period` calls all have been looked at."""
+
+    def step(self, in_ptrs: Sequence[int], out_ptrs: Sequence[int]) -> bool:
+        """`Stream.step`; False, and no step, where something has changed."""
+
+    def step_one(self, x: object, y: object) -> bool:
+        """The same where there is one input and one output, given as tensors."""
+
+    @property
+    def period(self) -> int:
+        """The most looks until a change of one value is seen that nothing else tells."""
+
+class Profile:
+    """The profile function of this thread, written in whatever language."""
+
+    def take(self) -> None:
+        """Take it off."""
+
+    def put_back(self) -> None:
+        """Put it on again, as it was."""
+
 class Kernel:
     """A step in one dtype. ValueError, with the instruction's number and what is wrong, for code that is not sound."""
 

@@ -6,6 +6,7 @@ from elman.engine.masks import Taken, taken
 from elman.engine.scan import Scan, check
 from elman.engine.stream import Stepper
 from elman.engine.structure import ScanResult
+from elman.engine.surroundings import refuse_tracing
 
 __all__ = [
     "EngineError",
@@ -16,5 +17,6 @@ __all__ = [
     "Stepper",
     "Taken",
     "check",
+    "refuse_tracing",
     "taken",
 ]

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._guards import detect_fake_mode
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
@@ -382,7 +383,7 @@ class _LoopChunk:
         x, s, initial, c, _ = _split(tensors, self.counts)
         with nullcontext() if self.marks is None else self._as_before():
             result = _piece(self.given, self.start, self.stop, x, s, initial, c).loop(self.step)
-        marks = [_marks(v) for part in _leaves(result) for v in part]
+        marks = [_marks(v) for part in _leaves(result) for v in part if _has_values(v)]
         if self.marks is None:
             self.marks = marks
         elif not all(map(_same, marks, self.marks)):
@@ -407,6 +408,10 @@ class _LoopChunk:
             for t, before in kept:
                 t.data.copy_(before)
             _set_other_chance(now)
+
+
+def _has_values(v: Tensor) -> bool:
+    return not v.is_meta and detect_fake_mode([v]) is None
 
 
 def _marks(v: Tensor) -> Tensor:

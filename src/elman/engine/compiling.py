@@ -26,6 +26,7 @@ from elman.engine.inputs import Inputs, gather
 from elman.engine.opaque import scan_op
 from elman.engine.run import Plan
 from elman.engine.structure import ScanResult, unflatten
+from elman.engine.surroundings import refuse_tracing
 
 __all__ = ["Traced", "scan_compiled", "stay_outside"]
 
@@ -145,6 +146,7 @@ def _recipe(
         return _no_recipe(scan, "the plain loop was asked for")
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return _no_recipe(scan, "a torch.func transform is under way (vmap, grad, jvp)")
+    refuse_tracing()
     try:
         with _outside(scan):
             given = _samples(skeletons, kinds, initial, history)

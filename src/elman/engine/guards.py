@@ -25,7 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from elman.engine.backends import core_watch
+from elman.engine.backends import core_profile, core_watch
+from elman.engine.errors import NotSupported
 
 __all__ = ["INTERNAL", "MISSING", "Guard", "Reached", "freeze", "make_guard", "modules_of"]
 
@@ -184,9 +185,12 @@ class Reached:
     codes: dict[types.CodeType, dict[str, Any]] = field(default_factory=dict)
     objects: dict[int, Any] = field(default_factory=dict)
     importing: types.FrameType | None = None  # a module's body and what it calls are no part of the step
+    blinded: bool = False  # the step has set a profile function of its own
 
     def __call__(self, frame: types.FrameType, event: str, argument: Any) -> None:
         code = frame.f_code
+        if argument is sys.setprofile and "/elman/engine/" not in code.co_filename:
+            self.blinded = True
         if self.importing is not None:
             if event == "return" and frame is self.importing:
                 self.importing = None
@@ -211,17 +215,46 @@ class Reached:
             self.codes[code] = frame.f_globals
 
     def during(self, call: Callable[[], Any]) -> Any:
-        """Run `call` and see what it reaches."""
-        before, collecting = sys.getprofile(), gc.isenabled()
+        """Run `call` and see what it reaches. A profiler that is under way sees nothing of it, and goes on after."""
+        profile, collecting = core_profile() or _Profile(), gc.isenabled()
+        profile.take()
         gc.disable()  # what a collection runs is not what the step runs
         sys.setprofile(self)
         try:
-            return call()
+            result = call()
+            if self.blinded or sys.getprofile() is not self:
+                raise NotSupported(
+                    "the step sets a profile function of its own",
+                    op="setprofile",
+                    hint="profile from outside",
+                )
+            return result
         finally:
-            sys.setprofile(before)
-            self.importing = None
+            sys.setprofile(None)
+            profile.put_back()
+            self.importing, self.blinded = None, False
             if collecting:
                 gc.enable()
+
+
+class _Profile:
+    """What stands in for the core's: of profilers that are not written in Python it knows Python's own alone."""
+
+    def take(self) -> None:
+        """Take the profile function off."""
+        before: Any = sys.getprofile()
+        self._in_python = before is None or callable(before)
+        self._before = before
+        if not self._in_python:
+            before.disable()
+        sys.setprofile(None)
+
+    def put_back(self) -> None:
+        """Put it on again."""
+        if self._in_python:
+            sys.setprofile(self._before)
+        else:
+            self._before.enable()
 
 
 @dataclass(slots=True)

@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from elman.engine.backends import choose_loops
 from elman.engine.errors import EngineError
 from elman.engine.execute import Environment, kind, run_section
+from elman.engine.flops import BACKWARD, FORWARD, flops
 from elman.engine.lower import Needs
 from elman.engine.ops import is_random
 from elman.engine.program import Graph, Program, Rows, Value, parse
@@ -118,6 +120,15 @@ def _check(program: Program, inputs: Sequence[Tensor], lengths: Tensor | None, r
         raise EngineError(f"reset has shape {tuple(reset.shape)}; expected (T, B) = {(T, B)}")
 
 
+# ---- operations, for torch's counter
+
+
+def _flops(text: str, sections: Sequence[str], x: Tensor, lengths: Tensor | None) -> int:
+    T, B = x.shape[:2]
+    known = lengths is not None and type(lengths) is Tensor  # else all rows, as in an empty run
+    return flops(_program(text), sections, int(lengths.sum()) if known and lengths is not None else T * B, B)
+
+
 # ---- forward
 
 
@@ -203,6 +214,14 @@ def _scan_fake(
     return [x.new_empty(shape, dtype=dtype) for shape, dtype in _out_shapes(program, history, T, B)]
 
 
+@register_flop_formula(torch.ops.elman.scan, get_raw=True)
+def _scan_flops(
+    inputs: list[Tensor], program: str, backend: str, history: bool, reverse: bool, lengths: Tensor | None, *_: Any,
+    **__: Any,
+) -> int:  # fmt: skip
+    return _flops(program, FORWARD, inputs[0], lengths)
+
+
 # ---- backward
 
 
@@ -264,6 +283,14 @@ def _scan_backward_fake(
     program: str, backend: str, history: bool, reverse: bool, lengths: Tensor | None, reset: Tensor | None,
 ) -> list[Tensor]:  # fmt: skip
     return [t.new_empty(t.shape) for t, want in zip(inputs, wanted, strict=True) if want]
+
+
+@register_flop_formula(torch.ops.elman.scan_backward, get_raw=True)
+def _scan_backward_flops(
+    grads: list[Tensor], given: list[bool], wanted: list[bool], inputs: list[Tensor], kept: list[Tensor],
+    program: str, backend: str, history: bool, reverse: bool, lengths: Tensor | None, *_: Any, **__: Any,
+) -> int:  # fmt: skip
+    return _flops(program, (*_REPEATED, *BACKWARD), inputs[0], lengths)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:

@@ -46,6 +46,9 @@ def _signature(given: Trees, reverse: bool) -> tuple[Any, ...] | None:
         or torch._C._functorch.peek_interpreter_stack() is not None
         or forward_ad._current_level >= 0
         or torch.is_autocast_enabled("cpu")
+        or torch._C._len_torch_function_stack()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._get_tracing_state() is not None
     ):
         return None
     wanted = os.environ.get("ELMAN_BACKEND")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from elman.engine.errors import EngineError
 from elman.engine.execute import Environment, kind, run_section
+from elman.engine.flops import BACKWARD, FORWARD, counted, told
 from elman.engine.inputs import Inputs
 from elman.engine.lower import Needs
 from elman.engine.program import Graph, Program, Section, Value
@@ -184,6 +185,9 @@ def _zeros(v: Value, rows: Layout, like: Tensor) -> Tensor:
 def run_plan(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: Inputs) -> ScanResult:
     """A call on the fast path; `p` are the tensors that the step reads."""
     rows = layout(given.T, given.B, given.lengths, given.reset, given.reverse, given.x[0].device)
+    if counted():
+        with told(plan.program, FORWARD, rows.rows, rows.B):
+            return run_plan(step, plan, p, given)
     after = list(range(len(given.s))) if given.return_states else []
     recipe = plan.recipe() if is_plain_call(given, rows) else None
     if recipe is not None:
@@ -302,6 +306,9 @@ class ScanFunction(torch.autograd.Function):
         tensors = saved[: ctx.count]
         if torch.is_grad_enabled():
             return (None, *_differentiate_again(call, tensors, grads))
+        if counted():
+            with told(call.plan.program, BACKWARD, call.rows.rows, call.rows.B):
+                return ScanFunction.backward(ctx, *grads)
         kept = saved[ctx.count :]
         for alias in ctx.aliases:
             if alias._version:

@@ -6,14 +6,13 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from elman.engine.backends import choose_loops
 from elman.engine.checkpoint import carrying, check_every, loop_in_chunks, run_in_chunks
@@ -31,6 +30,15 @@ from elman.engine.quick import Again, remember
 from elman.engine.run import Plan, run_plan
 from elman.engine.snapshot import Snapshot
 from elman.engine.structure import ScanResult, flatten, unflatten
+from elman.engine.surroundings import (
+    Unfinished,
+    alone,
+    check_modules,
+    check_tensors,
+    only_the_loop,
+    refuse_tracing,
+    unseen,
+)
 from elman.engine.trace import trace
 from elman.engine.verify import Execute, verify, verify_size
 
@@ -148,6 +156,8 @@ class Scan:
             result = last.call(self, (x, state, context), reverse)
             if result is not None:
                 return result
+        if not torch.compiler.is_compiling():
+            refuse_tracing()
         check_every(checkpoint_every)
         given = gather(x, state, context, initial_state, lengths, reset, reverse, return_states)
         if torch.compiler.is_compiling():
@@ -155,18 +165,11 @@ class Scan:
         wanted = self.backend or os.environ.get("ELMAN_BACKEND") or None
         if wanted is not None and wanted not in BACKENDS:
             raise EngineError(f"ELMAN_BACKEND={wanted!r}; expected one of {BACKENDS}")
-        if (
-            why := "the plain loop was asked for" if wanted == "loop" else _derivative_mode(given)
-        ) is not None:
+        if (why := "the plain loop was asked for" if wanted == "loop" else only_the_loop(given)) is not None:
             return self._loop(given, why, every=checkpoint_every)
         try:
-            entry = self._entry(given)
-            plan = self._plan(entry, given if checkpoint_every is None else carrying(given), wanted)
-            manner = manner_of(given, checkpoint_every)
-            if manner not in plan.seen:
-                self._see_manner(entry, plan, given, manner)
-            if given.B not in plan.sizes:
-                self._see_size(entry, plan, given)
+            with unseen() if torch._C._len_torch_dispatch_stack() else nullcontext():
+                entry, plan = self._look(given, wanted, checkpoint_every)
         except NotSupported as reason:
             return self._fall_back(given, reason, checkpoint_every)
         self._say(plan, given.x[0].device)
@@ -234,10 +237,9 @@ class Scan:
 
     def prepare(self, given: Inputs, wanted: str | None) -> tuple[Guard, Plan]:
         """The verified plan of this kind of call, and what it rests on. Raises NotSupported where there is none."""
-        entry = self._entry(given)
-        plan, manner = self._plan(entry, given, wanted), manner_of(given, None)
-        if manner not in plan.seen:
-            self._see_manner(entry, plan, given, manner)
+        if wanted == "loop":
+            raise NotSupported("the plain loop was asked for")
+        entry, plan = self._look(given, wanted, None)
         return entry.guard, plan
 
     def trust(self, given: Inputs, plan: Plan, manner: Manner, execute: Execute) -> None:
@@ -255,6 +257,8 @@ class Scan:
         return given.loop(self.step) if every is None else loop_in_chunks(self.step, self.owner, given, every)
 
     def _fall_back(self, given: Inputs, reason: NotSupported, every: int | None) -> ScanResult:
+        if isinstance(reason, Unfinished):
+            return self._loop(given, reason.reason, every=every)
         text = f"this cell runs on the plain Python loop: {reason.reason}"
         if reason.hint:
             text += f"; instead: {reason.hint}"
@@ -278,6 +282,26 @@ class Scan:
                 text = f"custom cells run on the reference backend on {device.type}: a torch call for each operation"
                 warnings.warn(text, EngineWarning, stacklevel=_user_level())
 
+    def _look(self, given: Inputs, wanted: str | None, every: int | None) -> tuple[_Entry, Plan]:
+        """The trace and the verified plan for this call. NotSupported where there is none, whatever the trouble."""
+        try:
+            check_tensors([*given.x, *given.s, *given.initial, *given.c], "x, the state or the context")
+            entry = self._entry(given)
+            plan = self._plan(entry, given if every is None else carrying(given), wanted)
+            manner = manner_of(given, every)
+            if manner not in plan.seen:
+                self._see_manner(entry, plan, given, manner)
+            if given.B not in plan.sizes:
+                self._see_size(entry, plan, given)
+        except (NotSupported, EngineError):
+            raise
+        except Exception as error:
+            raise NotSupported(
+                f"the engine could not look at the step ({type(error).__name__}: {error})",
+                hint="nothing is wrong with the cell; backend='loop' says that the loop is meant",
+            ) from error
+        return entry, plan
+
     def _entry(self, given: Inputs) -> _Entry:
         """The trace for this kind of call, a new one where there is none that still holds."""
         key = given.key()
@@ -294,11 +318,12 @@ class Scan:
         return entry
 
     def _trace(self, key: tuple[Any, ...], given: Inputs) -> _Entry:
+        check_modules(self.step, self.owner)
         snapshot, reached = Snapshot(self.step, self.owner), Reached()
         cached = torch.is_autocast_cache_enabled()
         torch.set_autocast_cache_enabled(False)
         try:
-            with _plain_saving():
+            with alone():
                 graph, dtypes = _trace_to_fixed_point(self.step, given, snapshot, reached)
             snapshot.check()
             guard = make_guard(self.step, self.owner, graph.externals, reached)
@@ -329,7 +354,7 @@ class Scan:
         """Small runs of the step leave no trace; what they refuse is refused for good."""
         snapshot = Snapshot(self.step, self.owner)
         try:
-            with _plain_saving():
+            with alone():
                 yield
         except NotSupported as reason:
             entry.reason = reason.again()
@@ -366,25 +391,6 @@ class Scan:
         return plan
 
 
-@contextmanager
-def _plain_saving() -> Iterator[None]:
-    """Hooks on saved tensors that others have set (checkpointing) are not for the engine's own small runs.
-
-    They are taken off and put on again. Hooks that do nothing, on top of them, would keep what is saved for good: a
-    node that saves its own result through a hook holds itself.
-    """
-    hooks: Any = torch._C._autograd
-    taken = []
-    while (pair := hooks._top_saved_tensors_default_hooks(True)) is not None:
-        taken.append(pair)
-        hooks._pop_saved_tensors_default_hooks()
-    try:
-        yield
-    finally:
-        for pair in reversed(taken):
-            hooks._push_saved_tensors_default_hooks(*pair)
-
-
 def _trace_to_fixed_point(
     step: Callable[..., Any], given: Inputs, snapshot: Snapshot, reached: Reached
 ) -> tuple[Graph, list[torch.dtype]]:
@@ -411,19 +417,6 @@ def _needs(entry: _Entry, given: Inputs) -> Needs:
     s = any(t.requires_grad for t in (*given.s, *given.initial))
     needs = Needs(x, c, p, s, given.return_states)
     return needs if needs.any else Needs()
-
-
-def _derivative_mode(given: Inputs) -> str | None:
-    """Why the plain loop has to answer this call, or None: derivative modes that only autograd itself knows."""
-    if torch._C._functorch.peek_interpreter_stack() is not None:
-        return "a torch.func transform is under way (vmap, grad, jvp)"
-    if forward_ad._current_level >= 0:
-        return "forward-mode derivatives are under way"
-    if given.B == 0:
-        return "the batch is empty"
-    if given.lengths is not None and int(given.lengths.max()) == 0:
-        return "all rows have length 0"
-    return None
 
 
 def _user_level() -> int:

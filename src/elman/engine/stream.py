@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from copy import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from elman.engine.errors import EngineError, NotSupported
 from elman.engine.execute import Environment, kind, run_section
+from elman.engine.flops import FORWARD, counted, told
+from elman.engine.guards import Guard
 from elman.engine.inputs import Inputs, Manner, gather
 from elman.engine.program import Section
 from elman.engine.rows import layout
@@ -18,64 +21,82 @@ from elman.engine.run import Plan
 from elman.engine.scan import Scan
 from elman.engine.structure import ScanResult, flatten, unflatten
 
+if TYPE_CHECKING:
+    from elman.engine.backends.kernel import Steps
+
 __all__ = ["Stepper"]
 
 _AS_A_STREAM = Manner(stream=True)
+_modes = torch._C._len_torch_dispatch_stack
 
 
 class Stepper:
     """The step of a scan, called for one step after the other: `y_t = stepper(x_t)`, leaves `(B, ...)`.
 
-    x, state, context: an example of x_t, the state to start from and the context, leaves `(B, ...)`. No gradients. The
-    parameters are read here; a stepper does not see later changes. Where the core cannot run the step, each call is a
-    scan over one step (`path` says which). EngineError for a step that draws random numbers, and as from the scan.
+    x, state, context: an example of x_t, the state to start from and the context, leaves `(B, ...)`. No gradients.
+    Where the core cannot run the step, each call is a scan over one step (`path` says which). EngineError for a step
+    that draws random numbers, and as from the scan.
+
+    The weights are packed once; a change of a parameter is seen at the next step, which packs them anew: another
+    tensor in its place, other memory (`p.data = t`), and all that torch counts (optimizers, `load_state_dict`, every
+    operation in place but those on `p.data`). What torch does not count is seen by its values, of which each step
+    compares some (see `period`). Attributes that are no tensors are read by `read` alone.
+
     flat: x_t and y_t, one tensor each, are given without their batch axis of one row.
     """
 
     def __init__(self, scan: Scan, x: Any, state: Any, context: Any = None, *, flat: bool = False) -> None:
         self._scan, self._context, self._flat = scan, context, flat
         leaves, self._x_spec = flatten(x)
-        self._kinds = [(v.shape, v.dtype) for v in leaves]
-        self._state, self._s_spec = flatten(state)
-        self._state = [s.detach().clone(memory_format=torch.contiguous_format) for s in self._state]
-        self._step: Callable[[list[int], list[int]], None] | None = None
-        self._one = False  # x and y are one tensor each, on the core: the short way
-        with torch.no_grad():
-            given = gather(
-                unflatten([v.detach().unsqueeze(0) for v in leaves], self._x_spec),
-                unflatten(self._state, self._s_spec), context, None, None, None, False, False,
-            )  # fmt: skip
-            on_core = self._prepare(given)
-        self.path = "native" if on_core else scan.path
+        self._kinds = [(v.shape, v.dtype, v.device) for v in leaves]
+        self._plan: Plan | None = None
+        with torch.inference_mode(False), torch.no_grad():
+            self._state, self._s_spec = flatten(state)
+            self._state = [s.detach().clone(memory_format=torch.contiguous_format) for s in self._state]
+            self._example = [v.detach().unsqueeze(0).clone() for v in leaves]
+            if not self._prepare():
+                self._scan(self._one_step(), unflatten(self._state, self._s_spec), context=context)
+        self.path = "native" if self._steps is not None else scan.path
 
-    def _prepare(self, given: Inputs) -> bool:
+    def read(self) -> None:
+        """Read anew what the step reads: parameters, buffers and attributes. The state stays as it is."""
+        with torch.inference_mode(False), torch.no_grad():
+            self._prepare()
+        self.path = "native" if self._steps is not None else self._scan.path
+
+    @property
+    def period(self) -> int:
+        """After so many steps a change of one number in a parameter is seen that nothing but its value tells; one of
+        most of its numbers is seen at once. About one step for each 512 numbers."""
+        return 1 if self._steps is None else self._steps.period
+
+    def _one_step(self) -> Any:
+        return unflatten(self._example, self._x_spec)
+
+    def _prepare(self) -> bool:
         """Whether the core runs the steps."""
+        self._steps: Steps | None = None
+        self._one = False  # x and y are one tensor each, on the core: the short way
+        state = unflatten(self._state, self._s_spec)
+        given = gather(self._one_step(), state, self._context, None, None, None, False, False)
+        wanted = self._scan.backend or os.environ.get("ELMAN_BACKEND") or None
         try:
-            guard, plan = self._scan.prepare(given, self._scan.backend)
+            guard, plan = self._scan.prepare(given, wanted)
         except NotSupported:
-            self._scan(
-                unflatten(given.x, given.x_spec), unflatten(given.s, given.s_spec), context=self._context
-            )
             return False
         if plan.random:
             raise EngineError(
                 "the step draws random numbers; a stream runs without: call eval() on the module first"
             )
-        if plan.loops.name == "native" and self._builds(plan, guard.tensors(), given):
-            try:
-                self._scan.trust(given, plan, _AS_A_STREAM, self._run)
-            except NotSupported:  # the scan runs its step on the plain loop from here on, and says so
-                self._step, self._one = None, False
-            else:
-                return True
-        self._scan(unflatten(given.x, given.x_spec), unflatten(given.s, given.s_spec), context=self._context)
-        return False
-
-    def _builds(self, plan: Plan, p: Sequence[Tensor], given: Inputs) -> bool:
-        """Whether the core can hold the step; it does from here on."""
+        if plan.loops.name != "native":
+            return False
         try:
-            self._on_the_core(plan, p, given)
-        except NotSupported:
+            self._on_the_core(plan, guard.tensors(), given, guard)
+            self._scan.trust(given, plan, _AS_A_STREAM, self._run)
+        except (
+            NotSupported
+        ):  # where it is not to be trusted, the scan takes the plain loop from here on, and says so
+            self._steps, self._one = None, False
             return False
         return True
 
@@ -83,48 +104,70 @@ class Stepper:
         """A scan over a few steps by a stepper of its own, with other tensors in the place of what the step reads."""
         other = copy(self)
         other._state = [s.detach().clone(memory_format=torch.contiguous_format) for s in few.s]
-        other._kinds = [(v.shape[1:], v.dtype) for v in few.x]
-        other._flat = False
+        other._kinds = [(v.shape[1:], v.dtype, v.device) for v in few.x]
+        other._flat, other._plan = False, None
         other._on_the_core(plan, p, few)
         steps = [flatten(other(unflatten([v[t] for v in few.x], few.x_spec)))[0] for t in range(few.T)]
         ys = [torch.stack(column) for column in zip(*steps, strict=True)]
         return ScanResult(unflatten(ys, plan.y_spec), other.state, None)
 
-    def _on_the_core(self, plan: Plan, p: Sequence[Tensor], given: Inputs) -> None:
-        """All parts of the step as one kernel."""
-        from elman.engine.backends.kernel import DTYPES, Kernel, maker_of
-
-        program, sections = plan.program, plan.program.sections
+    def _on_the_core(
+        self, plan: Plan, p: Sequence[Tensor], given: Inputs, guard: Guard | None = None
+    ) -> None:
+        """All parts of the step as one kernel, with the weights of the moment."""
+        if plan is not self._plan:
+            self._assemble(plan, given.B)
+        program = plan.program
         rows = layout(1, given.B, None, None, False, given.x[0].device)
         env: Environment = {v.name: t[0] for v, t in zip(program.x, given.x, strict=True)}
         env.update({v.name: t.detach() for v, t in zip(program.c, given.c, strict=True)})
         env.update({v.name: t.detach() for v, t in zip(program.p, p, strict=True)})
         for name in ("static", "context"):
             run_section(program, name, {}, env, rows, plan.loops.compile)
+        arrays = {name: torch.empty(given.B, width, dtype=self._dtype) for name, width in self._kernel.outs}
+        stream = self._kernel.stream(env, arrays, self._state, given.B)
+        self._steps = self._watched(stream, guard, [*p, *given.c])
+        self._one = self._order == [0] and self._outs == [0] and self._plain(plan) and not self._loose
+
+    def _assemble(self, plan: Plan, B: int) -> None:
+        """The kernel of a plan, and how x and y go in and out of it."""
+        from elman.engine.backends.kernel import DTYPES, Kernel, maker_of
+
+        program, sections = plan.program, plan.program.sections
         nodes = [node for name in ("hoisted", "loop", "trailing") for node in sections[name].nodes]
         dtype = program.s[0].dtype
         if dtype not in DTYPES or any(v.dtype != dtype for v in (*program.s, *program.y, *program.x)):
             raise NotSupported("values of several dtypes")
-        stores = [(f"y{i}", v) for i, v in enumerate(program.y)]
         kernel = Kernel.build(
-            Section(nodes=nodes), program.s, stores, list(enumerate(program.ns)), dtype,
-            lambda v: kind(program, v),
+            Section(nodes=nodes), program.s, [(f"y{i}", v) for i, v in enumerate(program.y)],
+            list(enumerate(program.ns)), dtype, lambda v: kind(program, v),
         )  # fmt: skip
-        B = given.B
-        arrays = {name: torch.empty(B, width, dtype=dtype) for name, width in kernel.outs}
         places = {v.name: i for i, v in enumerate(program.x)}
         if any(name not in places for name, _ in kernel.ins):
             raise NotSupported("an input that is no x")
+        flat = int(self._flat)
         self._order = [places[name] for name, _ in kernel.ins]
         self._sizes = [(B, *[n for n in v.shape[1:] if isinstance(n, int)]) for v in program.y]
         self._outs = [int(name[1:]) for name, _ in kernel.outs]
         self._dtype, self._y_spec = dtype, plan.y_spec
-        self._one = self._order == [0] and self._outs == [0] and self._plain(plan)
-        flat = self._flat
-        self._shape, self._new = self._kinds[0][0][int(flat) :], maker_of(self._sizes[0][int(flat) :], dtype)
-        stream = kernel.stream(env, arrays, self._state, B)
-        self._kernel = kernel  # it holds the tensors
-        self._step, self._step_one = stream.step, stream.step_one
+        self._shape, self._new = self._kinds[0][0][flat:], maker_of(self._sizes[0][flat:], dtype)
+        self._kernel, self._plan = kernel, plan
+
+    def _watched(self, stream: Any, guard: Guard | None, tensors: Sequence[Tensor]) -> Steps:
+        """The steps of a stream of the core, watching the tensors that it was packed from."""
+        from elman.engine.backends.kernel import Steps
+
+        steps = Steps(stream, Tensor._version, Tensor.data_ptr)
+        for t in tensors:
+            steps.add(t, t.detach(), _reach(t), not t.is_inference())
+        places = [] if guard is None else [places for places, *_ in guard.places]
+        found = [(mapping, key, t) for ways, t in zip(places, tensors, strict=False)
+                 for mapping, key in ways if key is not None]  # fmt: skip
+        for mapping, key, t in found:
+            if type(mapping) is dict:
+                steps.add_entry(mapping, key, t)
+        self._loose = [place for place in found if type(place[0]) is not dict]
+        return steps
 
     def _plain(self, plan: Plan) -> bool:
         """Whether x and y are one tensor each."""
@@ -133,11 +176,21 @@ class Stepper:
 
     def __call__(self, x: Any) -> Any:
         """The next step: y_t, leaves `(B, ...)`, in memory of their own."""
-        short = self._one and isinstance(x, Tensor) and x.shape == self._shape and x.dtype is self._dtype
-        if short and x.is_contiguous():
+        if (
+            self._one
+            and type(x) is Tensor
+            and x.shape == self._shape
+            and x.dtype is self._dtype
+            and x.is_cpu
+            and x.is_contiguous()
+            and not _modes()
+        ):
             y = self._new()
-            self._step_one(x.data_ptr(), y.data_ptr())
-            return y
+            assert self._steps is not None
+            if self._steps.step_one(x, y):
+                return y
+            self.read()
+            return self(x)
         if not self._flat:
             return self._general(x)
         leaves, spec = flatten(x)
@@ -145,27 +198,37 @@ class Stepper:
         return unflatten([y.squeeze(0) for y in ys], y_spec)
 
     def _general(self, x: Any) -> Any:
-        if self._step is None:
-            return self._by_scan(x)
-        leaves = [v.detach().contiguous() for v in self._checked(x)]
+        leaves = self._checked(x)
+        if self._steps is not None and any(mapping.get(key) is not t for mapping, key, t in self._loose):
+            self.read()
+        if self._steps is None:
+            return self._by_scan(leaves)
+        if counted():
+            assert self._plan is not None
+            with told(self._plan.program, FORWARD, leaves[0].shape[0], leaves[0].shape[0]):
+                return self._general(x)
+        leaves = [v.detach().contiguous() for v in leaves]
         ys = [torch.empty(size, dtype=self._dtype) for size in self._sizes]
-        self._step([leaves[i].data_ptr() for i in self._order], [ys[i].data_ptr() for i in self._outs])
+        ins, outs = [leaves[i].data_ptr() for i in self._order], [ys[i].data_ptr() for i in self._outs]
+        if not self._steps.step(ins, outs):
+            self.read()
+            return self._general(x)
         return unflatten(ys, self._y_spec)
 
     def _checked(self, x: Any) -> list[Tensor]:
         leaves, spec = flatten(x)
         if spec != self._x_spec:
             raise EngineError(f"x has the structure {spec}; expected that of the first one, {self._x_spec}")
-        for v, (shape, dtype) in zip(leaves, self._kinds, strict=True):
-            if not isinstance(v, Tensor) or v.shape != shape or v.dtype != dtype:
-                what = f"{v.dtype} {tuple(v.shape)}" if isinstance(v, Tensor) else type(v).__name__
+        for v, (shape, dtype, device) in zip(leaves, self._kinds, strict=True):
+            if not isinstance(v, Tensor) or v.shape != shape or v.dtype != dtype or v.device != device:
+                there = isinstance(v, Tensor)
+                what = f"{v.dtype} {tuple(v.shape)} on {v.device}" if there else type(v).__name__
                 raise EngineError(
-                    f"x is {what}; expected {dtype} {tuple(shape)}, as when the stream was made"
+                    f"x is {what}; expected {dtype} {tuple(shape)} on {device}, as when the stream was made"
                 )
         return leaves
 
-    def _by_scan(self, x: Any) -> Any:
-        leaves = self._checked(x)
+    def _by_scan(self, leaves: list[Tensor]) -> Any:
         with torch.no_grad():
             result = self._scan(
                 unflatten([v.unsqueeze(0) for v in leaves], self._x_spec),
@@ -182,11 +245,34 @@ class Stepper:
 
     @state.setter
     def state(self, value: Any) -> None:
+        self.put(value)
+
+    def put(self, value: Any, rows: Tensor | None = None) -> None:
+        """Set the state, or some rows of it. rows: bool `(B,)`, true where the row of `value` is taken."""
         leaves, spec = flatten(value)
         if spec != self._s_spec or any(a.shape != s.shape for a, s in zip(leaves, self._state, strict=True)):
             raise EngineError(
                 f"the state has other shapes or another structure, {spec}; expected {self._s_spec} of "
                 f"{[tuple(s.shape) for s in self._state]}"
             )
-        for own, new in zip(self._state, leaves, strict=True):
-            own.copy_(new.detach())
+        with torch.inference_mode(False), torch.no_grad():
+            new = [a.detach() if rows is None else _mixed(rows, a, s)
+                   for a, s in zip(leaves, self._state, strict=True)]  # fmt: skip
+            if self._steps is None:  # these may be another's, as a scan has returned them
+                self._state = [a.to(s.dtype, copy=True) for a, s in zip(new, self._state, strict=True)]
+            else:
+                for own, a in zip(self._state, new, strict=True):
+                    own.copy_(a)
+
+
+def _mixed(rows: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    rows = rows.to(old.device).view(-1, *[1] * (old.dim() - 1))
+    return torch.where(rows, new.detach().to(old.dtype), old)
+
+
+def _reach(t: Tensor) -> int:
+    """Bytes from the first element of a tensor to the end of its last one."""
+    if t.numel() == 0:
+        return 0
+    last = sum((n - 1) * stride for n, stride in zip(t.shape, t.stride(), strict=True))
+    return (last + 1) * t.element_size()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import _register_namedtuple
 
-from elman.engine import Scan, ScanResult, check
+from elman.engine import EngineError, Scan, ScanResult, check, refuse_tracing
 from elman.nn.cells.base import check_size
 from elman.nn.dropout import check_rate, sequence_mask
 from elman.nn.layout import Sequences, without_padding
@@ -205,6 +205,19 @@ class Stack(nn.Module):
         replica: Stack = nn.Module._replicate_for_data_parallel(self)
         replica._box = ScanBox(())
         return replica
+
+    # ---- what writes a model down by running it
+
+    def _slow_forward(self, *input: Any, **kwargs: Any) -> Any:
+        """What torch calls instead of forward while torch.jit.trace or the older torch.onnx.export is under way."""
+        refuse_tracing()
+        return super()._slow_forward(*input, **kwargs)  # type: ignore[no-untyped-call]
+
+    def __prepare_scriptable__(self) -> Any:
+        """What torch.jit.script asks for first."""
+        raise EngineError(
+            f"torch.jit.script knows no {type(self).__name__}, whose loop is no TorchScript; use torch.export.export"
+        )
 
     # ---- one step at a time
 

@@ -8,7 +8,7 @@ from elman.engine.backends.reference import ReferenceLoops
 from elman.engine.errors import EngineError, NotSupported
 from elman.engine.program import Program
 
-__all__ = ["choose_loops", "core_watch"]
+__all__ = ["choose_loops", "core_profile", "core_watch"]
 
 
 def core_watch() -> Any:
@@ -18,6 +18,15 @@ def core_watch() -> Any:
     except ImportError:
         return None
     return Watch()
+
+
+def core_profile() -> Any:
+    """An `elman._core.Profile`, or None without the core."""
+    try:
+        from elman.engine.backends.kernel import Profile
+    except ImportError:
+        return None
+    return Profile()
 
 
 def choose_loops(program: Program, wanted: str | None, device: Any) -> tuple[Any, str]:

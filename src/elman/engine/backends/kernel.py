@@ -23,6 +23,8 @@ __all__ = [
     "DTYPES",
     "CoreRecipe",
     "Kernel",
+    "Profile",
+    "Steps",
     "Watch",
     "empty",
     "from_dlpack",
@@ -35,6 +37,8 @@ __all__ = [
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 CoreRecipe: TypeAlias = _core.Recipe
+Profile: TypeAlias = _core.Profile
+Steps: TypeAlias = _core.Steps
 Watch: TypeAlias = _core.Watch
 LARGE = 1 << 14  # elements
 # What torch.utils.dlpack.from_dlpack calls for a capsule, without its questions.

@@ -1,0 +1,156 @@
+// Steps of a stream on weights that may change between two of them.
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+
+#include "bind.h"
+#include "kernel.h"
+#include "live.h"
+
+namespace nb = nanobind;
+
+namespace elman {
+
+namespace {
+
+using Address = std::uintptr_t;
+
+// A stream, the tensors that its weights were packed from, and what these were: where each is found, which version it
+// has by its owner's count, where its memory lies, and its values. The way to ask for a version (a property) and for the
+// memory (a method without arguments) is given by the descriptors of the tensors' type, called here without a detour.
+class Steps {
+ public:
+  Steps(nb::object stream, nb::object version, nb::object place)
+      : stream_(std::move(stream)), version_(std::move(version)), place_(std::move(place)) {
+    target_ = nb::cast<Stream*>(stream_);
+    if (!Py_IS_TYPE(version_.ptr(), &PyGetSetDescr_Type) || !Py_IS_TYPE(place_.ptr(), &PyMethodDescr_Type))
+      throw std::invalid_argument("expected the descriptors of a property and of a method");
+    get_ = reinterpret_cast<PyGetSetDescrObject*>(version_.ptr())->d_getset;
+    method_ = reinterpret_cast<PyMethodDescrObject*>(place_.ptr())->d_method;
+    if (method_->ml_flags != METH_NOARGS) throw std::invalid_argument("expected a method without arguments");
+  }
+  Steps(const Steps&) = delete;
+  Steps& operator=(const Steps&) = delete;
+
+  // alias: a tensor that keeps the memory alive; bytes: of the memory from its address on; counted: it has a version.
+  void add(nb::object tensor, nb::object alias, Int bytes, bool counted) {
+    check(tensor.ptr());
+    const Address place = place_of(tensor.ptr());
+    values_.add(reinterpret_cast<const void*>(place), bytes);
+    tensors_.push_back({tensor, std::move(alias), counted, counted ? version_of(tensor.ptr()) : 0, place});
+  }
+  // mapping[key] is value
+  void add_entry(nb::dict mapping, nb::object key, nb::object value) {
+    entries_.push_back({std::move(mapping), std::move(key), std::move(value)});
+  }
+
+  bool same() {
+    for (const Entry& e : entries_) {
+      PyObject* now = PyDict_GetItemWithError(e.mapping.ptr(), e.key.ptr());
+      if (!now && PyErr_Occurred()) throw nb::python_error();
+      if (now != e.value.ptr()) return false;
+    }
+    for (const Watched& w : tensors_) {
+      if (w.counted && version_of(w.tensor.ptr()) != w.version) return false;
+      if (place_of(w.tensor.ptr()) != w.place) return false;
+    }
+    return values_.same();
+  }
+
+  bool step(const std::vector<Address>& in, const std::vector<Address>& out) {
+    if (!same()) return false;
+    target_->step(in.data(), in.size(), out.data(), out.size());
+    return true;
+  }
+  bool step_one(nb::handle x, nb::handle y) {
+    check(x.ptr()), check(y.ptr());
+    if (!same()) return false;
+    const Address in = place_of(x.ptr()), out = place_of(y.ptr());
+    target_->step(&in, 1, &out, 1);
+    return true;
+  }
+  Int period() const { return values_.period(); }
+
+  int traverse(visitproc visit, void* arg) const {
+    for (const Entry& e : entries_) {
+      Py_VISIT(e.mapping.ptr());
+      Py_VISIT(e.key.ptr());
+      Py_VISIT(e.value.ptr());
+    }
+    for (const Watched& w : tensors_) {
+      Py_VISIT(w.tensor.ptr());
+      Py_VISIT(w.alias.ptr());
+    }
+    return 0;
+  }
+  // What the collector breaks a cycle at; never stepped again.
+  void clear() {
+    std::vector<Entry> entries;
+    entries.swap(entries_);
+    values_ = Values();
+    std::vector<Watched> tensors;
+    tensors.swap(tensors_);
+  }
+
+ private:
+  struct Entry {
+    nb::object mapping, key, value;
+  };
+  struct Watched {
+    nb::object tensor, alias;
+    bool counted;
+    long long version;
+    Address place;
+  };
+
+  void check(PyObject* tensor) const {
+    if (!PyObject_TypeCheck(tensor, PyDescr_TYPE(place_.ptr()))) throw nb::type_error("expected a tensor");
+  }
+  long long version_of(PyObject* tensor) const {
+    const nb::object version = nb::steal(get_->get(tensor, get_->closure));
+    if (!version.is_valid()) throw nb::python_error();
+    return PyLong_AsLongLong(version.ptr());
+  }
+  Address place_of(PyObject* tensor) const {
+    const nb::object place = nb::steal(method_->ml_meth(tensor, nullptr));
+    if (!place.is_valid()) throw nb::python_error();
+    return reinterpret_cast<Address>(PyLong_AsVoidPtr(place.ptr()));
+  }
+
+  nb::object stream_, version_, place_;
+  Stream* target_;
+  const PyGetSetDef* get_;
+  const PyMethodDef* method_;
+  std::vector<Entry> entries_;
+  std::vector<Watched> tensors_;
+  Values values_;
+};
+
+int steps_traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  return nb::inst_ready(self) ? nb::inst_ptr<Steps>(self)->traverse(visit, arg) : 0;
+}
+
+int steps_clear(PyObject* self) {
+  if (nb::inst_ready(self)) nb::inst_ptr<Steps>(self)->clear();
+  return 0;
+}
+
+PyType_Slot steps_slots[] = {{Py_tp_traverse, reinterpret_cast<void*>(steps_traverse)},
+                             {Py_tp_clear, reinterpret_cast<void*>(steps_clear)},
+                             {0, nullptr}};
+
+}  // namespace
+
+void bind_live(nb::module_& m) {
+  nb::class_<Steps>(m, "Steps", nb::type_slots(steps_slots))
+      .def(nb::init<nb::object, nb::object, nb::object>(), nb::arg("stream"), nb::arg("version"), nb::arg("place"))
+      .def("add", &Steps::add, nb::arg("tensor"), nb::arg("alias"), nb::arg("bytes"), nb::arg("counted"))
+      .def("add_entry", &Steps::add_entry, nb::arg("mapping"), nb::arg("key"), nb::arg("value"))
+      .def("same", &Steps::same)
+      .def("step", &Steps::step, nb::arg("in_ptrs"), nb::arg("out_ptrs"))
+      .def("step_one", &Steps::step_one, nb::arg("x"), nb::arg("y"))
+      .def_prop_ro("period", &Steps::period);
+}
+
+}  // namespace elman

@@ -1,0 +1,59 @@
+// Values in memory, watched for a change at a cost that does not grow with their number.
+#pragma once
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "plan.h"
+
+namespace elman {
+
+// Arrays as they were. A look compares about `looked_at` lines spread over all of them, at least one of each array, and
+// the next look others: what has changed all over is seen at once, one number at the latest after period() looks.
+class Values {
+ public:
+  static constexpr Int line = 64, looked_at = 32;
+
+  // The memory must live as long as this.
+  void add(const void* memory, Int bytes) {
+    if (bytes <= 0) return;
+    const char* now = static_cast<const char*>(memory);
+    parts_.push_back({now, std::vector<char>(now, now + bytes), 1, 0});
+    lines_ += lines_of(parts_.back());
+    // Odd: lines a power of two apart would share a place in the cache.
+    for (Part& part : parts_) part.period = std::min(period(), lines_of(part)), part.at = 0;
+  }
+
+  Int period() const { return lines_ / looked_at | 1; }
+
+  bool same() {
+    for (Part& part : parts_) {
+      const Int lines = lines_of(part);
+      for (Int i = part.at; i < lines; i += part.period)
+        if (differs(part, i)) return false;
+      part.at = part.at + 1 == part.period ? 0 : part.at + 1;
+    }
+    return true;
+  }
+
+ private:
+  struct Part {
+    const char* now;
+    std::vector<char> then;
+    Int period, at;
+  };
+
+  static Int lines_of(const Part& part) { return (Int(part.then.size()) + line - 1) / line; }
+
+  static bool differs(const Part& part, Int i) {
+    const char *now = part.now + i * line, *then = part.then.data() + i * line;
+    const Int left = Int(part.then.size()) - i * line;
+    return left < line ? std::memcmp(now, then, std::size_t(left)) != 0 : std::memcmp(now, then, line) != 0;
+  }
+
+  std::vector<Part> parts_;
+  Int lines_ = 0;
+};
+
+}  // namespace elman
