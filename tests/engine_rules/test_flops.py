@@ -142,14 +142,6 @@ def test_an_exported_program_counts():
     assert counted(lambda: again(x))[0] == counted(lambda: layer(x))[0] == 2 * 5 * 2 * 3 * 6 * (4 + 6)
 
 
-def test_a_compiled_layer_counts():
-    layer, x = GRU(4, 6), torch.randn(5, 2, 4)
-    expected = counts(layer, x)
-    layer.compile(backend="eager")
-    layer(x)
-    assert counts(layer, x) == expected
-
-
 def test_results_and_later_calls_are_the_same():
     layer, x = LSTM(4, 6), torch.randn(5, 2, 4)
     _, (y, _) = counted(lambda: layer(x))
