@@ -42,7 +42,7 @@ def moved_inputs(given: Inputs, level: int) -> Inputs:
 def moved(t: Tensor, level: int) -> Tensor:
     """A copy with other values, a leaf that wants a gradient if `t` does; the tensor itself where there are none."""
     values = t.detach()
-    if t.layout is not torch.strided or type(t) not in (Tensor, torch.nn.Parameter):
+    if t.layout is not torch.strided or not (type(t) is Tensor or isinstance(t, torch.nn.Parameter)):
         return t
     if not (values.is_floating_point() or values.is_complex()):
         return _moved_integers(values, level)
