@@ -213,13 +213,25 @@ def _outside(scan: Traced) -> Iterator[None]:
     from torch.utils._python_dispatch import _disable_current_modes
 
     compiling, state = torch.compiler._is_compiling_flag, torch.get_rng_state()
-    with _disable_current_modes(), torch._C.DisableTorchFunction(), _real(scan):
+    with _disable_current_modes(), _without_function_modes(), _real(scan):
         torch.compiler._is_compiling_flag = False  # nothing in here is seen by the compiler
         try:
             yield
         finally:
             torch.compiler._is_compiling_flag = compiling
             torch.set_rng_state(state)
+
+
+@contextmanager
+def _without_function_modes() -> Iterator[None]:
+    """The tracer's modes of torch functions are off; new ones, as verification sets, work."""
+    taken = [torch._C._pop_torch_function_stack() for _ in range(torch._C._len_torch_function_stack())]
+    try:
+        with torch._C.DisableTorchFunctionSubclass():
+            yield
+    finally:
+        for mode in reversed(taken):
+            torch._C._push_on_torch_function_stack(mode)
 
 
 @contextmanager
