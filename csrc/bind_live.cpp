@@ -1,8 +1,10 @@
 // Steps of a stream on weights that may change between two of them.
 #include <nanobind/stl/vector.h>
 
+#include <memory>
 #include <stdexcept>
 
+#include "array.h"
 #include "bind.h"
 #include "kernel.h"
 #include "live.h"
@@ -15,17 +17,66 @@ namespace {
 
 using Address = std::uintptr_t;
 
+// A property of a class that is written in C, asked for without a detour.
+class Property {
+ public:
+  explicit Property(nb::object descriptor) : descriptor_(std::move(descriptor)) {
+    if (!Py_IS_TYPE(descriptor_.ptr(), &PyGetSetDescr_Type)) throw std::invalid_argument("expected the descriptor of a property");
+    get_ = reinterpret_cast<PyGetSetDescrObject*>(descriptor_.ptr())->d_getset;
+  }
+  nb::object of(PyObject* object) const {
+    nb::object value = nb::steal(get_->get(object, get_->closure));
+    if (!value.is_valid()) throw nb::python_error();
+    return value;
+  }
+
+ private:
+  nb::object descriptor_;
+  const PyGetSetDef* get_;
+};
+
+// What x has to be for the short way, and how y is made.
+struct Short {
+  nb::object kind, sizes, dtype, contiguous, array, from_capsule, modes;
+  Property shape, type, on_cpu;
+  bool elsewhere;  // tensors may lie in memory of another device
+  nb::object nothing = nb::steal(PyTuple_New(0));
+  // Nobody wants to see the operations.
+  bool alone() const {
+    const nb::object count = nb::steal(PyObject_CallNoArgs(modes.ptr()));
+    if (!count.is_valid()) throw nb::python_error();
+    return PyLong_AsLong(count.ptr()) == 0;
+  }
+
+  bool fits(PyObject* x) const {
+    if (Py_TYPE(x) != reinterpret_cast<PyTypeObject*>(kind.ptr())) return false;
+    if (type.of(x).ptr() != dtype.ptr() || (elsewhere && on_cpu.of(x).ptr() != Py_True)) return false;
+    const int same = PyObject_RichCompareBool(shape.of(x).ptr(), sizes.ptr(), Py_EQ);
+    if (same < 0) throw nb::python_error();
+    if (!same) return false;
+    const auto ask = reinterpret_cast<PyCFunctionWithKeywords>(
+        reinterpret_cast<void (*)()>(reinterpret_cast<PyMethodDescrObject*>(contiguous.ptr())->d_method->ml_meth));
+    const nb::object dense = nb::steal(ask(x, nothing.ptr(), nullptr));
+    if (!dense.is_valid()) throw nb::python_error();
+    return dense.ptr() == Py_True;
+  }
+  nb::object make(Address* address) const {
+    const nb::object capsule = nb::steal(nb::cast<const ArrayShape&>(array).make(address));
+    nb::object y = nb::steal(PyObject_CallOneArg(from_capsule.ptr(), capsule.ptr()));
+    if (!y.is_valid()) throw nb::python_error();
+    return y;
+  }
+};
+
 // A stream, the tensors that its weights were packed from, and what these were: where each is found, which version it
 // has by its owner's count, where its memory lies, and its values. The way to ask for a version (a property) and for the
 // memory (a method without arguments) is given by the descriptors of the tensors' type, called here without a detour.
 class Steps {
  public:
   Steps(nb::object stream, nb::object version, nb::object place)
-      : stream_(std::move(stream)), version_(std::move(version)), place_(std::move(place)) {
+      : stream_(std::move(stream)), place_(std::move(place)), version_(std::move(version)) {
     target_ = nb::cast<Stream*>(stream_);
-    if (!Py_IS_TYPE(version_.ptr(), &PyGetSetDescr_Type) || !Py_IS_TYPE(place_.ptr(), &PyMethodDescr_Type))
-      throw std::invalid_argument("expected the descriptors of a property and of a method");
-    get_ = reinterpret_cast<PyGetSetDescrObject*>(version_.ptr())->d_getset;
+    if (!Py_IS_TYPE(place_.ptr(), &PyMethodDescr_Type)) throw std::invalid_argument("expected the descriptor of a method");
     method_ = reinterpret_cast<PyMethodDescrObject*>(place_.ptr())->d_method;
     if (method_->ml_flags != METH_NOARGS) throw std::invalid_argument("expected a method without arguments");
   }
@@ -62,12 +113,22 @@ class Steps {
     target_->step(in.data(), in.size(), out.data(), out.size());
     return true;
   }
-  bool step_one(nb::handle x, nb::handle y) {
-    check(x.ptr()), check(y.ptr());
-    if (!same()) return false;
-    const Address in = place_of(x.ptr()), out = place_of(y.ptr());
+  void expect(nb::object kind, nb::object sizes, nb::object dtype, nb::object shape, nb::object type, nb::object on_cpu,
+              nb::object contiguous, nb::object array, nb::object from_capsule, nb::object modes, bool elsewhere) {
+    if (!Py_IS_TYPE(contiguous.ptr(), &PyMethodDescr_Type) ||
+        reinterpret_cast<PyMethodDescrObject*>(contiguous.ptr())->d_method->ml_flags != (METH_VARARGS | METH_KEYWORDS))
+      throw std::invalid_argument("expected the descriptor of a method with keywords");
+    short_ = std::make_unique<Short>(Short{std::move(kind), std::move(sizes), std::move(dtype), std::move(contiguous),
+                                           std::move(array), std::move(from_capsule), std::move(modes), Property(std::move(shape)),
+                                           Property(std::move(type)), Property(std::move(on_cpu)), elsewhere});
+  }
+  nb::object step_one(nb::handle x) {
+    if (!short_ || !short_->fits(x.ptr()) || !short_->alone() || !same()) return nb::none();
+    Address in = place_of(x.ptr()), out;
+    if (!in) return nb::none();
+    nb::object y = short_->make(&out);
     target_->step(&in, 1, &out, 1);
-    return true;
+    return y;
   }
   Int period() const { return values_.period(); }
 
@@ -107,9 +168,7 @@ class Steps {
     if (!PyObject_TypeCheck(tensor, PyDescr_TYPE(place_.ptr()))) throw nb::type_error("expected a tensor");
   }
   long long version_of(PyObject* tensor) const {
-    const nb::object version = nb::steal(get_->get(tensor, get_->closure));
-    if (!version.is_valid()) throw nb::python_error();
-    return PyLong_AsLongLong(version.ptr());
+    return PyLong_AsLongLong(version_.of(tensor).ptr());
   }
   Address place_of(PyObject* tensor) const {
     const nb::object place = nb::steal(method_->ml_meth(tensor, nullptr));
@@ -117,13 +176,14 @@ class Steps {
     return reinterpret_cast<Address>(PyLong_AsVoidPtr(place.ptr()));
   }
 
-  nb::object stream_, version_, place_;
+  nb::object stream_, place_;
+  Property version_;
   Stream* target_;
-  const PyGetSetDef* get_;
   const PyMethodDef* method_;
   std::vector<Entry> entries_;
   std::vector<Watched> tensors_;
   Values values_;
+  std::unique_ptr<Short> short_;
 };
 
 int steps_traverse(PyObject* self, visitproc visit, void* arg) {
@@ -149,7 +209,10 @@ void bind_live(nb::module_& m) {
       .def("add_entry", &Steps::add_entry, nb::arg("mapping"), nb::arg("key"), nb::arg("value"))
       .def("same", &Steps::same)
       .def("step", &Steps::step, nb::arg("in_ptrs"), nb::arg("out_ptrs"))
-      .def("step_one", &Steps::step_one, nb::arg("x"), nb::arg("y"))
+      .def("expect", &Steps::expect, nb::arg("kind"), nb::arg("sizes"), nb::arg("dtype"), nb::arg("shape_of"),
+           nb::arg("dtype_of"), nb::arg("on_cpu"), nb::arg("contiguous"), nb::arg("array"), nb::arg("from_capsule"),
+           nb::arg("modes"), nb::arg("elsewhere"))
+      .def("step_one", &Steps::step_one, nb::arg("x"))
       .def_prop_ro("period", &Steps::period);
 }
 

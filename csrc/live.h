@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <vector>
 
@@ -13,7 +14,7 @@ namespace elman {
 // the next look others: what has changed all over is seen at once, one number at the latest after period() looks.
 class Values {
  public:
-  static constexpr Int line = 64, looked_at = 32;
+  static constexpr Int line = 64, looked_at = 8;
 
   // The memory must live as long as this.
   void add(const void* memory, Int bytes) {
@@ -49,7 +50,11 @@ class Values {
   static bool differs(const Part& part, Int i) {
     const char *now = part.now + i * line, *then = part.then.data() + i * line;
     const Int left = Int(part.then.size()) - i * line;
-    return left < line ? std::memcmp(now, then, std::size_t(left)) != 0 : std::memcmp(now, then, line) != 0;
+    if (left < line) return std::memcmp(now, then, std::size_t(left)) != 0;
+    std::uint64_t a[line / 8], b[line / 8], other = 0;
+    std::memcpy(a, now, line), std::memcpy(b, then, line);
+    for (Int k = 0; k < line / 8; ++k) other |= a[k] ^ b[k];
+    return other != 0;
   }
 
   std::vector<Part> parts_;

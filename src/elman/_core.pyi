@@ -151,8 +151,27 @@ class Steps:
     def step(self, in_ptrs: Sequence[int], out_ptrs: Sequence[int]) -> bool:
         """`Stream.step`; False, and no step, where something has changed."""
 
-    def step_one(self, x: object, y: object) -> bool:
-        """The same where there is one input and one output, given as tensors."""
+    def expect(
+        self,
+        kind: type,
+        sizes: object,
+        dtype: object,
+        shape_of: object,
+        dtype_of: object,
+        on_cpu: object,
+        contiguous: object,
+        array: ArrayShape,
+        from_capsule: object,
+        modes: object,
+        elsewhere: bool,
+    ) -> None:
+        """For `step_one`, where there is one input and one output: what x has to be, by the descriptors of its class;
+        the shape of y, what makes a tensor of a DLPack capsule, what tells how many want to see the operations, and
+        whether tensors may lie on another device. ValueError where a descriptor is another."""
+
+    def step_one(self, x: object) -> object:
+        """The step, y in memory of its own; None, and no step, where x is another, something has changed
+        or somebody wants to see the operations."""
 
     @property
     def period(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Stepper"]
 
 _AS_A_STREAM = Manner(stream=True)
-_modes = torch._C._len_torch_dispatch_stack
 
 
 class Stepper:
@@ -43,6 +42,7 @@ class Stepper:
     compares some (see `period`). Attributes that are no tensors are read by `read` alone.
 
     flat: x_t and y_t, one tensor each, are given without their batch axis of one row.
+    short: a step in one call of the core, where x and y are one tensor each; it gives None for what it is not made for.
     """
 
     def __init__(self, scan: Scan, x: Any, state: Any, context: Any = None, *, flat: bool = False) -> None:
@@ -67,7 +67,7 @@ class Stepper:
     @property
     def period(self) -> int:
         """After so many steps a change of one number in a parameter is seen that nothing but its value tells; one of
-        most of its numbers is seen at once. About one step for each 512 numbers."""
+        most of its numbers is seen at once. About one step for each 128 numbers."""
         return 1 if self._steps is None else self._steps.period
 
     def _one_step(self) -> Any:
@@ -76,7 +76,7 @@ class Stepper:
     def _prepare(self) -> bool:
         """Whether the core runs the steps."""
         self._steps: Steps | None = None
-        self._one = False  # x and y are one tensor each, on the core: the short way
+        self.short: Callable[[Any], Any] | None = None
         state = unflatten(self._state, self._s_spec)
         given = gather(self._one_step(), state, self._context, None, None, None, False, False)
         wanted = self._scan.backend or os.environ.get("ELMAN_BACKEND") or None
@@ -96,7 +96,7 @@ class Stepper:
         except (
             NotSupported
         ):  # where it is not to be trusted, the scan takes the plain loop from here on, and says so
-            self._steps, self._one = None, False
+            self._steps, self.short = None, None
             return False
         return True
 
@@ -127,11 +127,12 @@ class Stepper:
         arrays = {name: torch.empty(given.B, width, dtype=self._dtype) for name, width in self._kernel.outs}
         stream = self._kernel.stream(env, arrays, self._state, given.B)
         self._steps = self._watched(stream, guard, [*p, *given.c])
-        self._one = self._order == [0] and self._outs == [0] and self._plain(plan) and not self._loose
+        if self._order == [0] and self._outs == [0] and self._plain(plan) and not self._loose:
+            self.short = self._short_way(self._steps)
 
     def _assemble(self, plan: Plan, B: int) -> None:
         """The kernel of a plan, and how x and y go in and out of it."""
-        from elman.engine.backends.kernel import DTYPES, Kernel, maker_of
+        from elman.engine.backends.kernel import DTYPES, Kernel
 
         program, sections = plan.program, plan.program.sections
         nodes = [node for name in ("hoisted", "loop", "trailing") for node in sections[name].nodes]
@@ -145,12 +146,10 @@ class Stepper:
         places = {v.name: i for i, v in enumerate(program.x)}
         if any(name not in places for name, _ in kernel.ins):
             raise NotSupported("an input that is no x")
-        flat = int(self._flat)
         self._order = [places[name] for name, _ in kernel.ins]
         self._sizes = [(B, *[n for n in v.shape[1:] if isinstance(n, int)]) for v in program.y]
         self._outs = [int(name[1:]) for name, _ in kernel.outs]
         self._dtype, self._y_spec = dtype, plan.y_spec
-        self._shape, self._new = self._kinds[0][0][flat:], maker_of(self._sizes[0][flat:], dtype)
         self._kernel, self._plan = kernel, plan
 
     def _watched(self, stream: Any, guard: Guard | None, tensors: Sequence[Tensor]) -> Steps:
@@ -169,6 +168,21 @@ class Stepper:
         self._loose = [place for place in found if type(place[0]) is not dict]
         return steps
 
+    def _short_way(self, steps: Steps) -> Callable[[Any], Any] | None:
+        """A step in one call of the core, from the tensor x to the tensor y; None for what it is not made for."""
+        from elman.engine.backends.kernel import array_shape, from_dlpack
+
+        flat = int(self._flat)
+        made = array_shape(self._sizes[0][flat:], self._dtype)
+        if made is None:
+            return None
+        steps.expect(
+            Tensor, self._kinds[0][0][flat:], self._dtype, Tensor.shape, Tensor.dtype, Tensor.is_cpu,
+            Tensor.is_contiguous, made, from_dlpack, torch._C._len_torch_dispatch_stack,
+            torch.accelerator.is_available(),
+        )  # fmt: skip
+        return steps.step_one
+
     def _plain(self, plan: Plan) -> bool:
         """Whether x and y are one tensor each."""
         one = len(self._kinds) == 1 and len(self._sizes) == 1
@@ -176,21 +190,10 @@ class Stepper:
 
     def __call__(self, x: Any) -> Any:
         """The next step: y_t, leaves `(B, ...)`, in memory of their own."""
-        if (
-            self._one
-            and type(x) is Tensor
-            and x.shape == self._shape
-            and x.dtype is self._dtype
-            and x.is_cpu
-            and x.is_contiguous()
-            and not _modes()
-        ):
-            y = self._new()
-            assert self._steps is not None
-            if self._steps.step_one(x, y):
+        if self.short is not None:
+            y = self.short(x)
+            if y is not None:
                 return y
-            self.read()
-            return self(x)
         if not self._flat:
             return self._general(x)
         leaves, spec = flatten(x)

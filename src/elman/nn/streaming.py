@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -66,16 +65,18 @@ class Stream:
         _check_mode(layer)
         self._layer, self._given, self._context = layer, _own(state), context
         self._steppers: list[Stepper] = []
-        self._only: Callable[[Any], Any] | None = None  # where a step is one stepper and nothing else
+        self._only: Stepper | None = None  # where a step is one stepper and nothing else
         self._sequences: Sequences | None = None
         self._example: Any = None
 
     def __call__(self, x: Any, reset: Tensor | None = None) -> Any:
         """The next step. reset: bool `(B,)`, the rows whose state goes back to where the stream began before it."""
+        only = self._only
+        if only is not None and reset is None:
+            y = None if only.short is None else only.short(x)
+            return only(x) if y is None else y
         if reset is not None and self._steppers:
             self.reset(reset)
-        if self._only is not None:
-            return self._only(x)
         if not self._steppers:
             return self._first(x, reset)
         y = x
@@ -112,7 +113,7 @@ class Stream:
             inputs = y if batched else tree_map(lambda v: v.unsqueeze(0), y)
         self._steppers, self._sequences, self._example = steppers, sequences, _own(x)
         if len(steppers) == 1 and not layer.residual:
-            self._only = steppers[0].__call__
+            self._only = steppers[0]
         return y
 
     def _starts(self, sequences: Sequences) -> list[Any]:
