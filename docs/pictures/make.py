@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch.nn import Dropout, Embedding, LayerNorm, Linear, Module
 
+from elman import nn
 from elman.nn import GRU, LSTM, RNN
-from elman.plots import ModelDrawing, Signal, Stack
+from elman.plots import Block, ModelDrawing, Signal, Stack
 from elman.plots.basic import basic
 from elman.plots.modules import blocks_of
 from elman.plots.svg import svg
@@ -88,7 +89,72 @@ def translation() -> ModelDrawing:
     return ModelDrawing("Translation", stacks, 64)
 
 
-MODELS = (elman_network, small_lstm, tied_lstm, tagger, residual_stack, translation)
+# The five shapes: docs/shapes.md.
+
+
+def shape_one_to_one() -> ModelDrawing:
+    """T = 1 from zeros: a dense network."""
+    model = nn.SequenceClassifier(nn.Features(40), RNN(40, 64), 10)
+    signals = Signal("x_t", "features", 40, "I"), Signal("y_t", "chances of each class", 10, "K")
+    return ModelDrawing("One to one", (Stack("network", softmax(model), *signals, 1),), 32)
+
+
+def shape_one_to_many() -> ModelDrawing:
+    """A vector starts the state; each token is drawn and fed in again."""
+    model = nn.SequenceGenerator(nn.Embedding(128, 64), GRU(64, 256), 128, features=32)
+    state = Signal("s_0", "", 256, "H")
+    start, vector = blocks_of([model.bridge], letter="H"), Signal("v", "a vector", 32, "F")
+    first = Stack("vector", start, vector, state, 1, writes="none")
+    note, next_note = Signal("x_t", "the note before"), Signal("y_t", "chances of the note", 128, "K")
+    chain = blocks_of([model.embedding, model.recurrent, model.head], activation="softmax")
+    notes = Stack("notes", chain, note, next_note, 50)
+    return ModelDrawing("One to many", (first, notes), 8)
+
+
+def shape_many_to_one() -> ModelDrawing:
+    """A text has one class: the outputs of all steps are pooled."""
+    layers = LSTM(128, 128, bidirectional=True)
+    model = nn.SequenceClassifier(nn.Embedding(20_000, 128), layers, 6, pooling="max+mean", dropout=0.4)
+    signals = Signal("x_t", "number of the word"), Signal("y", "chances of each class", 6, "K")
+    stack = Stack("network", softmax(model), *signals, 30, writes="last")
+    return ModelDrawing("Many to one", (stack,), 32)
+
+
+def shape_many_to_many() -> ModelDrawing:
+    """A tag at every step."""
+    model = nn.Tagger(nn.Embedding(20_000, 100), LSTM(100, 100, bidirectional=True), 17, norm="layer")
+    signals = Signal("x_t", "number of the word"), Signal("y_t", "chances of each tag", 17, "K")
+    return ModelDrawing("Many to many, aligned", (Stack("network", softmax(model), *signals, 25),), 16)
+
+
+def shape_encoder_decoder() -> ModelDrawing:
+    """A source is read from both ends, a bridge starts the decoder, the target is written."""
+    target = nn.Tagger(nn.Embedding(6_000, 256), GRU(256, 256), 6_000)
+    model = nn.EncoderDecoder(nn.Embedding(8_000, 256), GRU(256, 256, bidirectional=True), target)
+    encoder = blocks_of([model.source, model.encoder, model.bridge], mark="e")
+    decoder = blocks_of([model.decoder], activation="softmax", mark="d")
+    word, state = Signal("x_t", "word of the source"), Signal("s_0", "", 256, "H")
+    before, chances = Signal("y_t", "the word before"), Signal("p_t", "chances of the word", 6_000, "K")
+    stacks = (
+        Stack("encoder", encoder, word, state, 14, "S", writes="none"),
+        Stack("decoder", decoder, before, chances, 12),
+    )
+    return ModelDrawing("Encoder-decoder", stacks, 64)
+
+
+def softmax(model: Module) -> tuple[Block, ...]:
+    """The blocks of a network that ends in a softmax."""
+    return blocks_of([model], activation="softmax")
+
+
+SHAPES = (
+    shape_one_to_one,
+    shape_one_to_many,
+    shape_many_to_one,
+    shape_many_to_many,
+    shape_encoder_decoder,
+)
+MODELS = (elman_network, small_lstm, tied_lstm, tagger, residual_stack, translation, *SHAPES)
 
 
 def make(folder: Path) -> list[Path]:

@@ -331,10 +331,11 @@ def _handover(canvas: Canvas, drawing: ModelDrawing, boxes: list[list[Area]]) ->
     encoder, decoder = drawing.stacks
     source, target = boxes[0][encoder.core[1]], boxes[1][decoder.core[0]]
     far = source.left - LOOP - 25
+    start = far if encoder.blocks[encoder.core[1]].states else source.left
     upper, lower = (target.top + target.bottom) / 2, (source.top + source.bottom) / 2
     canvas.add(
         arrow(
-            (far, lower),
+            (start, lower),
             (TIE + 8, lower),
             (TIE + 8, upper),
             (far, upper),
@@ -342,7 +343,13 @@ def _handover(canvas: Canvas, drawing: ModelDrawing, boxes: list[list[Area]]) ->
             dash=(5, 4),
         )
     )
-    note = Label(TIE + 18, boxes[1][0].bottom + 30, "final state", theme.SMALL, colour=theme.RECURRENT)
+    note = Label(
+        TIE + 18,
+        boxes[1][0].bottom + 30,
+        "final state" if start == far else "first state",
+        theme.SMALL,
+        colour=theme.RECURRENT,
+    )
     canvas.add(note)
 
 

@@ -61,7 +61,8 @@ class Block:
 
     `letter` is the letter of the output size ("H_1", "K"; empty: unchanged). `residual` counts the blocks that a
     residual connection goes around before it is added to this block's output: 1 this one, 2 also that below, 0 none.
-    `remarks` are what no equation says, such as "zoneout 0.1".
+    `gathers`: it makes one vector of what all steps below it give. `remarks` are what no equation says, such as
+    "zoneout 0.1".
     """
 
     name: str
@@ -73,6 +74,7 @@ class Block:
     states: tuple[State, ...] = ()
     equations: tuple[str, ...] = ()
     residual: int = 0
+    gathers: bool = False
     remarks: tuple[str, ...] = ()
 
     @property
@@ -165,6 +167,12 @@ class Stack:
         found = [place for place, block in enumerate(self.blocks) if block.states]
         return (found[0], found[-1]) if found else (0, len(self.blocks) - 1)
 
+    @property
+    def narrows(self) -> int:
+        """The position of the first block whose output exists at the last step only, where `writes` says so."""
+        gathering = (place for place, block in enumerate(self.blocks) if block.gathers)
+        return next(gathering, self.core[1])
+
 
 @dataclass(frozen=True, slots=True)
 class ModelDrawing:
@@ -213,6 +221,11 @@ class ModelDrawing:
         return sum(block.state_numbers for block in self.blocks())
 
     @property
+    def timed(self) -> tuple[Stack, ...]:
+        """The stacks that run over several steps; all, where none does."""
+        return tuple(stack for stack in self.stacks if stack.steps > 1) or self.stacks
+
+    @property
     def number_bytes(self) -> int:
         """Bytes of one number."""
         return BYTES[self.dtype]
@@ -221,7 +234,7 @@ class ModelDrawing:
     def shape(self) -> str:
         """Which of the five shapes of a recurrent network this is."""
         if len(self.stacks) == 2:
-            return "encoder-decoder"
+            return "one to many" if self.stacks[0].steps == 1 else "encoder-decoder"
         stack = self.stacks[0]
         if stack.steps == 1:
             return "one to one"

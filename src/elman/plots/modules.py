@@ -184,6 +184,8 @@ class _Reader:
             return self.recurrent(module)
         if _is_of(module, "Pooling"):
             return [self.pooling(module, size)]
+        if _is_of(module, "Bridge"):
+            return self.bridge(module, before)
         plain = self.plain(module, size)
         if plain is not None:
             return [plain]
@@ -239,10 +241,33 @@ class _Reader:
         equations = tuple(POOLED[kind] for kind in module.kinds)
         letter = "" if module.output_size == size else "F"
         kind: Any = "attention" if "attention" in module.kinds else "other"
-        block = Block(name, kind, size, module.output_size, letter, equations=equations)
+        gathers = module.kinds != ("last",) or module.ends != "last"
+        block = Block(name, kind, size, module.output_size, letter, equations=equations, gathers=gathers)
         own = {key.removeprefix("attention."): p for key, p in _own(module).items()}
         named = {indexed(*ATTENTION.get(key, (spoken(key),)), self.mark): p for key, p in own.items()}
         return self.listed(block, named)
+
+    def bridge(self, module: Any, before: list[Block]) -> list[Block]:
+        """What makes the start of a decoder: a part of the encoder's last block, or of its own behind a vector."""
+        act = "tanh" if module.bounded else ""
+        what = ("[" + " ; ".join(state.name for state in before[-1].states) + "]") if before else "v"
+        total = f"W_s {what} + b_s"
+        equation = f"s_0 = {act}({total})" if act else f"s_0 = {total}"
+        weights = {
+            indexed("W", "s", self.mark): module.dense.weight,
+            indexed("b", "s", self.mark): module.dense.bias,
+        }
+        if before:
+            last = before[-1]
+            before[-1] = self.listed(replace(last, equations=(*last.equations, equation)), weights)
+            return []
+        sizes = module.dense.in_features, module.dense.out_features
+        return [
+            self.listed(
+                Block(f"dense, {act}" if act else "dense", "dense", *sizes, "S", equations=(equation,)),
+                weights,
+            )
+        ]
 
     def norm(self, module: nn.LayerNorm | nn.BatchNorm1d, size: int, own: Parameters) -> Block:
         """Layer norm, or batch norm on features, with as many parameters as it has."""

@@ -48,21 +48,21 @@ def step_shape(drawing: ModelDrawing, stack: Stack, place: int) -> tuple[list[st
 
 def has_time(stack: Stack, place: int) -> bool:
     """Whether the tensor after block `place` exists at every step, not only at the first or the last."""
-    first, last = stack.core
-    return not (place < first and stack.reads == "first") and not (place >= last and stack.writes != "every")
+    before = place < stack.core[0] and stack.reads == "first"
+    return not before and not (place >= stack.narrows and stack.writes != "every")
 
 
 def full_shape(drawing: ModelDrawing, stack: Stack, place: int) -> tuple[list[str], list[int]]:
     """Letters and sizes of the whole tensor after block `place`, time first."""
     letters, sizes = step_shape(drawing, stack, place)
-    if has_time(stack, place):
+    if has_time(stack, place) and stack in drawing.timed:
         return [stack.time, *letters], [stack.steps, *sizes]
     return letters, sizes
 
 
 def letter_sizes(drawing: ModelDrawing) -> dict[str, int]:
     """What each letter of the shapes stands for in this model."""
-    found = {stack.time: stack.steps for stack in drawing.stacks} | {"B": drawing.batch}
+    found = {stack.time: stack.steps for stack in drawing.timed} | {"B": drawing.batch}
     for stack in drawing.stacks:
         sizes = [(stack.input.letter, stack.input.size)]
         sizes += [(block.letter, block.output_size) for block in stack.blocks]

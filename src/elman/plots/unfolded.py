@@ -26,14 +26,15 @@ SHORT_NAMES = {
 def unfolded(drawing: ModelDrawing) -> Canvas:
     """The picture."""
     canvas = Canvas(f"{drawing.title}: unfolded over time")
-    steps = " and ".join(f"{stack.time} = {stack.steps}" for stack in drawing.stacks)
+    steps = " and ".join(f"{stack.time} = {stack.steps}" for stack in drawing.timed)
     plural = "s" if max(stack.steps for stack in drawing.stacks) > 1 else ""
     about = f"Unfolded over {steps} step{plural} ({drawing.shape}): a copy of the network for each step"
     heading(canvas, drawing.title, about, NARROWEST - MARGIN)
     placed = grids(drawing)
     for grid in placed:
         _wires(canvas, grid)
-        _axis(canvas, grid)
+        if grid.stack in drawing.timed:
+            _axis(canvas, grid)
         if grid.stack.steps > 1:
             _bracket(canvas, grid)
     _states(canvas, placed)
@@ -55,7 +56,9 @@ def _wires(canvas: Canvas, grid: Grid) -> None:
     for number, column in enumerate(grid.columns):
         starts = [grid.bottom, *(row.ends for row in grid.rows)]
         for place, row in enumerate(grid.rows):
-            if grid.has(place - 1, number):
+            if row.block.gathers and number < len(grid.columns) - 1:
+                _gather(canvas, row, column.x, grid, starts[place])
+            elif grid.has(place - 1, number):
                 _arrows_up(canvas, row, column.x, grid.passes, starts[place])
             if grid.has(place, number):
                 _join(canvas, row, column.x, grid.passes)
@@ -96,6 +99,12 @@ def _arrows_up(canvas: Canvas, row: Row, x: float, beside: float, start: float) 
         canvas.add(_weight_name(weights[0], x - 9, name_y, "end"))
 
 
+def _gather(canvas: Canvas, row: Row, x: float, grid: Grid, start: float) -> None:
+    """The line from a step's output to the box, in the last column, that makes one vector of all."""
+    lane, end = row.bottom + 18, grid.columns[-1].x
+    canvas.add(Line(((x, start), (x, lane), (end, lane))))
+
+
 def _weight_name(weight: Weight, x: float, y: float, anchor: Anchor) -> Label:
     return Label(x, y, weight.name, theme.INDEX, "math", weight_colour(weight), anchor, bold=True)
 
@@ -127,7 +136,8 @@ def _boxes(canvas: Canvas, grid: Grid) -> None:
     """The boxes, on top of the arrows; where nothing arrives and nothing is carried there is none."""
     for number, column in enumerate(grid.columns):
         for place, row in enumerate(grid.rows):
-            if grid.has(place - 1, number) or row.block.states:
+            gathered = row.block.gathers and number < len(grid.columns) - 1
+            if row.block.states or (grid.has(place - 1, number) and not gathered):
                 _block(canvas, grid, row, column)
 
 
@@ -147,7 +157,7 @@ def _block(canvas: Canvas, grid: Grid, row: Row, column: Column) -> None:
 
 
 def _short_name(block: Block) -> str:
-    last = block.name.rsplit(", ", maxsplit=1)[-1]
+    last = block.name.rsplit(", ", maxsplit=1)[-1].partition(": ")[0]
     return SHORT_NAMES.get(block.kind) or fitted(last, 13, 2 * NARROWEST_HALF - 10)
 
 
@@ -245,16 +255,16 @@ def _next(grid: Grid) -> str:
 
 
 def _handover(canvas: Canvas, encoder: Grid, decoder: Grid) -> None:
-    """The encoder's last states start the decoder, layer by layer from the top."""
-    sources = [row for row in encoder.rows if row.block.states]
+    """The encoder's last states start the decoder, layer by layer from the top; or its only output all layers."""
     targets = [row for row in decoder.rows if row.block.states]
+    sources = [row for row in encoder.rows if row.block.states] or [encoder.rows[-1]] * len(targets)
     for source, target in zip(sources[::-1], targets[::-1], strict=False):
         start = source.box(encoder.columns[-1].x, encoder.half).right, source.lane("forward")
         end = target.box(decoder.columns[0].x, decoder.half).left, target.lane("forward")
         middle = (encoder.right + decoder.left) / 2
         bend = ((middle, start[1]), (middle, end[1])) if abs(start[1] - end[1]) > 1 else ()
         canvas.add(_state_line(start, *bend, end))
-        name = state_list(source.block.state_names(), encoder.stack.time)
+        name = state_list(source.block.state_names(), encoder.stack.time) or encoder.stack.output.name
         canvas.add(Label(encoder.right + 10, start[1] - 8, name, theme.INDEX, "math"))
         _name_state_weight(canvas, target, "forward", decoder.left - 24)
 
@@ -342,7 +352,7 @@ def _statistics(canvas: Canvas, drawing: ModelDrawing, y: float, edge: float) ->
         _size("output", _numbers(drawing, drawing.stacks[-1], len(drawing.stacks[-1].blocks) - 1), drawing),
         _size("states of all steps", drawing.batch * sum(states), drawing),
     ]
-    time = " and ".join(stack.time for stack in drawing.stacks)
+    time = " and ".join(stack.time for stack in drawing.timed)
     share = (edge - MARGIN - 14) * 0.4
     canvas.add(
         Label(MARGIN, y, f"the same for any {time}", theme.HEADING, bold=True),
