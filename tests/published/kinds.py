@@ -26,6 +26,7 @@ class KindCell(nn.Module):
         self.norm, self.conv = nn.BatchNorm1d(H), nn.Conv1d(1, 1, 3, padding=1)
         self.register_buffer("pick", torch.tensor([3, 1, 0]))
         self.seen: Any = None
+        self.steps = 0
 
     def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         h = torch.tanh(self.body(self, x, self.u(h)))
@@ -66,6 +67,11 @@ def _records(cell: Any, x: Tensor, u: Tensor) -> Tensor:
     return x + u
 
 
+def _counts(cell: Any, x: Tensor, u: Tensor) -> Tensor:
+    cell.steps += 1
+    return x + u
+
+
 def _branch(cell: Any, x: Tensor, u: Tensor) -> Tensor:
     return x + u if x.sum() > 0 else x - u
 
@@ -94,6 +100,9 @@ KINDS = [
     Kind("products within a row",
          lambda c, x, u: torch.bmm(u.view(-1, 2, 4), x.view(-1, 4, 2)).flatten(1).repeat(1, 2)),
     Kind("a straight-through or surrogate gradient", lambda c, x, u: x + (u > 0).float() + u - u.detach()),
+    Kind("a tensor attribute set at each step: a record (`self.attn = a.detach()`), pruned and normed weights of a "
+         "hook; the last step runs in Python", _records),
+    Kind("an attribute that a step reads from the step before, or counts up", _counts, False),
     Kind("`t[:, buffer]`, places in a tensor of the module", lambda c, x, u: x + F.pad(u[:, c.pick], (0, 5)), False),
     Kind("gather, argmax, topk, sort", lambda c, x, u: x + u.gather(1, u.argmax(1, keepdim=True)), False),
     Kind("logsumexp, logaddexp", lambda c, x, u: torch.logaddexp(x, u), False),
@@ -101,7 +110,6 @@ KINDS = [
     Kind("linear algebra on parameters alone (`matrix_exp`, `qr`)",
          lambda c, x, u: x + u @ torch.matrix_exp(c.u.weight), False),
     Kind("`t[mask] = u[mask]`: as many values as the data say", _writes_marked_values, False),
-    Kind("an attribute that the step sets (a record, weights that a hook makes)", _records, False),
     Kind("a branch on data", _branch, False),
     Kind("rows that see one another (batch norm in training, `x.mean(0)`)", lambda c, x, u: c.norm(x) + u, False),
 ]  # fmt: skip

@@ -30,7 +30,7 @@ from elman.engine.run import Call, Plan, _differentiate_again, _split, run_plan
 from elman.engine.snapshot import Snapshot
 from elman.engine.structure import ScanResult, flatten, unflatten
 
-__all__ = ["carrying", "check_every", "loop_in_chunks", "run_in_chunks"]
+__all__ = ["carrying", "check_every", "joined", "loop_in_chunks", "piece_of", "run_in_chunks"]
 
 Step = Callable[..., Any]
 
@@ -64,7 +64,7 @@ def _bounds(given: Inputs, every: int) -> list[tuple[int, int]]:
     return bounds[::-1] if given.reverse else bounds
 
 
-def _piece(
+def piece_of(
     given: Inputs, start: int, stop: int, x: list[Tensor], s: list[Tensor], initial: list[Tensor], c: list[Tensor]
 ) -> Inputs:  # fmt: skip
     """The call for the steps start .. stop − 1. `given` tells lengths, resets and options of the whole; x are the
@@ -164,7 +164,7 @@ class _Whole:
         for start, stop in self.bounds:
             done.carries.append(carry)
             done.chances.append(_chance(x[0].device) if self.plan.random else [])
-            piece = _piece(self.given, start, stop, [v[start:stop] for v in x], carry, initial, c)
+            piece = piece_of(self.given, start, stop, [v[start:stop] for v in x], carry, initial, c)
             ys, carry, history = _leaves(run_plan(self.step, self.plan, p, piece))
             carry = [_alone(s) for s in carry]
             found = [*ys, *history]
@@ -228,7 +228,7 @@ class _Whole:
         leaves = [t.detach().requires_grad_(a) for t, a in zip(parts, asks, strict=True)]
         x, s, initial, c, p = _split(leaves, self.counts)
         with torch.enable_grad(), _replayed(chance, x[0].device):
-            piece = _piece(self.given, start, stop, x, s, initial, c)
+            piece = piece_of(self.given, start, stop, x, s, initial, c)
             ys, finals, history = _leaves(run_plan(self.step, self.plan, p, piece))
             outs = [*ys, *finals, *history]
         pairs = [(o, g) for o, g in zip(outs, grads, strict=True) if g is not None and o.requires_grad]
@@ -350,10 +350,10 @@ def loop_in_chunks(step: Step, owner: nn.Module | None, given: Inputs, every: in
             result = chunk(*tensors)
         results.append(result)
         carry = flatten(result.state)[0]
-    return _joined(results[::-1] if given.reverse else results, results[-1].state, given)
+    return joined(results[::-1] if given.reverse else results, results[-1].state, given)
 
 
-def _joined(results: list[ScanResult], state: Any, given: Inputs) -> ScanResult:
+def joined(results: list[ScanResult], state: Any, given: Inputs) -> ScanResult:
     """One result of those of the chunks, in the order of time; zeros where no row goes any more."""
 
     def join(trees: list[Any]) -> Any:
@@ -382,7 +382,7 @@ class _LoopChunk:
     def __call__(self, *tensors: Tensor) -> ScanResult:
         x, s, initial, c, _ = _split(tensors, self.counts)
         with nullcontext() if self.marks is None else self._as_before():
-            result = _piece(self.given, self.start, self.stop, x, s, initial, c).loop(self.step)
+            result = piece_of(self.given, self.start, self.stop, x, s, initial, c).loop(self.step)
         marks = [_marks(v) for part in _leaves(result) for v in part if _has_values(v)]
         if self.marks is None:
             self.marks = marks

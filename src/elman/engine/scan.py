@@ -27,6 +27,7 @@ from elman.engine.ops import is_random
 from elman.engine.passes import optimize
 from elman.engine.program import Graph
 from elman.engine.quick import Again, remember
+from elman.engine.records import Recorder
 from elman.engine.run import Plan, run_plan
 from elman.engine.snapshot import Snapshot
 from elman.engine.structure import ScanResult, flatten, unflatten
@@ -102,6 +103,8 @@ class Scan:
         self._explanation = Explanation(None)
         self._warned: set[str] = set()
         self._last: Again | None = None
+        self._recorder: Recorder | None = None
+        self._sets: list[tuple[dict[str, Any], str]] = []  # attributes that the step was last seen to set
 
     def __getstate__(self) -> dict[str, Any]:
         """What was traced stays behind when a scan is copied or pickled."""
@@ -167,6 +170,16 @@ class Scan:
             raise EngineError(f"ELMAN_BACKEND={wanted!r}; expected one of {BACKENDS}")
         if (why := "the plain loop was asked for" if wanted == "loop" else only_the_loop(given)) is not None:
             return self._loop(given, why, every=checkpoint_every)
+        return self._on_the_fast_path(given, wanted, checkpoint_every, (x, state, context))
+
+    def _on_the_fast_path(
+        self, given: Inputs, wanted: str | None, checkpoint_every: int | None, trees: tuple[Any, Any, Any]
+    ) -> ScanResult:
+        if (
+            self._recorder is not None
+            and (recorded := self._recorder.call(self, given, checkpoint_every)) is not None
+        ):
+            return recorded
         try:
             with unseen() if torch._C._len_torch_dispatch_stack() else nullcontext():
                 entry, plan = self._look(given, wanted, checkpoint_every)
@@ -176,7 +189,7 @@ class Scan:
         if checkpoint_every is not None:
             tensors = entry.guard.tensors()
             return run_in_chunks(self.step, self.owner, plan, tensors, given, checkpoint_every)
-        self._last = remember(entry.guard, plan, given, (x, state, context))
+        self._last = remember(entry.guard, plan, given, trees)
         return run_plan(self.step, plan, entry.guard.tensors(), given)
 
     def _masked(
@@ -259,6 +272,10 @@ class Scan:
     def _fall_back(self, given: Inputs, reason: NotSupported, every: int | None) -> ScanResult:
         if isinstance(reason, Unfinished):
             return self._loop(given, reason.reason, every=every)
+        if self._sets and self._recorder is None:
+            self._recorder, self._sets = Recorder(self, self._sets), []
+            if (result := self._recorder.call(self, given, every)) is not None:
+                return result
         text = f"this cell runs on the plain Python loop: {reason.reason}"
         if reason.hint:
             text += f"; instead: {reason.hint}"
@@ -331,6 +348,7 @@ class Scan:
             return _Entry(key, guard, optimize(graph), dtypes)
         except NotSupported as reason:
             told = snapshot.better_reason(reason)
+            self._sets = snapshot.set_tensors()
             snapshot.restore()
             return _Entry(key, make_guard(self.step, self.owner, [], reached), reason=told.again())
         finally:

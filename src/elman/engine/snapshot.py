@@ -47,6 +47,20 @@ class Snapshot:
                     return prefix + key
         return None
 
+    def set_tensors(self) -> list[tuple[dict[str, Any], str]]:
+        """The plain attributes that the step has set to tensors; none where it has set any to something else."""
+        places = []
+        for (_, module), (before, *_) in zip(self._modules, self._dicts, strict=True):
+            now = module.__dict__
+            for key in {**before, **now}.keys() - INTERNAL:
+                old, new = before.get(key), now.get(key)
+                if now.get(key, MISSING) is before.get(key, MISSING):
+                    continue
+                if not isinstance(new, Tensor) or not (old is None or isinstance(old, Tensor)):
+                    return []
+                places.append((now, key))
+        return places
+
     def check(self) -> None:
         """Raise NotSupported where the step has changed an attribute."""
         if (name := self.changed()) is not None:
