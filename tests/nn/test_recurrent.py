@@ -540,3 +540,11 @@ def test_sequence_dropout_module() -> None:
         drop(x[0])
     with pytest.raises(ValueError, match="p=2"):
         en.SequenceDropout(2)
+
+
+@pytest.mark.parametrize(
+    "cell", [nn.LSTM(3, 4), nn.GRU, en.GRU(3, 4), en.LSTM, en.Recurrent(en.GRUCell(3, 4))]
+)
+def test_a_layer_is_not_a_cell(cell):
+    with pytest.raises(TypeError, match="is a layer, not a cell"):
+        en.Recurrent(cell, 3, 4)

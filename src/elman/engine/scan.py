@@ -281,6 +281,11 @@ class Scan:
             text += f"; instead: {reason.hint}"
         if self.fallback == "error":
             raise EngineError(text) from reason
+        if self.backend is not None:
+            named = text.replace(
+                "this cell runs on the plain Python loop", f"backend={self.backend!r} cannot run this cell"
+            )
+            raise EngineError(named) from reason
         place = reason.reason.rsplit(" at ", 1)[-1]  # one warning for each line of the step
         if place not in self._warned:
             self._warned.add(place)

@@ -104,6 +104,7 @@ class Recurrent(Stack):
             )
         if not isinstance(zoneout, Mapping):
             zoneout_rates(zoneout, ())
+        _check_cell(cell)
         self.is_instance = is_instance
         self.reverse = reverse
         self._zoneout = zoneout
@@ -369,6 +370,16 @@ class Recurrent(Stack):
         shown += self._extras_repr()
         shown += [f"{name}=True" for name in ("reverse", "learn_initial_state") if getattr(self, name)]
         return ", ".join(shown + ([] if self.zoneout is None else [f"zoneout={self.zoneout!r}"]))
+
+
+def _check_cell(cell: Any) -> None:
+    """TypeError for a layer, or a class of layers, in the place of a cell."""
+    kind = cell if isinstance(cell, type) else type(cell)
+    if issubclass(kind, (nn.RNNBase, Stack)):
+        own = f", or give {kind.__name__}Cell" if hasattr(nn, f"{kind.__name__}Cell") else ""
+        raise TypeError(
+            f"{kind.__name__} is a layer, not a cell: it takes whole sequences; use it as it is{own}"
+        )
 
 
 class _ZoneoutStep:
