@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from elman.engine import Taken, taken
 
-__all__ = ["Sequences", "going", "lay_out", "without_padding", "writable"]
+__all__ = ["Sequences", "going", "lay_out", "stays_a_view", "without_padding", "writable"]
 
 
 @dataclass(slots=True)
@@ -219,6 +219,13 @@ def writable(view: Tensor) -> Tensor:
 
     A view that was made under `no_grad` may not; without a gradient it needs not be one.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return view
-    return view if torch._C._functorch.peek_interpreter_stack() is not None else view.data
+    return view if stays_a_view() else view.data
+
+
+def stays_a_view() -> bool:
+    """Whether a part of a tensor has to be a view of it: for a gradient, a compiler or a transform."""
+    return (
+        torch.is_grad_enabled()
+        or torch.compiler.is_compiling()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )

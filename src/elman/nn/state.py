@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.nn.layout import writable
+from elman.nn.layout import stays_a_view
 
 __all__ = ["StateLayout"]
 
@@ -79,8 +79,17 @@ class StateLayout:
         """The inverse of `split`: one state for each layer and direction, put into one structure."""
         columns, D = self.columns(states), self.directions
         if not self.listed:
-            return self.one([writable(c[0].unsqueeze(0)) if len(c) == 1 else torch.stack(c) for c in columns])
+            block = _as_view if stays_a_view() else _as_own
+            return self.one([block(c[0], 0) if len(c) == 1 else torch.stack(c) for c in columns])
         return self.one([tuple(torch.stack(c[k : k + D]) for k in range(0, len(c), D)) for c in columns])
+
+
+_as_view = Tensor.unsqueeze
+
+
+def _as_own(state: Tensor, dim: int) -> Tensor:
+    """`unsqueeze` in the same memory, as a tensor of its own."""
+    return state.data.unsqueeze_(dim)
 
 
 def _shapes(given: Any) -> str:
