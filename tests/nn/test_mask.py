@@ -154,7 +154,7 @@ def test_layers_take_their_steps_row_by_row(
     inputs |= {f"hx {i}": v for i, v in enumerate(make[0])}
     inputs |= {f"target {i}": v for i, v in enumerate(make[1])} if target is not None else {}
     assert_same((turned(y), found.state, states), wanted, inputs)
-    if backend is None:
+    if backend is None and taken.any():
         assert layer.path == FAST
 
 
