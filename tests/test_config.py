@@ -17,7 +17,7 @@ from elman.config import (
     nearest,
     option,
     options,
-    read_toml,
+    read_settings,
     tables,
     values_of,
 )
@@ -66,7 +66,7 @@ def test_a_file_says_the_same(tmp_path: Path) -> None:
     path.write_text(
         '[kitchen]\nspoons = 7\nsalt = 0.25\nlid = true\npot = "clay"\nsoups = ["leek", "pea"]\nheat = 2\n'
     )
-    values = values_of(House, read_toml(path), source="house.toml")
+    values = values_of(House, read_settings(path), source="house.toml")
     assert build(House, values).kitchen == Kitchen(7, 0.25, 2.0, True, "clay", ("leek", "pea"))
 
 
@@ -105,7 +105,7 @@ def test_wrong_words(values: dict[str, Any], says: str) -> None:
         ({"cellar": {}}, "unknown table [cellar]; the tables are [kitchen]"),
         ({"spoons": 3}, "'spoons' belongs under [kitchen]"),
         ({"kitchen": {"spons": 3}}, "unknown key 'spons' in [kitchen]; did you mean 'spoons'?"),
-        ({"kitchen": {"zzz": 3}}, "unknown key 'zzz' in [kitchen]; the keys are spoons, salt"),
+        ({"kitchen": {"zzz": 3}}, "unknown key 'zzz' in [kitchen]; the keys are heat, lid, pot, salt, soup"),
         ({"kitchen": {"spoons": "3"}}, "'spoons' in [kitchen]: '3' is not a whole number"),
         ({"kitchen": {"lid": 1}}, "'lid' in [kitchen]: 1 is not true or false"),
         ({"kitchen": {"soups": "pea"}}, "'soups' in [kitchen]: 'pea' is not a list"),
@@ -120,11 +120,11 @@ def test_wrong_files(nested: dict[str, Any], says: str) -> None:
 def test_wrong_paths_and_broken_toml(tmp_path: Path) -> None:
     (tmp_path / "demo.toml").write_text("[a\n")
     with pytest.raises(UserError, match=r"no such config file: .*demos\.toml; did you mean demo\.toml\?"):
-        read_toml(tmp_path / "demos.toml")
+        read_settings(tmp_path / "demos.toml")
     with pytest.raises(UserError, match="is not valid TOML"):
-        read_toml(tmp_path / "demo.toml")
+        read_settings(tmp_path / "demo.toml")
     with pytest.raises(UserError, match="cannot read"):
-        read_toml(tmp_path)
+        read_settings(tmp_path)
 
 
 def test_nearest() -> None:
@@ -152,5 +152,6 @@ def test_every_option_of_every_task_has_one_flag_a_help_and_a_unit(name: str) ->
 def test_every_config_in_the_repository_is_valid(path: Path) -> None:
     task = find(path.parent.name.replace("_", "-"))
     assert (
-        build(task.settings, values_of(task.settings, read_toml(path), source=str(path))) != task.settings()
+        build(task.settings, values_of(task.settings, read_settings(path), source=str(path)))
+        != task.settings()
     )

@@ -8,6 +8,7 @@ line on stderr), 130 stopped by Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,17 @@ from types import MappingProxyType
 from typing import Any, NoReturn, get_origin
 
 import elman
-from elman.config import Option, UserError, build, nearest, options, read_toml, values_of
+from elman.config import (
+    Option,
+    UserError,
+    build,
+    check_effects,
+    nearest,
+    options,
+    pasted,
+    read_settings,
+    values_of,
+)
 
 __all__ = ["run"]
 
@@ -109,7 +120,8 @@ class _Help(argparse.HelpFormatter):
     """Help that never breaks a flag at its hyphen."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=32, width=110)
+        width = min(110, max(40, shutil.get_terminal_size((110, 24)).columns))
+        super().__init__(prog, max_help_position=min(32, width // 3), width=width)
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return textwrap.wrap(text, width, break_on_hyphens=False)
@@ -192,7 +204,9 @@ def _train(arguments: list[str]) -> int:
     task = find(arguments[0])
     word = TASKS[task.name]
     parser = _parser(f"elman train {task.name}", f"{word.summary[0].upper()}{word.summary[1:]}.")
-    parser.add_argument("--config", metavar="FILE", help="TOML file with settings; flags come after it")
+    parser.add_argument(
+        "--config", metavar="FILE", help="TOML file with settings, or a run.json; flags come after it"
+    )
     parser.add_argument(
         "--run", metavar="FOLDER", help=f"where the run is kept (default: {Path('runs') / task.name})"
     )
@@ -240,13 +254,16 @@ def _begin(task: Any, own: dict[str, Any], given: dict[str, Any]) -> int:
         resume(task, run, given, display=_display(quiet=own["quiet"]))
         return 0
     values = (
-        values_of(task.settings, read_toml(Path(own["config"])), source=own["config"])
+        values_of(task.settings, read_settings(Path(own["config"])), source=own["config"])
         if own["config"]
         else {}
     )
     start = _start(task, own)
     begun = {} if start is None else model_values(task, start)
     config = configure(task, {**begun, **values, **given}, text=given)
+    # A run's settings name all options, those without an effect too.
+    whole = bool(own["config"]) and {entry.path for entry in options(task.settings)} <= values.keys()
+    check_effects(config, given if whole else {**values, **given})
     _carry_out(task, config, path, own, start)
     return 0
 
@@ -307,7 +324,9 @@ def _resumed(task: Any, own: dict[str, Any], path: Path) -> Any:
         path = Path(own["resume"])
     run, made_by = open_run(path, trust=own["allow_code"])
     if made_by.name != task.name:
-        raise UserError(f"{path} is a run of {made_by.name}: elman train {made_by.name} --resume {path}")
+        raise UserError(
+            f"{path} is a run of {made_by.name}: elman train {made_by.name} --resume {pasted(path)}"
+        )
     return run, path
 
 
@@ -337,6 +356,7 @@ def _on_run(command: str, arguments: list[str]) -> int:
     given = _parse(parser, arguments[1:])
     given.pop("allow_code")
     settings: Any = build(verb.settings, given, text=given)
+    check_effects(settings, given)
     trained = load_run(run, task, checkpoint=settings.checkpoint, device="cpu")
     for piece in verb.act(trained, settings):
         print(piece, end="", flush=True)

@@ -367,8 +367,8 @@ def test_the_drawing_counts_every_parameter(folder: Path, cell: Any, tied: bool)
     trained = package.load(folder / "characters")
     settings = ModelSettings(cell=cell, hidden=6, layers=2, tied=tied, norm=True, dropout=0.1, engine="torch")
     trained.config = replace(trained.config, model=settings)
+    trained.model = model = build_model(settings, trained.tokenizer.size)
     drawing = trained.task.describe(trained, steps=4)
-    model = build_model(settings, trained.tokenizer.size)
     assert drawing.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert drawing.shape == "many to many"
 

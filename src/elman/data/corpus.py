@@ -31,10 +31,16 @@ class CorpusSettings:
         (), "text for the final test (none: a share of the data, unless --valid is given)", unit="PATH"
     )
     valid_share: Share = option(
-        0.05, "part of the data kept for validation where --valid is not given", unit="SHARE"
+        0.05,
+        "part of the data kept for validation where --valid is not given",
+        unit="SHARE",
+        needs={"valid": False},
     )
     test_share: Share = option(
-        0.05, "part of the data kept for the test where --test is not given", unit="SHARE"
+        0.05,
+        "part of the data kept for the test where neither --test nor --valid is given",
+        unit="SHARE",
+        needs={"test": False, "valid": False},
     )
     glob: str = option("**/*", "which files of a folder to read, such as '**/*.py'", unit="PATTERN")
     field: str = option("text", "name of the text in each object of a .jsonl file", unit="NAME")
@@ -42,10 +48,16 @@ class CorpusSettings:
         "characters", "what a token is; words are split at spaces, and each line ends with a token of its own"
     )
     vocabulary: Whole = option(
-        0, "most tokens to tell apart (0: all that occur; 4096 for bpe)", unit="TOKENS"
+        0,
+        "most tokens to tell apart (0: all that occur; 4096 for bpe)",
+        unit="TOKENS",
+        needs={"tokens": ("characters", "words", "bpe")},
     )
     min_count: Count = option(
-        1, "how often a token must occur to be kept; rarer ones become <unk>", unit="TIMES"
+        1,
+        "how often a token must occur to be kept; rarer ones become <unk>",
+        unit="TIMES",
+        needs={"tokens": ("characters", "words", "bpe")},
     )
     batch: Count = option(32, "streams of text read side by side", unit="STREAMS")
     steps: Count = option(

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from elman.config import full_disk
+
 
 def write(path: Path, picture: bytes) -> Path:
     """Write such that `path` is at any moment what it was or the whole picture."""
@@ -10,6 +12,8 @@ def write(path: Path, picture: bytes) -> Path:
     try:
         beside.write_bytes(picture)
         beside.replace(path)
+    except OSError as error:
+        raise full_disk(error, path, len(picture)) or error from None
     finally:
         beside.unlink(missing_ok=True)
     return path

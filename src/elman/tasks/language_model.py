@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from elman.config import Amount, Count, Flag, UserError, Whole, option
+from elman.config import Amount, Count, Flag, OptionalSeed, UserError, Whole, option, pasted
 from elman.data import vocabulary
 from elman.data.batching import IGNORED, Streams, TextBatch, training_streams, whole_text
 from elman.data.corpus import Corpus, CorpusSettings, Part, read_corpus, read_part
@@ -313,6 +313,10 @@ class TrainedLanguageModel(Trained):
         return f"{', '.join(words)}; {found['tokens']:,} {unit}s"
 
 
+# At temperature 0 nothing is drawn.
+DRAWN = {"temperature": True}
+
+
 @dataclass(frozen=True)
 class Evaluate(verbs.Evaluate):
     """Flags of `elman evaluate`."""
@@ -330,8 +334,11 @@ class Predict(verbs.Predict):
     temperature: Amount = option(
         0.0, "0 the likeliest token each time, above it drawn: below 1 surer, above 1 freer", unit="NUMBER"
     )
-    seed: int = option(
-        -1, "the same text each time for the same seed (-1: a new one each time)", unit="NUMBER"
+    seed: OptionalSeed = option(
+        -1,
+        "the same text each time for the same seed (-1: a new one each time)",
+        unit="NUMBER",
+        needs=DRAWN,
     )
 
 
@@ -344,10 +351,17 @@ class Generate:
     temperature: Amount = option(
         0.8, "below 1 surer, above 1 freer, 0 always the likeliest token", unit="NUMBER"
     )
-    top_k: Whole = option(0, "draw from the so many likeliest tokens only (0: from all)", unit="TOKENS")
-    top_p: Amount = option(1.0, "draw from the likeliest tokens that make up this probability", unit="SHARE")
-    seed: int = option(
-        -1, "the same text each time for the same seed (-1: a new one each time)", unit="NUMBER"
+    top_k: Whole = option(
+        0, "draw from the so many likeliest tokens only (0: from all)", unit="TOKENS", needs=DRAWN
+    )
+    top_p: Amount = option(
+        1.0, "draw from the likeliest tokens that make up this probability", unit="SHARE", needs=DRAWN
+    )
+    seed: OptionalSeed = option(
+        -1,
+        "the same text each time for the same seed (-1: a new one each time)",
+        unit="NUMBER",
+        needs=DRAWN,
     )
     checkpoint: Literal["best", "last"] = option("best", "the model at its best validation, or the last one")
 
@@ -477,7 +491,7 @@ class LanguageModelTask(Task):
     def closing(self, trained: TrainedLanguageModel) -> list[str]:
         """How to go on."""
         path = trained.run.path
-        return [f"the run is in {path}; write text: elman generate {path}"]
+        return [f"the run is in {path}; write text: elman generate {pasted(path)}"]
 
 
 def _absolute(paths: Iterable[str]) -> tuple[str, ...]:

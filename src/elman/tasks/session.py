@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elman.config import Option, UserError, build, options, require, tables, values_of
+from elman.config import Option, UserError, build, options, pasted, require, tables, values_of
 from elman.tasks.base import (
     BASELINES,
     SCORES,
@@ -20,6 +20,7 @@ from elman.tasks.base import (
     saved_config,
 )
 from elman.tasks.code import code_entries
+from elman.tasks.limits import check_memory, check_threads
 from elman.tasks.rehearsal import rehearse
 from elman.tasks.report import write_report
 from elman.tasks.start import fill_from
@@ -74,6 +75,8 @@ def train(
 
     start: a run with whose weights, and codec, the training starts.
     """
+    # A link stays, and the run is made where it leads.
+    path = path.resolve() if path.is_symlink() else path
     check_free(path, overwrite=overwrite)
     learner = _learner(task, config, display, start)
     prepared = learner.prepared
@@ -118,10 +121,12 @@ def spread_in_words(scores: Sequence[Score]) -> str:
 
 def _learner(task: Task, config: Any, display: Display, start: Run | None) -> TaskLearner:
     _check_extras(config.training)
+    check_threads(config.training.threads)
     prepared = task.prepare(config, None if start is None else task.codec(start))
     for line in prepared.lines():
         display.note(line)
     _set_up(config.training, threads=config.training.threads)
+    check_memory(task, config, prepared.codec)
     learner = TaskLearner(task, config, prepared)
     if start is not None:
         fill_from(learner.model, start)
@@ -139,6 +144,7 @@ def resume(task: Task, run: Run, changes: Mapping[str, Any], *, display: Display
     """Continue a run from its checkpoint; `changes` are new values for settings that may change on the way."""
     config = _changed(task, run, changes)
     _check_extras(config.training)
+    check_threads(config.training.threads)
     prepared = task.prepare(config, task.codec(run))
     check_same_data(run, prepared)
     with run.hold():
@@ -199,9 +205,18 @@ def _fit(
     trainer = _trainer(config, learner, run, display)
     if restored:
         _restore(trainer, config.training, run, display)
+        if trainer.finished:
+            display.note(f"{run.path} {_done(trainer, config.training)}")
+            return _complete(task, learner.prepared, run, display, device=config.training.device)
         run.update(format=FORMAT, module=TASKS[task.name].module, config=tables(config))
-    ending = trainer.fit()
-    again = f"elman train {task.name} --resume {run.path}"
+    again = f"elman train {task.name} --resume {pasted(run.path)}"
+    try:
+        ending = trainer.fit()
+    except KeyboardInterrupt:
+        display.note(
+            f"stopped at once; {run.path} holds step {trainer.saved_step}, go on from there with: {again}"
+        )
+        raise
     if ending == "interrupted":
         display.note(f"stopped at step {trainer.position.step}, all saved; go on with: {again}")
         raise KeyboardInterrupt
@@ -210,6 +225,17 @@ def _fit(
     if ending == "no better":
         display.note(f"{config.training.stop_after} validations in a row were no better: training ends early")
     return _finish(task, learner.prepared, run, display, device=config.training.device)
+
+
+# What a training leaves beside its weights and its log.
+RESULTS = (BASELINES, SCORES, "learning_curve.svg", "learning_curve.png", "report.html")
+
+
+def _complete(task: Task, prepared: Prepared, run: Run, display: Display, *, device: str) -> Trained:
+    """The model of a run whose training is done; what is missing of its results is made."""
+    if not all((run.path / name).is_file() for name in RESULTS):
+        return _finish(task, prepared, run, display, device=device)
+    return load_run(run, task, checkpoint="best", device=device)
 
 
 def _finish(task: Task, prepared: Prepared, run: Run, display: Display, *, device: str) -> Trained:
@@ -238,7 +264,7 @@ def _restore(trainer: Any, training: TrainingSettings, run: Run, display: Displa
 
     written_in = trainer.restore()
     if trainer.finished:
-        raise UserError(f"{run.path} {_done(trainer, training)}")
+        return
     if not training.threads and written_in.get("threads"):
         torch.set_num_threads(int(written_in["threads"]))
     for name, here in environment().items():

@@ -54,7 +54,9 @@ class Evaluate:
     """Flags of `elman evaluate`; a task may add to them."""
 
     data: tuple[str, ...] = option((), "data to measure on (none: the run's own)", unit="PATH")
-    part: Literal["test", "valid", "train"] = option("test", "which part of the run's own data")
+    part: Literal["test", "valid", "train"] = option(
+        "test", "which part of the run's own data", needs={"data": False}
+    )
     checkpoint: Literal["best", "last"] = option("best", CHECKPOINT)
     json: Flag = option(False, "print one JSON object")
 

@@ -5,6 +5,7 @@ A model's tensors go by the names of its parameters and buffers; a tied one is k
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from elman.config import UserError
 from elman.training.run import FORMAT, Run, write_bytes
 
 __all__ = [
+    "checksum",
+    "had_best",
     "load",
     "load_model",
     "load_optimizer",
@@ -33,12 +36,25 @@ __all__ = [
 def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write tensors and facts (JSON) as one file, whole or not at all."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {"format": str(FORMAT), "facts": json.dumps(facts, allow_nan=False)}
+    header = {"format": str(FORMAT), "facts": json.dumps(facts, allow_nan=False), "sha256": checksum(plain)}
     write_bytes(path, safetensors.torch.save(plain, metadata=header))
 
 
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and numbers."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors, on the CPU, and facts of a checkpoint. Raises UserError if it is missing, damaged or from the future."""
+    """Tensors, on the CPU, and facts of a checkpoint.
+
+    Raises UserError if it is missing, damaged (its numbers have another checksum) or from the future.
+    """
     if not path.is_file():
         raise UserError(
             f"{path.parent} has no {path.name}; train, or continue training by --resume, to make one"
@@ -48,6 +64,8 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
         version, facts = int(header["format"]), json.loads(header["facts"])
+        if header.get("sha256", "") not in {"", checksum(tensors)}:
+            raise ValueError("its numbers are not those that were written: another checksum")
     except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}); bring it back, or train anew by --overwrite") from None
     if version > FORMAT:
@@ -89,15 +107,30 @@ def load_model(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> N
 
 
 def load_weights(model: nn.Module, run: Run, which: str) -> dict[str, Any]:
-    """Fill a model from a run's "best" checkpoint (last where there is none) or "last"; returns its step and epoch."""
+    """Fill a model from a run's "best" checkpoint or its "last" one; returns its step and epoch.
+
+    Without a validation there is no best one, and it is the last. Raises UserError where there was one that is gone.
+    """
     if which == "best" and run.best.exists():
         tensors, facts = load(run.best)
         load_model(model, tensors, run.best)
         return {"step": facts.get("step"), "epoch": facts.get("epoch")}
     tensors, facts = load(run.last)
+    if which == "best" and had_best(facts):
+        raise UserError(
+            f"{run.path} has lost {run.best.name}, the model at its best validation: bring it back, or take the last "
+            f"one by --checkpoint last"
+        )
     load_model(model, within(tensors, "model"), run.last)
     position = facts.get("position", {})
     return {"step": position.get("step"), "epoch": position.get("epoch")}
+
+
+def had_best(facts: Mapping[str, Any]) -> bool:
+    """Whether the training that wrote these facts into `last` had a best model by then."""
+    # Format 1 kept the best loss with the schedule.
+    kept = facts.get("best") if "best" in facts else facts.get("schedule", {}).get("best")
+    return kept is not None
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ __all__ = ["Log", "read_log"]
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The events of a log; a last line that was cut off is left out."""
-    if not path.exists():
+    if not path.is_file():
         return []
     events = []
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):

@@ -28,6 +28,9 @@ from elman.training.settings import OptimizerSettings, TrainingSettings
 
 __all__ = ["Learner", "Mean", "Measure", "StepLoss", "Trainer", "environment"]
 
+# A loss so many times the first one, the untrained model's, is no longer training.
+FAR_ABOVE = 1000.0
+
 Ending = Literal["finished", "time", "interrupted", "no better"]
 
 
@@ -104,6 +107,10 @@ class Learner(Protocol):
         """How good the model is on the validation data, decoded as in use; None where there are none."""
 
 
+class DivergedError(UserError):
+    """The loss or its gradient has grown beyond all measure; nothing of it is saved."""
+
+
 @dataclass
 class Position:
     """Where a training stands: epoch from 1, index of the next batch in it, steps done in all, seconds spent."""
@@ -117,14 +124,16 @@ class Position:
 class Interruption:
     """Set by Ctrl-C or SIGTERM; a second one ends the process at once."""
 
-    def __init__(self) -> None:
-        """Nothing has come yet."""
+    def __init__(self, say: Callable[[str], None]) -> None:
+        """Nothing has come yet; `say` tells the user what a signal does."""
         self.asked = False
+        self._say = say
 
     def _take(self, number: int, _: FrameType | None) -> None:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+        self._say("stopping after this step, to save; once more stops at once")
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -195,6 +204,11 @@ class Trainer:
         self.session = _Session()
         # What the progress shows: it follows the loss of the last few dozen steps.
         self._shown = math.nan
+        # The loss of the first step, beside which a training is seen to diverge; and the step that `last` stands at.
+        self.first = math.nan
+        self.saved_step = 0
+        # Epoch, index and carried state of the last batch.
+        self._tried: tuple[int, int, Any] | None = None
 
     def save(self) -> None:
         """Write `last`: all that continuing needs."""
@@ -215,8 +229,10 @@ class Trainer:
             "recent": vars(self.recent),
             "since_validation": vars(self.since_validation),
             "environment": environment(),
+            "first": None if math.isnan(self.first) else self.first,
         }
         checkpoint.save(self.run.last, tensors, facts)
+        self.saved_step = self.position.step
         self.session.last_checkpoint = time.monotonic()
 
     def restore(self) -> dict[str, Any]:
@@ -233,6 +249,9 @@ class Trainer:
             self.recent, self.since_validation = Mean(**facts["recent"]), Mean(**facts["since_validation"])
             load_random(checkpoint.within(tensors, "random"), self.device)
             written_in: dict[str, Any] = facts["environment"]
+            first = facts.get("first")
+            self.first = math.nan if first is None else float(first)
+            self.saved_step = self.position.step
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"{path} is damaged ({error!r}); train anew by --overwrite") from None
         return written_in
@@ -242,12 +261,21 @@ class Trainer:
         if "best" in facts:
             self.streak.restore(facts["streak"])
             self.best = math.inf if facts["best"] is None else facts["best"]
+            self._miss_best()
             return
         # Format 1 chose the best by its mean loss in nats.
         seen = self.schedule.streak
         seen.best = seen.best if math.isinf(seen.best) else self.learner.measure.of(seen.best)
         if self.run.best.exists():
             self.best = self.learner.measure.of(checkpoint.load(self.run.best)[1]["loss"])
+
+    def _miss_best(self) -> None:
+        """Say so where the best model's file is gone, and look for another."""
+        if not math.isinf(self.best) and not self.run.best.exists():
+            self.best = math.inf
+            self.display.note(
+                f"warning: {self.run.path} has lost {self.run.best.name}; the best from here on is kept in its place"
+            )
 
     @property
     def seconds(self) -> float:
@@ -268,7 +296,7 @@ class Trainer:
     def fit(self) -> Ending:
         """Train until the last epoch, the time limit, or Ctrl-C; the checkpoint `last` is written in any case."""
         self.session = _Session(start_seconds=self.position.seconds, start_step=self.position.step)
-        interruption = Interruption()
+        interruption = Interruption(self.display.note)
         board = (
             Board(self.run.path / "tensorboard", self.position.step) if self.training.tensorboard else None
         )
@@ -278,6 +306,9 @@ class Trainer:
             try:
                 ending = self._steps(log, interruption)
                 log.write("stop", **self._where(), reason=ending)
+            except DivergedError:
+                log.write("stop", **self._where(), reason="diverged")
+                raise
             finally:
                 self.display.close()
         return ending
@@ -295,7 +326,9 @@ class Trainer:
             if interruption.asked or self._time_is_up():
                 break
             if self._checkpoint_due():
+                self._check_sound()
                 self.save()
+        self._check_sound()
         if not interruption.asked and not validated:
             self._validate(log, scheduled=False)
         # After the validation, so that what is saved knows of the best that it has found.
@@ -315,9 +348,11 @@ class Trainer:
         out = self.learner.loss(where.epoch, where.index, self.state)
         out.objective.backward()
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip or math.inf))
-        if not (math.isfinite(out.total) and math.isfinite(norm)):
-            raise UserError(self._diverged(out.total, norm))
+        if not math.isfinite(norm):
+            raise DivergedError(self._diverged(f"the gradient's norm is {norm}"))
+        self._check_loss(out.total / out.predictions)
         self.optimizer.step()
+        self._tried = (where.epoch, where.index, self.state)
         self.state = bptt.cut(out.state)
         where.index += 1
         where.step += 1
@@ -334,11 +369,30 @@ class Trainer:
             log.write("train", **self._where(), **figures, waiting=waiting)
             self.recent = Mean()
 
-    def _diverged(self, loss: float, norm: float) -> str:
-        what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
+    def _check_loss(self, loss: float) -> None:
+        """Raise DivergedError for a loss that is no number, that its measure cannot express, or far above the first."""
+        self.first = loss if math.isnan(self.first) else self.first
+        if not math.isfinite(loss):
+            raise DivergedError(self._diverged(f"the loss is {loss}"))
+        if loss > FAR_ABOVE * max(abs(self.first), 1.0) or not math.isfinite(self.learner.measure.of(loss)):
+            raise DivergedError(
+                self._diverged(f"the loss is {loss:.3g}, at the first step it was {self.first:.3g}")
+            )
+
+    def _check_sound(self) -> None:
+        """Raise DivergedError rather than save what the last step has spoilt: its batch is tried once more."""
+        if self._tried is None:
+            return
+        self.model.eval()
+        with torch.no_grad(), undisturbed(self.device):
+            out = self.learner.loss(*self._tried)
+        self._check_loss(out.total / out.predictions)
+
+    def _diverged(self, what: str) -> str:
+        kept = f"step {self.saved_step}" if self.saved_step else "the start"
         return (
-            f"training went astray at step {self.position.step + 1}: {what}; lower --rate or set --clip "
-            f"({self.run.last} holds the last sound state)"
+            f"training diverged at step {self.position.step + 1}: {what}; begin anew with a --rate below "
+            f"{self.settings.rate:g} or a smaller --clip ({self.run.last} holds the state of {kept})"
         )
 
     def _validation_due(self) -> bool:

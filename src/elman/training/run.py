@@ -16,13 +16,14 @@ import contextlib
 import datetime
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import elman
-from elman.config import UserError, nearest
+from elman.config import UserError, full_disk, nearest
 
 __all__ = ["FORMAT", "Run", "stage", "write_bytes", "write_json"]
 
@@ -32,11 +33,16 @@ FORMAT = 2
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file such that, at any moment, `path` is either what it was or all of `data`."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with beside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise full_disk(error, path, len(data)) or error from None
     _sync_folder(path.parent)
 
 
@@ -105,13 +111,11 @@ class Run:
 
     def read_json(self, name: str) -> Any:
         """What a JSON file of the folder holds. Raises UserError if it is missing or damaged."""
+        if not (self.path / name).is_file():
+            raise UserError(f"{self.path} is damaged: {name} is missing; bring it back or train anew")
         try:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(
-                f"{self.path} is damaged: {name} is missing; bring it back or train anew"
-            ) from None
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             raise UserError(f"{self.path / name} is damaged ({error}); bring it back or train anew") from None
 
     def entry(self, name: str) -> Any:
@@ -142,11 +146,45 @@ class Run:
                 raise UserError(
                     f"another process is training in {self.path}; wait for it or stop it first"
                 ) from None
+            clear_leftovers(self.path)
             yield
+
+
+# A file or a folder that a process is about to rename: `.NAME.PID.part`.
+_LEFTOVER = re.compile(r"\.(.+)\.(\d+)\.(part|new|old)")
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what processes that have died were writing in a folder. A run that one of them had put aside to replace
+    it, and did not replace, gets its name back.
+    """
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        match = _LEFTOVER.fullmatch(path.name)
+        if match is None or _lives(int(match[2])):
+            continue
+        if match[3] == "part" and path.is_file():
+            path.unlink(missing_ok=True)
+        elif match[3] != "part" and (path / "run.json").is_file():
+            place = folder / match[1]
+            if match[3] == "old" and not place.exists():
+                path.rename(place)
+            else:
+                shutil.rmtree(path)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
     """Raise UserError unless a new run may be made at `path`. Only a run or an empty folder is ever overwritten."""
+    clear_leftovers(path.parent)
     for parent in path.parents:
         if parent.exists() and not parent.is_dir():
             raise UserError(f"{path} cannot be made: {parent} is a file; choose another place by --run")

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from elman.config import Amount, Count, Flag, Positive, Share, UserError, Whole, option
+from elman.config import Amount, Count, Flag, Positive, Seed, Share, UserError, Whole, option
 
 __all__ = ["OptimizerSettings", "TrainingSettings"]
+
+
+ADAPTIVE = ("adam", "adamw")
 
 
 @dataclass(frozen=True)
@@ -16,9 +19,19 @@ class OptimizerSettings:
 
     optimizer: Literal["sgd", "adam", "adamw"] = option("adamw", "rule that turns gradients into steps")
     rate: Positive = option(0.002, "learning rate at its highest", unit="RATE")
-    momentum: Share = option(0.0, "momentum of sgd", unit="SHARE")
-    beta1: Share = option(0.9, "decay of the gradient's mean in adam and adamw, a step", unit="SHARE")
-    beta2: Share = option(0.999, "decay of the gradient's square in adam and adamw, a step", unit="SHARE")
+    momentum: Share = option(0.0, "momentum of sgd", unit="SHARE", needs={"optimizer": ("sgd",)})
+    beta1: Share = option(
+        0.9,
+        "decay of the gradient's mean in adam and adamw, a step",
+        unit="SHARE",
+        needs={"optimizer": ADAPTIVE},
+    )
+    beta2: Share = option(
+        0.999,
+        "decay of the gradient's square in adam and adamw, a step",
+        unit="SHARE",
+        needs={"optimizer": ADAPTIVE},
+    )
     weight_decay: Amount = option(
         0.0, "weight decay: decoupled in adamw, added to the gradient elsewhere", unit="RATE"
     )
@@ -36,12 +49,26 @@ class OptimizerSettings:
         0, "steps over which the learning rate rises from zero, in front of any schedule", unit="STEPS"
     )
     divide_by: Positive = option(
-        2.0, "divisor of the learning rate in 'step', 'after' and 'plateau'", unit="NUMBER"
+        2.0,
+        "divisor of the learning rate in 'step', 'after' and 'plateau'",
+        unit="NUMBER",
+        needs={"schedule": ("step", "after", "plateau")},
     )
-    divide_every: Count = option(1, "epochs between two divisions in 'step'", unit="EPOCHS")
-    divide_after: Whole = option(4, "last epoch at the full rate in 'after'", unit="EPOCHS")
-    patience: Whole = option(0, "validations without improvement that 'plateau' lets pass", unit="COUNT")
-    final_rate: Amount = option(0.0, "learning rate at the end of 'cosine'", unit="RATE")
+    divide_every: Count = option(
+        1, "epochs between two divisions in 'step'", unit="EPOCHS", needs={"schedule": ("step",)}
+    )
+    divide_after: Whole = option(
+        4, "last epoch at the full rate in 'after'", unit="EPOCHS", needs={"schedule": ("after",)}
+    )
+    patience: Whole = option(
+        0,
+        "validations without improvement that 'plateau' lets pass",
+        unit="COUNT",
+        needs={"schedule": ("plateau",)},
+    )
+    final_rate: Amount = option(
+        0.0, "learning rate at the end of 'cosine'", unit="RATE", needs={"schedule": ("cosine",)}
+    )
 
     def __post_init__(self) -> None:
         """Check what concerns two fields."""
@@ -64,7 +91,7 @@ class TrainingSettings:
     minutes: Amount = option(
         0.0, "stop after so many minutes of training (0: no limit)", unit="MINUTES", late=True
     )
-    seed: Whole = option(1, "start of all random numbers", unit="NUMBER")
+    seed: Seed = option(1, "start of all random numbers", unit="NUMBER")
     threads: Whole = option(0, "processor threads (0: torch's own choice)", unit="COUNT", late=True)
     device: str = option("cpu", "where to train: cpu, cuda, cuda:1, mps", unit="DEVICE", late=True)
     validate_every: Whole = option(
