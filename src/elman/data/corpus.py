@@ -11,6 +11,7 @@ import numpy as np
 
 from elman.config import Count, Share, UserError, Whole, option
 from elman.data import text, vocabulary
+from elman.data.account import Account
 from elman.data.vocabulary import Ids, Tokenizer
 
 __all__ = ["Corpus", "CorpusSettings", "Part", "read_corpus", "read_part"]
@@ -93,6 +94,7 @@ class Corpus(NamedTuple):
     train: Part
     valid: Part
     test: Part
+    account: Account
 
     @property
     def codec(self) -> Tokenizer:
@@ -112,7 +114,11 @@ class Corpus(NamedTuple):
         """What was read."""
         unit = self.tokenizer.unit
         sizes = " / ".join(f"{len(part.tokens):,}" for part in (self.train, self.valid, self.test))
-        lines = [f"{sizes} {unit}s to train / validate / test on, {self.tokenizer.size:,} different ones"]
+        read = self.account.lines() if self.account.read else []
+        lines = [
+            *read,
+            f"{sizes} {unit}s to train / validate / test on, {self.tokenizer.size:,} different ones",
+        ]
         unknown = self.valid.unknown(self.tokenizer)
         if unknown > 0.01 and self.tokenizer.kind != "words":
             lines.append(f"warning: {unknown:.1%} of the validation text is unknown to the training text")
@@ -132,7 +138,8 @@ def read_corpus(settings: CorpusSettings, tokenizer: Tokenizer | None = None) ->
 
     Raises UserError where a text is missing, not UTF-8, or too short for its streams.
     """
-    parts = _divide(settings)
+    account = Account("files")
+    parts = _divide(settings, account)
     if tokenizer is None:
         tokenizer = vocabulary.learn(
             settings.tokens,
@@ -141,19 +148,21 @@ def read_corpus(settings: CorpusSettings, tokenizer: Tokenizer | None = None) ->
             min_count=settings.min_count,
             marked=len(parts.train) > 1,
         )
-    corpus = Corpus(tokenizer, *(_tokenize(tokenizer, documents) for documents in parts))
+    train, valid, test = (_tokenize(tokenizer, documents) for documents in parts)
+    corpus = Corpus(tokenizer, train, valid, test, account)
     _check_size(corpus, settings)
     return corpus
 
 
 def read_part(paths: Sequence[str], settings: CorpusSettings, tokenizer: Tokenizer) -> Part:
     """Read and tokenize a text of its own."""
-    return _tokenize(tokenizer, _read(paths, settings))
+    return _tokenize(tokenizer, _read(paths, settings, Account("files")))
 
 
-def _divide(settings: CorpusSettings) -> text.Division:
-    given = {name: _read(paths, settings) for name in ("valid", "test") if (paths := getattr(settings, name))}
-    train = _read(settings.train, settings) if settings.train else text.standard_library()
+def _divide(settings: CorpusSettings, account: Account) -> text.Division:
+    names = [name for name in ("valid", "test") if getattr(settings, name)]
+    given = {name: _read(getattr(settings, name), settings, account) for name in names}
+    train = _read(settings.train, settings, account) if settings.train else text.standard_library()
     division = text.divide(
         train,
         valid=0.0 if "valid" in given else settings.valid_share,
@@ -163,8 +172,8 @@ def _divide(settings: CorpusSettings) -> text.Division:
     return division._replace(**given)
 
 
-def _read(paths: Sequence[str], settings: CorpusSettings) -> list[str]:
-    return text.read_texts(paths, glob=settings.glob, field=settings.field)
+def _read(paths: Sequence[str], settings: CorpusSettings, account: Account) -> list[str]:
+    return text.read_texts(paths, glob=settings.glob, field=settings.field, account=account)
 
 
 def _tokenize(tokenizer: Tokenizer, documents: Sequence[str]) -> Part:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from elman.config import UserError, nearest
+from elman.config import UserError, check_regular, nearest, pasted
+from elman.data.account import Account, Place
 
 __all__ = ["Division", "divide", "read_texts", "standard_library"]
 
@@ -38,18 +39,21 @@ class Division(NamedTuple):
     test: list[str]
 
 
-def read_texts(paths: Iterable[str], *, glob: str, field: str) -> list[str]:
+def read_texts(paths: Iterable[str], *, glob: str, field: str, account: Account | None = None) -> list[str]:
     """The documents under the given paths, in the order given (a folder's files by name).
 
     A file is one document, a line of a .jsonl file is one (its `field`). Line ends become a single newline and a byte
-    order mark is dropped. In a folder, hidden and binary files are passed over.
+    order mark is dropped. In a folder, hidden and binary files are passed over. The account (of files) is told what was
+    read and what was not.
     Raises UserError for a path that is missing, empty or not UTF-8.
     """
     texts: list[str] = []
+    account = Account("files") if account is None else account
     for path in map(Path, paths):
         if not path.exists():
             raise UserError(f"no such file or folder: {path}{_beside(path)}")
-        found = _read_folder(path, glob, field) if path.is_dir() else _read_file(path, field)
+        found = _read_folder(path, glob, field, account) if path.is_dir() else _read_file(path, field)
+        account.read += not path.is_dir()
         if not any(found):
             raise UserError(f"{path} is empty: it holds no text to learn from")
         texts += [text for text in found if text]
@@ -62,14 +66,27 @@ def _beside(path: Path) -> str:
     return nearest(path.name, [entry.name for entry in path.parent.iterdir()], form=str(path.parent / "{}"))
 
 
-def _read_folder(folder: Path, glob: str, field: str) -> list[str]:
+def _read_folder(folder: Path, glob: str, field: str, account: Account) -> list[str]:
     try:
-        inside = sorted(path for path in folder.glob(glob) if path.is_file() and not _hidden(path, folder))
-    except (ValueError, NotImplementedError) as error:
+        found = sorted(path for path in folder.glob(glob) if path.is_file())
+    except (ValueError, NotImplementedError, IndexError) as error:
         raise UserError(f"--glob {glob!r} is not a pattern: {error}") from None
+    inside = [path for path in found if not _hidden(path, folder)]
     if not inside:
         raise UserError(f"no file in {folder} fits --glob {glob!r}{_kinds(folder)}")
-    return [text for path in inside if not _binary(path) for text in _read_file(path, field)]
+    account.read += len(found)
+    texts: list[str] = []
+    for path in found:
+        if _hidden(path, folder):
+            account.set_aside("hidden", Place(str(path)))
+        elif _binary(path):
+            account.set_aside("binary", Place(str(path)))
+        else:
+            here = _read_file(path, field)
+            texts += here
+            if not any(here):
+                account.set_aside("empty", Place(str(path)))
+    return texts
 
 
 def _hidden(path: Path, folder: Path) -> bool:
@@ -83,8 +100,18 @@ def _kinds(folder: Path) -> str:
 
 
 def _binary(path: Path) -> bool:
-    with path.open("rb") as file:
-        return b"\0" in file.read(8192)
+    try:
+        with path.open("rb") as file:
+            return b"\0" in file.read(8192)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _is_utf16(raw: bytes) -> bool:
+    """Whether it has UTF-16's mark, or its zero bytes stand all in even or all in odd places."""
+    even, odd = raw[0:8192:2].count(0), raw[1:8192:2].count(0)
+    alike = min(even, odd) * 20 < max(even, odd) and max(even, odd) * 4 > min(len(raw), 8192) // 2
+    return raw[:2] in {b"\xff\xfe", b"\xfe\xff"} or alike
 
 
 def _read_file(path: Path, field: str) -> list[str]:
@@ -93,8 +120,11 @@ def _read_file(path: Path, field: str) -> list[str]:
 
 
 def _decode(path: Path) -> str:
+    check_regular(path)
     try:
         raw = path.read_bytes()
+        if _is_utf16(raw):
+            raise UserError(f"{path} is UTF-16 text, not UTF-8; {_converted(path, 'utf-16')}")
         text = raw.decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
@@ -102,10 +132,14 @@ def _decode(path: Path) -> str:
         if _binary(path):
             raise UserError(f"{path} is not text: it holds zero bytes; name UTF-8 text files") from None
         raise UserError(
-            f"{path} is not UTF-8 text (byte 0x{error.object[error.start]:02x} at offset {error.start}); convert it, "
-            f"for example: iconv -f latin1 -t utf-8 {path} > converted.txt"
+            f"{path} is not UTF-8 text (byte 0x{error.object[error.start]:02x} at offset {error.start}); "
+            f"{_converted(path, 'cp1252')}"
         ) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _converted(path: Path, encoding: str) -> str:
+    return f"convert it, for example: iconv -f {encoding} -t utf-8 {pasted(path)} > converted.txt"
 
 
 def _json_lines(path: Path, text: str, field: str) -> list[str]:

@@ -264,7 +264,9 @@ class BytePairs(Tokenizer):
         import tokenizers
         from tokenizers import models, pre_tokenizers, trainers
 
-        room = (size or BYTE_PAIRS) - marked
+        # More numbers than bytes cannot come of merging; the trainer reserves memory for all that it is asked for.
+        most = 256 + sum(len(text) for text in texts) * 4
+        room = min(size or BYTE_PAIRS, most) - marked
         if room < 256:
             raise UserError(
                 f"--vocabulary {size} is too small for byte pairs: the 256 bytes are in it; take 512 or more"
