@@ -255,7 +255,7 @@ def interrupted_at(step: int, run: Run, optimizer: dict[str, Any]) -> None:
     class Stopping(Toy):
         def loss(self, epoch: int, index: int, state: Any) -> StepLoss:
             out = super().loss(epoch, index, state)
-            if (epoch - 1) * self.epoch_steps + index + 1 == step:
+            if torch.is_grad_enabled() and (epoch - 1) * self.epoch_steps + index + 1 == step:
                 signal.raise_signal(signal.SIGTERM)
             return out
 

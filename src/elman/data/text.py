@@ -110,7 +110,7 @@ def _binary(path: Path) -> bool:
 def _is_utf16(raw: bytes) -> bool:
     """Whether it has UTF-16's mark, or its zero bytes stand all in even or all in odd places."""
     even, odd = raw[0:8192:2].count(0), raw[1:8192:2].count(0)
-    alike = min(even, odd) * 20 < max(even, odd) and max(even, odd) * 4 > min(len(raw), 8192) // 2
+    alike = min(even, odd) * 20 < max(even, odd) and max(even, odd) * 2 > min(len(raw), 8192) // 2
     return raw[:2] in {b"\xff\xfe", b"\xfe\xff"} or alike
 
 

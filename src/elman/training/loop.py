@@ -348,9 +348,9 @@ class Trainer:
         out = self.learner.loss(where.epoch, where.index, self.state)
         out.objective.backward()
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip or math.inf))
+        self._check_loss(out.total / out.predictions)
         if not math.isfinite(norm):
             raise DivergedError(self._diverged(f"the gradient's norm is {norm}"))
-        self._check_loss(out.total / out.predictions)
         self.optimizer.step()
         self._tried = (where.epoch, where.index, self.state)
         self.state = bptt.cut(out.state)
