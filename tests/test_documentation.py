@@ -115,3 +115,11 @@ def test_the_glossary_is_in_order_and_says_each_word_once() -> None:
     words = re.findall(r"^\| \*\*([^*]+)\*\* \|", text, re.MULTILINE)
     assert len(words) >= 20
     assert words == sorted(set(words), key=str.lower)
+
+
+def test_the_citation_is_of_this_version() -> None:
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    package = re.search(
+        r'^__version__ = "(\S+)"$', (ROOT / "src/elman/__init__.py").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert cited and package and cited[1] == package[1]
