@@ -298,6 +298,8 @@ def _missing(other: Option, value: Any, needed: Any) -> str:
         return (
             f"with {other.flag} {value}; take {other.flag} {' or '.join(map(str, needed))}, or leave it out"
         )
+    if needed and other.plain_type in {int, float}:
+        return f"with {other.flag} {value:g}; give that another value, or leave this out"
     if needed:
         return f"without {other.flag}; give that too, or leave it out"
     return f"beside {other.flag}; leave one of them out"
