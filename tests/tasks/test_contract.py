@@ -244,6 +244,14 @@ def test_the_measure_stands_beside_its_baselines(case: Case) -> None:
     assert sum(line.startswith("beside it, ") for line in lines) == len(found["baselines"])
 
 
+def test_what_the_training_has_measured_is_said_of_its_own_model_only(case: Case) -> None:
+    trained = package.load("run")
+    (part, score), *_ = trained.scores().items()
+    assert trained.evaluate(part=part).value == pytest.approx(score.value)
+    trained.where = trained.where | {"step": trained.where["step"] - 1}
+    assert trained.scores() == {}
+
+
 def test_what_is_drawn_is_what_is_trained(case: Case) -> None:
     trained = package.load("run")
     drawing = trained.task.describe(trained, steps=3)

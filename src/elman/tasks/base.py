@@ -187,11 +187,12 @@ class Trained:
         return [Baseline.from_json(saved) for saved in self.run.read_json(BASELINES)]
 
     def scores(self) -> dict[str, Score]:
-        """What the training has measured at its end, by the part of the run's own data."""
-        if not (self.run.path / SCORES).is_file() or self.where.get("checkpoint") == "last":
+        """What the training has measured of this model at its end, by the part of the run's own data."""
+        if not (self.run.path / SCORES).is_file():
             return {}
         kept = self.run.read_json(SCORES)
-        return {part: Score.from_json(saved) for part, saved in kept.items()}
+        own = {part: saved for part, saved in kept.items() if saved.get("step") == self.where["step"]}
+        return {part: Score.from_json(saved) for part, saved in own.items()}
 
     def sections(self, examples: Any) -> Iterable[Section]:
         """The task's own part of the report, on the examples of the test data: the worst errors, pictures."""

@@ -63,11 +63,12 @@ def summary(run: Run) -> Summary:
 
 
 def _score(run: Run) -> tuple[Score | None, str]:
-    """The score at the end of the training, else that of the best validation so far."""
+    """The score at the end of the training if it is that of the best model, else that of the best validation."""
+    facts = checkpoint_facts(run.best)
     if (run.path / "scores.json").is_file():
         for part, saved in run.read_json("scores.json").items():
-            return Score.from_json(saved), part
-    facts = checkpoint_facts(run.best)
+            if not facts or saved.get("step") == facts.get("step"):
+                return Score.from_json(saved), part
     if "score" in facts:
         return Score.from_json(facts["score"]), "valid"
     if "loss" in facts:

@@ -245,7 +245,10 @@ def _finish(task: Task, prepared: Prepared, run: Run, display: Display, *, devic
     write_json(run.path / BASELINES, [known.to_json() for known in beside])
     part = next((name for name in ("test", "valid") if prepared.part(name) is not None), None)
     scores = {part: trained.evaluate(part=part)} if part else {}
-    write_json(run.path / SCORES, {part: score.to_json() for part, score in scores.items()})
+    write_json(
+        run.path / SCORES,
+        {part: {**score.to_json(), "step": trained.where["step"]} for part, score in scores.items()},
+    )
     if "test" in scores:
         display.note(f"test: {trained.in_words(scores['test'])}")
         for line in verdict(scores["test"], [known for known in beside if known.part == "test"]):

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from elman.config import UserError
+
 __all__ = ["Score", "Streak", "finite", "number"]
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -64,10 +66,13 @@ class Score(NamedTuple):
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Score:
-        """What `to_json` wrote."""
-        value = math.nan if saved["value"] is None else float(saved["value"])
-        interval = None if saved.get("interval") is None else tuple(saved["interval"])
-        return cls(saved["name"], value, saved["higher"], saved.get("figures", {}), interval)
+        """What `to_json` wrote. Raises UserError if it is damaged."""
+        try:
+            value = math.nan if saved["value"] is None else float(saved["value"])
+            interval = None if saved.get("interval") is None else tuple(saved["interval"])
+            return cls(saved["name"], value, saved["higher"], saved.get("figures", {}), interval)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"a saved score is damaged ({error!r}); measure anew by elman evaluate") from None
 
 
 def finite(value: Any) -> Any:
