@@ -201,8 +201,8 @@ TOYS = (
         reader(problems.COUNT_SYMBOLS, StackCell, 16),
         string_loss(lambda drawn, rows: problems.counting(drawn, rows, 2, 50)),
         judge_longer(problems.counting),
-        1500,
-        0.01,
+        2000,
+        0.005,
     ),
     Toy(
         "dyck",

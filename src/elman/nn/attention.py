@@ -1,0 +1,207 @@
+"""Attention of a query to the steps of a memory, to be called inside a cell's step or on its own.
+
+Each module is called as `attention(query, memory, mask)` with a query `(B, Q)`, a memory `(B, S, M)` and a mask
+`(B, S)`, true at the steps that may be looked at (None: all). It returns the vector read and the weights of the steps.
+A memory that is a cell's context does not change over the steps: the engine makes its products once a call.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from elman.nn.cells.base import check_size
+
+__all__ = [
+    "AdditiveAttention",
+    "Attended",
+    "Attention",
+    "ConcatAttention",
+    "DotAttention",
+    "GeneralAttention",
+    "LocationAttention",
+    "MultiHeadAttention",
+    "masked_softmax",
+]
+
+
+class Attended(NamedTuple):
+    """vector: `(B, M)`, what was read. weights: `(B, S)`, of heads `(B, N, S)`; zero where the mask is false."""
+
+    vector: Tensor
+    weights: Tensor
+
+
+def masked_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax over the last axis where `mask` is true, zero elsewhere; zeros in a row whose mask is all false."""
+    if mask is None:
+        return scores.softmax(-1)
+    # The lowest finite number, not -inf: a row of -inf alone has no softmax, and no gradient.
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return scores.softmax(-1).masked_fill(~mask, 0.0)
+
+
+class Attention(nn.Module):
+    """a_s = softmax over s of score(q, m_s), where the mask is true; vector = Σ_s a_s m_s. A subclass has the score."""
+
+    @abstractmethod
+    def scores(self, query: Tensor, memory: Tensor) -> Tensor:
+        """`(B, S)`."""
+
+    def forward(self, query: Tensor, memory: Tensor, mask: Tensor | None = None) -> Attended:
+        """What `query` `(B, Q)` reads of `memory` `(B, S, M)`; mask `(B, S)`."""
+        memory = seen(memory, mask)
+        weights = masked_softmax(self.scores(query, memory), mask)
+        return Attended(read(weights, memory), weights)
+
+
+def seen(memory: Tensor, mask: Tensor | None) -> Tensor:
+    """The memory, zeros where the mask is false: what stands there reaches neither a value nor a gradient."""
+    return memory if mask is None else memory.masked_fill(~mask.unsqueeze(-1), 0.0)
+
+
+def read(weights: Tensor, memory: Tensor) -> Tensor:
+    """Σ_s a_s m_s."""
+    return (weights.unsqueeze(-1) * memory).sum(1)
+
+
+class DotAttention(Attention):
+    """score = q·m_s (Luong, Pham & Manning 2015, eq. 8, "dot"), with `scaled` divided by sqrt(M) (Vaswani et al. 2017).
+
+    The query is as wide as the memory, and there are no parameters.
+    """
+
+    def __init__(self, *, scaled: bool = False) -> None:
+        super().__init__()
+        self.scaled = scaled
+
+    def scores(self, query: Tensor, memory: Tensor) -> Tensor:
+        """`(B, S)`; ValueError where the widths differ."""
+        if query.shape[-1] != memory.shape[-1]:
+            raise ValueError(
+                f"DotAttention: the query has {query.shape[-1]} features, the memory {memory.shape[-1]}; make them "
+                f"equal, or take GeneralAttention"
+            )
+        found = (memory * query.unsqueeze(1)).sum(-1)
+        return found / memory.shape[-1] ** 0.5 if self.scaled else found
+
+    def extra_repr(self) -> str:
+        """What differs from the default."""
+        return "scaled=True" if self.scaled else ""
+
+
+class GeneralAttention(Attention):
+    """score = q·(W m_s), W `(Q, M)` (Luong, Pham & Manning 2015, eq. 8, "general")."""
+
+    def __init__(self, query_size: int, memory_size: int) -> None:
+        super().__init__()
+        self.key = nn.Linear(check_size("memory_size", memory_size), query_size, bias=False)
+
+    def scores(self, query: Tensor, memory: Tensor) -> Tensor:
+        """`(B, S)`."""
+        keys: Tensor = self.key(memory)
+        return (keys * query.unsqueeze(1)).sum(-1)
+
+
+class AdditiveAttention(Attention):
+    """score = v·tanh(W q + U m_s + b) (Bahdanau, Cho & Bengio 2015, appendix A.1.2, with a bias).
+
+    W `(A, Q)`, U `(A, M)`, b and v `(A)`; `size` is A.
+    """
+
+    def __init__(self, query_size: int, memory_size: int, size: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(query_size, check_size("size", size))
+        self.key = nn.Linear(memory_size, size, bias=False)
+        self.score = nn.Linear(size, 1, bias=False)
+
+    def scores(self, query: Tensor, memory: Tensor) -> Tensor:
+        """`(B, S)`."""
+        found: Tensor = self.score(torch.tanh(self.query(query).unsqueeze(1) + self.key(memory))).squeeze(-1)
+        return found
+
+
+class ConcatAttention(Attention):
+    """score = v·tanh(W [q ; m_s]), W `(A, Q + M)` (Luong, Pham & Manning 2015, eq. 8, "concat")."""
+
+    def __init__(self, query_size: int, memory_size: int, size: int) -> None:
+        super().__init__()
+        self.query_size = query_size
+        self.mix = nn.Linear(query_size + memory_size, check_size("size", size), bias=False)
+        self.score = nn.Linear(size, 1, bias=False)
+
+    def scores(self, query: Tensor, memory: Tensor) -> Tensor:
+        """`(B, S)`: the two parts of W are two products, so that the one over the memory does not wait for q."""
+        from_query = F.linear(query, self.mix.weight[:, : self.query_size])
+        from_memory = F.linear(memory, self.mix.weight[:, self.query_size :])
+        found: Tensor = self.score(torch.tanh(from_query.unsqueeze(1) + from_memory)).squeeze(-1)
+        return found
+
+
+class MultiHeadAttention(nn.Module):
+    r"""N heads side by side (Vaswani et al. 2017, section 3.2.2), each with W_q, W_k, W_v of its own.
+
+        head_n = Σ_s softmax_s((W_q q)·(W_k m_s) / sqrt(A / N)) W_v m_s        vector = W_o [head_1 ; ...] + b_o
+
+    size: A, all heads together; the vector is as wide. All products have biases, as in torch.nn.MultiheadAttention.
+    """
+
+    def __init__(self, query_size: int, memory_size: int, size: int, heads: int) -> None:
+        super().__init__()
+        if check_size("size", size) % check_size("heads", heads):
+            raise ValueError(f"size={size} is not divided by heads={heads}; expected a multiple of it")
+        self.heads = heads
+        self.query = nn.Linear(query_size, size)
+        self.key = nn.Linear(memory_size, size)
+        self.value = nn.Linear(memory_size, size)
+        self.out = nn.Linear(size, size)
+
+    def forward(self, query: Tensor, memory: Tensor, mask: Tensor | None = None) -> Attended:
+        """What `query` `(B, Q)` reads of `memory` `(B, S, M)`: `(B, A)`, and the weights `(B, N, S)`."""
+        B, S, _ = memory.shape
+        memory = seen(memory, mask)
+        q = self.query(query).view(B, 1, self.heads, -1)  # (B, 1, N, A / N)
+        keys, values = (part(memory).view(B, S, self.heads, -1) for part in (self.key, self.value))
+        scores = (q * keys).sum(-1).transpose(1, 2) / q.shape[-1] ** 0.5  # (B, N, S)
+        weights = masked_softmax(scores, None if mask is None else mask.unsqueeze(1))
+        heads = (weights.transpose(1, 2).unsqueeze(-1) * values).sum(1)  # (B, N, A / N)
+        return Attended(self.out(heads.reshape(B, -1)), weights)
+
+    def extra_repr(self) -> str:
+        """The number of heads."""
+        return f"heads={self.heads}"
+
+
+class LocationAttention(nn.Module):
+    r"""Additive attention that sees where it looked before (Chorowski et al. 2015, eq. 8 and 9).
+
+        f_s = Σ_j K_j a'_{s+j}        score = v·tanh(W q + U m_s + L f_s + b)
+
+    a' `(B, S)`: the weights of the step before, which the caller keeps in its state. K: `filters` kernels of `width`
+    steps (odd), zeros around the memory; L `(A, filters)`.
+    """
+
+    def __init__(
+        self, query_size: int, memory_size: int, size: int, *, filters: int = 10, width: int = 31
+    ) -> None:
+        super().__init__()
+        if check_size("width", width) % 2 == 0:
+            raise ValueError(f"width={width}; expected an odd number of steps, as many on both sides")
+        self.query = nn.Linear(query_size, check_size("size", size))
+        self.key = nn.Linear(memory_size, size, bias=False)
+        self.kernels = nn.Parameter(torch.empty(check_size("filters", filters), width))
+        self.location = nn.Linear(filters, size, bias=False)
+        self.score = nn.Linear(size, 1, bias=False)
+        nn.init.uniform_(self.kernels, -(width**-0.5), width**-0.5)
+
+    def forward(self, query: Tensor, memory: Tensor, before: Tensor, mask: Tensor | None = None) -> Attended:
+        """What `query` `(B, Q)` reads of `memory` `(B, S, M)`; before: the weights `(B, S)` of the step before."""
+        memory = seen(memory, mask)
+        features = F.conv1d(before.unsqueeze(1), self.kernels.unsqueeze(1), padding="same")  # (B, filters, S)
+        total = self.query(query).unsqueeze(1) + self.key(memory) + self.location(features.transpose(1, 2))
+        weights = masked_softmax(self.score(torch.tanh(total)).squeeze(-1), mask)
+        return Attended(read(weights, memory), weights)
