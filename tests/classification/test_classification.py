@@ -53,11 +53,14 @@ FILES: dict[str, Any] = {
     "a.csv": 'who,text\n1,"so happy,\nit is"\n2\n3,\n4,we are scared\n',
     "a.jsonl": '{"text": "so happy"}\n\n{"text": 7}\n{broken\n{"text": "we are scared"}\n',
     "a.txt": "so happy\n\nwe are scared\n",
+    "b.csv": 'text\n"so, happy"\n\nwe are scared\n',
     "a.json": '[{"text": "so happy"}, {"text": null}, {"text": "we are scared"}]',
 }
 
 
-@pytest.mark.parametrize(("name", "places"), [("a.csv", 4), ("a.jsonl", 5), ("a.txt", 3), ("a.json", 3)])
+@pytest.mark.parametrize(
+    ("name", "places"), [("a.csv", 4), ("a.jsonl", 5), ("a.txt", 3), ("a.json", 3), ("b.csv", 3)]
+)
 def test_as_many_answers_as_texts(folder: Path, here: Path, name: str, places: int) -> None:
     Path(name).write_text(FILES[name])
     plain = elman("predict", folder / "run", name)

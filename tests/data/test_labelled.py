@@ -104,6 +104,50 @@ def test_a_table_of_columns_in_json(tmp_path: Path) -> None:
         assert pairs(read(write(tmp_path / "a.json", json.dumps(columns)))[0]) == rows
 
 
+def test_an_array_inside_of_an_object(tmp_path: Path) -> None:
+    content = (
+        '{"version": 1,\n "data": [{"text": "so it is", "label": "a"},\n {"text": "and so", "label": "b"}]}'
+    )
+    found, _ = read(write(tmp_path / "a.json", content))
+    assert pairs(found) == [("so it is", "a"), ("and so", "b")]
+    assert [example.place.line for example in found] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        (
+            '"3","A title","so it is, and so on"\n"4","Another","and then it was"\n' * 3,
+            ("so it is, and so on", "3"),
+        ),
+        ('ham\tso it is\nspam\twin "now\n' * 4, ("so it is", "ham")),
+        (
+            '"0","1467","Mon Apr 06","NO_QUERY","joe","so it is and on"\n'
+            '"4","1468","Tue Apr 07","NO_QUERY","ann","well it is"\n' * 4,
+            ("so it is and on", "0"),
+        ),
+        ("so it is;joy\nand so on;anger\n" * 3, ("so it is", "joy")),
+        ("id,review,sentiment\n1,so it is,pos\n2,and so,neg\n", ("so it is", "pos")),
+        (",text,target\n0,so it is,1.0\n1,and so,0.0\n", ("so it is", "1.0")),
+    ],
+)
+def test_tables_as_people_bring_them(tmp_path: Path, content: str, rows: tuple[str, str]) -> None:
+    found, account = read(write(tmp_path / "a", content))
+    assert pairs(found)[0] == rows
+    assert account.used == account.read == len(found)
+
+
+def test_a_file_that_is_no_text_in_a_folder_of_classes_is_a_fault(tmp_path: Path) -> None:
+    for number in range(3):
+        write(tmp_path / "pos" / f"{number}.txt", "so good")
+        write(tmp_path / "neg" / f"{number}.txt", "so bad")
+    write(tmp_path / "neg" / "x.png", b"\x89PNG\0\0\1\2\0\0\xff\xfe")
+    write(tmp_path / "neg" / "y.txt", " \n")
+    found, account = read(tmp_path)
+    assert len(found) == 6
+    assert sorted(account.faults) == ["empty file", "file that is not text"]
+
+
 one_line = tables.LETTERS.replace("\n", "").replace("\r", "")
 
 

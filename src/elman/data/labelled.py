@@ -218,7 +218,7 @@ def _example(row: TableRow, roles: Roles, account: Account, how: Reading) -> Exa
         return None
     labels, listed = _labels(row, roles)
     if labels is None:
-        account.fault("empty label", row.place)
+        account.fault("label that is neither 0 nor 1" if roles.one_hot else "empty label", row.place)
         return None
     group, time = (_cell(row, name) for name in (how.group, how.time))
     return Example(text, tuple(dict.fromkeys(labels)), row.place, group, time, listed=listed)
@@ -360,15 +360,26 @@ def _class_folders(
         for path in sorted(home.glob(how.glob)):
             if path.is_file() and not any(part.startswith(".") for part in path.relative_to(home).parts):
                 account.read += 1
-                text = _text_of(path, account, how)
-                if text.strip():
+                text = _text_or_fault(path, account, how)
+                if text:
                     found.append(Example(text, (home.name,), Place(str(path))))
-                else:
-                    account.fault("empty file", Place(str(path)))
     account.found.append(
         f"{folder}: a folder a class ({', '.join(home.name for home in classes)}), a text a file"
     )
     return found
+
+
+def _text_or_fault(path: Path, account: Account, how: Reading) -> str:
+    """The text of a file; nothing, and a fault in the account, where it holds none."""
+    try:
+        text = _text_of(path, account, how)
+    except UserError:
+        account.fault("file that is not text", Place(str(path)))
+        return ""
+    if not text.strip():
+        account.fault("empty file", Place(str(path)))
+        return ""
+    return text
 
 
 def read_names(path: Path, encoding: str = "auto") -> list[str]:

@@ -50,7 +50,8 @@ def json_kind(text: str) -> str:
 
 def _is_columns(text: str) -> bool:
     found = json.loads(text)
-    return len(found) > 1 and all(isinstance(column, list | dict) for column in found.values())
+    columns = len(found) > 1 and all(isinstance(column, list | dict) for column in found.values())
+    return columns or any(map(_is_array, found.values()))
 
 
 def _whole(line: str) -> bool:
@@ -76,12 +77,21 @@ def read_json_lines(text: str) -> Iterator[Record]:
 
 
 def read_json(text: str) -> Iterator[Record]:
-    """The items of an array, the only object, or the rows of a table written by columns (`{"text": [...], ...}`)."""
+    """The items of an array, the only object, or the rows of a table written by columns (`{"text": [...], ...}`).
+
+    An array of objects may stand inside of an object (`{"version": 1, "data": [{...}, ...]}`), if there is just one.
+    """
     start = _skip(text, 0)
     if text[start] == "[":
         yield from _array(text, start + 1)
         return
     found = json.loads(text)
+    inner = [name for name, value in found.items() if _is_array(value)]
+    if len(inner) == 1:
+        begun = re.search(rf"{re.escape(json.dumps(inner[0]))}\s*:\s*\[", text)
+        if begun is not None:
+            yield from _array(text, begun.end())
+            return
     columns = {name: _column(column) for name, column in found.items()}
     if (
         len({len(column) for column in columns.values() if column is not None}) != 1
@@ -91,6 +101,10 @@ def read_json(text: str) -> Iterator[Record]:
         return
     for cells in zip(*columns.values(), strict=True):
         yield Record(1, dict(zip(columns, cells, strict=True)))
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 
 def _column(value: Any) -> list[Any] | None:

@@ -17,7 +17,7 @@ from elman.data.columns import Chosen, Roles, find_roles
 from elman.data.encoding import decode, read_bytes
 from elman.data.inputs import STANDARD_INPUT, Item, check_inputs, files_of, lines
 from elman.data.labels import Labels
-from elman.data.table import Table, read_table
+from elman.data.table import Given, Table, read_table
 from elman.data.words import Span
 from elman.page import Html, text
 from elman.tasks import verbs
@@ -163,14 +163,15 @@ def _rows(
     path: Path, settings: Predict, how: TextSettings, columns: dict[tuple[str, ...], Roles]
 ) -> list[Item]:
     """The rows of a table in their order, those with faults too."""
-    from elman.config import UserError
 
-    reading, account = how.reading("other", columns), Account()
-    table = read_table(
-        str(path), decode(read_bytes(path), str(path), how.encoding).text, account, reading.given
+    account, given = Account(), how.reading("other", columns).given
+    text = decode(read_bytes(path), str(path), how.encoding).text
+    # A table of one column has nothing that could be recognized.
+    table = read_table(str(path), text, account, given) or read_table(
+        str(path), text, account, Given("comma")
     )
     if table is None:
-        raise UserError(f"{path} is no table: give --read lines or --read files")
+        return []
     bad = {
         place: reason
         for kind in (account.faults, account.aside)

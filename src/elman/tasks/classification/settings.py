@@ -92,7 +92,11 @@ class TextSettings:
         False, "leave the pretrained vectors as they are; words without one are not trained either"
     )
     batch: Count = option(32, "texts in a batch, at most", unit="TEXTS")
-    budget: Whole = option(0, "padded size of a batch, texts times tokens, at most (0: any)", unit="TOKENS")
+    budget: Whole = option(
+        16384,
+        "padded size of a batch, texts times tokens, at most; a longer text is alone (0: any)",
+        unit="TOKENS",
+    )
     alike: Flag = option(True, "batches of texts of like lengths")
     class_weights: tuple[str, ...] = option(
         (), "weight of a label in the loss, by name (others: 1); or the word balanced", unit="LABEL=WEIGHT"
