@@ -117,6 +117,15 @@ EXTRAS = [
     {"layer_norm": "separate"},
     {"layer_norm": "sum"},
     {"forget_bias": 3.0},
+    {"word_dropout": 0.5},
+    {"weight_dropout": 0.5},
+    {"input_norm": "layer"},
+    {"input_norm": "batch"},
+    {"norm": True},
+    {"batch_norm": True},
+    {"projection": 3},
+    {"cell": "peephole-lstm"},
+    {"cell": "minimal-gated"},
 ]
 
 
