@@ -16,6 +16,7 @@
 #include "memory.h"
 #include "recipe.h"
 #include "sums.h"
+#include "watch.h"
 
 namespace nb = nanobind;
 
@@ -97,71 +98,9 @@ void run_sums(const std::string& dtype, Int rows, const Jobs& given, int threads
   sum_rows(number_of(dtype), chosen, rows, jobs, threads);
 }
 
-// Entries of dictionaries, and lengths of containers, that are watched for a change. Python's collector sees through it:
-// what is watched holds, by a long way round, the watch.
-struct Watch {
-  struct Entry {
-    PyObject *mapping, *key, *value;
-  };
-  struct Length {
-    PyObject* what;
-    Py_ssize_t length;
-  };
-  std::vector<Entry> entries, attributes;  // of dictionaries; of classes, inherited ones too
-  std::vector<Length> lengths;
-
-  Watch() = default;
-  Watch(const Watch&) = delete;
-  Watch& operator=(const Watch&) = delete;
-  ~Watch() { clear(); }
-
-  void add(nb::dict mapping, nb::object key, nb::object value) {
-    entries.push_back({mapping.release().ptr(), key.release().ptr(), value.release().ptr()});
-  }
-  void add_attribute(nb::type_object kind, nb::str key, nb::object value) {
-    attributes.push_back({kind.release().ptr(), key.release().ptr(), value.release().ptr()});
-  }
-  void add_length(nb::object what, Py_ssize_t length) { lengths.push_back({what.release().ptr(), length}); }
-
-  bool same() const {
-    for (const Length& l : lengths) {
-      const Py_ssize_t now = PyDict_CheckExact(l.what) ? PyDict_GET_SIZE(l.what) : PyObject_Size(l.what);
-      if (now < 0) throw nb::python_error();
-      if (now != l.length) return false;
-    }
-    for (const Entry& e : entries) {
-      PyObject* now = PyDict_GetItemWithError(e.mapping, e.key);
-      if (!now && PyErr_Occurred()) throw nb::python_error();
-      if (now != e.value) return false;
-    }
-    for (const Entry& e : attributes)
-      if (_PyType_Lookup(reinterpret_cast<PyTypeObject*>(e.mapping), e.key) != e.value) return false;
-    return true;
-  }
-
-  void clear() {
-    std::vector<Entry> gone;
-    std::vector<Length> gone_lengths;
-    gone.swap(entries), gone_lengths.swap(lengths);
-    gone.insert(gone.end(), attributes.begin(), attributes.end());
-    attributes.clear();
-    for (const Entry& e : gone) Py_DECREF(e.mapping), Py_DECREF(e.key), Py_DECREF(e.value);
-    for (const Length& l : gone_lengths) Py_DECREF(l.what);
-  }
-};
-
 int watch_traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(self));
-  if (!nb::inst_ready(self)) return 0;
-  const Watch* watch = nb::inst_ptr<Watch>(self);
-  for (const auto* entries : {&watch->entries, &watch->attributes})
-    for (const Watch::Entry& e : *entries) {
-      Py_VISIT(e.mapping);
-      Py_VISIT(e.key);
-      Py_VISIT(e.value);
-    }
-  for (const Watch::Length& l : watch->lengths) Py_VISIT(l.what);
-  return 0;
+  return nb::inst_ready(self) ? nb::inst_ptr<Watch>(self)->traverse(visit, arg) : 0;
 }
 
 int watch_clear(PyObject* self) {
@@ -299,11 +238,20 @@ NB_MODULE(_core, m) {
       .def("step_one", [](Stream& self, Address in, Address out) { self.step(&in, 1, &out, 1); }, nb::arg("in_ptr"),
            nb::arg("out_ptr"));
   nb::class_<Watch>(m, "Watch", nb::type_slots(watch_slots))
-      .def(nb::init<>())
-      .def("add", &Watch::add, nb::arg("mapping"), nb::arg("key"), nb::arg("value").none())
-      .def("add_attribute", &Watch::add_attribute, nb::arg("kind"), nb::arg("key"), nb::arg("value").none())
+      .def(nb::init<nb::object>(), nb::arg("nothing"))
+      .def("add_entry", &Watch::add_entry, nb::arg("mapping"), nb::arg("key"), nb::arg("value").none())
+      .def("add_scan", &Watch::add_scan, nb::arg("mapping"), nb::arg("keys"), nb::arg("values"))
+      .def("add_type", &Watch::add_type, nb::arg("kind"), nb::arg("names"), nb::arg("values"))
+      .def("add_list", &Watch::add_list, nb::arg("what"), nb::arg("items"))
+      .def("add_iterated", &Watch::add_iterated, nb::arg("what"), nb::arg("items"))
+      .def("add_member", &Watch::add_member, nb::arg("what"), nb::arg("descriptor"), nb::arg("value").none())
+      .def("add_cell", &Watch::add_cell, nb::arg("cell"), nb::arg("value").none())
+      .def("add_function", &Watch::add_function, nb::arg("function"))
       .def("add_length", &Watch::add_length, nb::arg("what"), nb::arg("length"))
-      .def("same", &Watch::same);
+      .def("add_bytes", &Watch::add_bytes, nb::arg("what"))
+      .def("add_variable", &Watch::add_variable, nb::arg("variable"), nb::arg("value").none())
+      .def("add_answer", &Watch::add_answer, nb::arg("call"), nb::arg("value").none())
+      .def("first_change", &Watch::first_change);
   nb::class_<Course>(m, "Recipe")
       .def("__init__", make_course, nb::arg("dtype"), nb::arg("arrays"), nb::arg("steps"), nb::arg("block"))
       .def("run", run_course, nb::arg("T"), nb::arg("B"), nb::arg("reverse"), nb::arg("given"), nb::arg("threads"));

@@ -107,20 +107,51 @@ class Recipe:
         capsules. given: addresses; 0 for zeros that a start copies. The interpreter lock is released. ValueError."""
 
 class Watch:
-    """Entries of dictionaries, attributes of classes and lengths of containers, watched for a change."""
+    """Places in Python objects, watched for a change; what they hold is compared by identity.
 
-    def __init__(self) -> None: ...
-    def add(self, mapping: dict[Any, Any], key: object, value: object) -> None:
-        """`mapping[key] is value` is watched."""
+    nothing: the object that stands for "there is none" among the values (entry, type, member, cell, variable), or for
+    "any" (scan, list). Each `add_` returns the number of its check.
+    """
 
-    def add_attribute(self, kind: type, key: str, value: object) -> None:
-        """That `kind` has, itself or inherited, the attribute `value` is watched."""
+    def __init__(self, nothing: object) -> None: ...
+    def add_entry(self, mapping: dict[Any, Any], key: object, value: object) -> int:
+        """Entry `key` of a dictionary."""
 
-    def add_length(self, what: object, length: int) -> None:
-        """`len(what) == length` is watched."""
+    def add_scan(self, mapping: dict[Any, Any], keys: list[Any], values: list[Any]) -> int:
+        """All keys of a dictionary in order, and the values of some of them."""
 
-    def same(self) -> bool:
-        """Whether nothing has changed."""
+    def add_type(self, kind: type, names: list[str], values: list[Any]) -> int:
+        """Attributes of a class, inherited ones too."""
+
+    def add_list(self, what: list[Any], items: list[Any]) -> int:
+        """The items of a list."""
+
+    def add_iterated(self, what: object, items: list[Any]) -> int:
+        """The items of a set or a deque."""
+
+    def add_member(self, what: object, descriptor: object, value: object) -> int:
+        """A slot of an object, by its descriptor."""
+
+    def add_cell(self, cell: object, value: object) -> int:
+        """A closure cell."""
+
+    def add_function(self, function: object) -> int:
+        """Code, defaults and keyword defaults of a function."""
+
+    def add_length(self, what: object, length: int) -> int:
+        """`len(what)`."""
+
+    def add_bytes(self, what: object) -> int:
+        """The contents of an object with a buffer."""
+
+    def add_variable(self, variable: object, value: object) -> int:
+        """A context variable."""
+
+    def add_answer(self, call: object, value: object) -> int:
+        """What a call without arguments returns, a plain value, by equality."""
+
+    def first_change(self) -> int:
+        """The number of the first check that no longer holds, or -1."""
 
 class Stream:
     """One step at a time on weights that were packed once (see Kernel.stream)."""

@@ -16,7 +16,6 @@ import elman.nn
 from benchmarks.cells import LayerNormLSTMCell
 from elman import _core
 from elman.engine import quick, run
-from elman.engine.backends import core_watch
 
 T, B, I, H = 5, 3, 4, 6
 
@@ -284,8 +283,8 @@ def test_the_core_watches_all_that_a_layer_depends_on(name: str) -> None:
     layer = LAYERS[name]()
     results(layer, inputs())
     guard = layer.scans()[0]._entries[0].guard
-    assert guard.watched
-    assert guard.rest == []
+    assert guard.places
+    assert all(place.in_core for place in guard.places)
 
 
 def test_the_environment_is_asked_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,28 +389,6 @@ def test_wrong_lengths_are_refused(lengths: Tensor, message: str) -> None:
 # ---- the core's own
 
 
-def test_watch_of_classes() -> None:
-    class Base:
-        name: Any = "a"
-
-    class Derived(Base):
-        pass
-
-    watch = core_watch()
-    watch.add_attribute(Derived, "name", Base.name)
-    assert watch.same()
-    Base.name = None
-    assert not watch.same()
-    Base.name = "a"
-    assert watch.same()
-    Derived.name = "b"
-    assert not watch.same()
-    del Derived.name
-    assert watch.same()
-    del Base.name
-    assert not watch.same()
-
-
 TABLE: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "relu": torch.relu}
 
 
@@ -431,23 +408,6 @@ def test_a_table_of_functions() -> None:
     finally:
         TABLE["tanh"] = before
     torch.testing.assert_close(scan(x, torch.zeros(B, I)).y[0], torch.tanh(x[0]))
-
-
-def test_watch() -> None:
-    watch = core_watch()
-    some, value = {"a": None, "b": 1.5}, [1, 2]
-    watch.add(some, "a", None)
-    watch.add_length(value, 2)
-    assert watch.same()
-    some["b"] = 2.5
-    assert watch.same()
-    value.append(3)
-    assert not watch.same()
-    value.pop()
-    some["a"] = 0
-    assert not watch.same()
-    del some["a"]
-    assert not watch.same()
 
 
 def doubling() -> _core.Kernel:

@@ -716,7 +716,7 @@ def test_an_import_within_the_step_is_not_watched(tmp_path: Path, monkeypatch: p
     try:
         scan, x, h = Scan(step, backend="native"), torch.randn(3, 4, H), torch.zeros(4, H)
         first = scan(x, h).y
-        watched = scan._entries[0].guard.watched
+        watched = scan._entries[0].guard.places
         assert scan.path == "native"
         assert len(watched) < 100
         sys.modules["imported_by_a_step"].SCALE = 3.0  # read by a function that the step itself calls

@@ -155,7 +155,7 @@ def _recipe(
             dead = plan.dead or [False] * (n_y + len(given.s))
             form = _form(unflatten([None] * n_y, plan.y_spec))
             mappings = _mappings(scan)
-            paths = tuple(_path_of(places, mappings) for places, *_ in guard.places)
+            paths = tuple(_path_of(source.places, mappings) for source in guard.sources if source.external)
             watched = tuple(_watched(guard, mappings))
             return ("", str(plan.program), wanted or "", paths, watched, form, n_y, tuple(dead))
     except NotSupported as reason:
@@ -336,7 +336,7 @@ def _path_of(places: list[tuple[Any, Any]], mappings: dict[int, tuple[Path, bool
 
 def _watched(guard: Guard, mappings: dict[int, tuple[Path, bool]]) -> Iterator[tuple[Path, Any]]:
     """Plain attributes that the trace rests on, and what they are."""
-    for mapping, key, *_ in guard.watched:
+    for mapping, key in guard.entries():
         holder = mappings.get(id(mapping))
         if holder is not None and key not in _TORCH_OWN:
             path, item = holder

@@ -19,7 +19,7 @@ from elman.engine.checkpoint import carrying, check_every, loop_in_chunks, run_i
 from elman.engine.compiling import scan_compiled, stay_outside
 from elman.engine.errors import EngineError, EngineWarning, NotSupported
 from elman.engine.explain import Explanation, explain_program
-from elman.engine.guards import Guard, Reached, make_guard
+from elman.engine.guards import Guard, Reached, make_guard, reach
 from elman.engine.inputs import Inputs, Manner, batch_sizes, common_length, gather, manner_of, sample
 from elman.engine.lower import Needs, lower
 from elman.engine.masks import check_mask, taken
@@ -105,6 +105,7 @@ class Scan:
         self._last: Again | None = None
         self._recorder: Recorder | None = None
         self._sets: list[tuple[dict[str, Any], str]] = []  # attributes that the step was last seen to set
+        self._refused: dict[str, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """What was traced stays behind when a scan is copied or pickled."""
@@ -290,7 +291,17 @@ class Scan:
         if place not in self._warned:
             self._warned.add(place)
             warnings.warn(text, EngineWarning, stacklevel=_user_level())
-        return self._loop(given, reason.reason, reason.hint, every)
+        result = self._loop(given, reason.reason, reason.hint, every)
+        self._settle(reason)
+        return result
+
+    def _settle(self, reason: NotSupported) -> None:
+        """A step that is refused again for the same reason is not traced anew for what it changes itself."""
+        entry = next((e for e in self._entries if e.reason and e.reason.reason == reason.reason), None)
+        if entry is not None:
+            self._refused[reason.reason] = self._refused.get(reason.reason, 0) + 1
+            if self._refused[reason.reason] > 1:
+                entry.guard.settle()
 
     # -- the fast path
 
@@ -341,23 +352,27 @@ class Scan:
 
     def _trace(self, key: tuple[Any, ...], given: Inputs) -> _Entry:
         check_modules(self.step, self.owner)
-        snapshot, reached = Snapshot(self.step, self.owner), Reached()
+        snapshot, reached = Snapshot(self.step, self.owner), reach(self.step, self.owner)
         cached = torch.is_autocast_cache_enabled()
         torch.set_autocast_cache_enabled(False)
         try:
             with alone():
                 graph, dtypes = _trace_to_fixed_point(self.step, given, snapshot, reached)
             snapshot.check()
+            reached.check()
             guard = make_guard(self.step, self.owner, graph.externals, reached)
             _debug(2, "\n".join(map(str, graph.nodes)))
             return _Entry(key, guard, optimize(graph), dtypes)
         except NotSupported as reason:
-            told = snapshot.better_reason(reason)
+            told = reached.better_reason(snapshot.better_reason(reason))
             self._sets = snapshot.set_tensors()
             snapshot.restore()
-            return _Entry(key, make_guard(self.step, self.owner, [], reached), reason=told.again())
+            reached.restore()
+            guard = make_guard(self.step, self.owner, [], reached, alone=True)
+            return _Entry(key, guard, reason=told.again())
         finally:
             snapshot.restore()
+            reached.restore()
             torch.set_autocast_cache_enabled(cached)
 
     def _see_manner(
@@ -379,6 +394,7 @@ class Scan:
         try:
             with alone():
                 yield
+            entry.guard.check_undisturbed()
         except NotSupported as reason:
             entry.reason = reason.again()
             raise

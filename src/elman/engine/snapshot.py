@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from elman.engine.errors import NotSupported
-from elman.engine.guards import INTERNAL, MISSING, freeze, modules_of
+from elman.engine.guards import INTERNAL, modules_of
+from elman.engine.kinds import is_constant
+from elman.engine.picture import Picture
+from elman.engine.places import NOTHING
 
 __all__ = ["Snapshot"]
 
@@ -22,7 +25,9 @@ class Snapshot:
         self._dicts = [
             [dict(d) for d in (m.__dict__, m._parameters, m._buffers, m._modules)] for _, m in self._modules
         ]
-        self._frozen = [{k: freeze(v) for k, v in m.__dict__.items()} for _, m in self._modules]
+        self._contained = [
+            {k: _contained(v) for k, v in m.__dict__.items() if k not in INTERNAL} for _, m in self._modules
+        ]
         self._contents = [
             {
                 k: type(v)(v)
@@ -35,15 +40,17 @@ class Snapshot:
 
     def changed(self) -> str | None:
         """The name of an attribute that the step changed, or None."""
-        for (path, module), dicts, frozen in zip(self._modules, self._dicts, self._frozen, strict=True):
+        for (path, module), dicts, inside in zip(self._modules, self._dicts, self._contained, strict=True):
             prefix = f"{path}." if path else ""
             for now, before in zip(_registered(module), dicts[1:], strict=True):
                 for key in (*now, *before):
-                    if now.get(key) is not before.get(key, MISSING):
+                    if now.get(key) is not before.get(key, NOTHING):
                         return prefix + str(key)
             for key in {**module.__dict__, **dicts[0]}:
-                same = module.__dict__.get(key, MISSING) is dicts[0].get(key, MISSING)
-                if key not in INTERNAL and not (same and freeze(module.__dict__.get(key)) == frozen.get(key)):
+                same = module.__dict__.get(key, NOTHING) is dicts[0].get(key, NOTHING)
+                if key not in INTERNAL and not (
+                    same and _contained(module.__dict__.get(key)) == inside.get(key)
+                ):
                     return prefix + key
         return None
 
@@ -54,7 +61,7 @@ class Snapshot:
             now = module.__dict__
             for key in {**before, **now}.keys() - INTERNAL:
                 old, new = before.get(key), now.get(key)
-                if now.get(key, MISSING) is before.get(key, MISSING):
+                if now.get(key, NOTHING) is before.get(key, NOTHING):
                     continue
                 if not isinstance(new, Tensor) or not (old is None or isinstance(old, Tensor)):
                     return []
@@ -104,6 +111,16 @@ class Snapshot:
                     now.update(before)
             for key, items in contents.items():
                 _restore_container(module.__dict__[key], items)
+
+
+def _contained(value: Any) -> list[Any]:
+    """What containers hold, written down; nothing else has contents here."""
+    if is_constant(value) or isinstance(value, Tensor | nn.Module):
+        return []
+    picture = Picture(())
+    picture.lenient = True
+    picture.look(value, "")
+    return picture.tokens
 
 
 def _registered(module: nn.Module) -> list[dict[str, Any]]:

@@ -159,7 +159,7 @@ class Stepper:
         steps = Steps(stream, Tensor._version, Tensor.data_ptr)
         for t in tensors:
             steps.add(t, t.detach(), _reach(t), not t.is_inference())
-        places = [] if guard is None else [places for places, *_ in guard.places]
+        places = [] if guard is None else guard.ways()
         found = [(mapping, key, t) for ways, t in zip(places, tensors, strict=False)
                  for mapping, key in ways if key is not None]  # fmt: skip
         for mapping, key, t in found:

@@ -62,7 +62,7 @@ def trace(
     *,
     grad: bool,
     labels: dict[int, str],
-    reached: Callable[..., Any],
+    reached: Any,
 ) -> Graph:
     """Record `step` (and its gradient where `grad`) at the two batch sizes of `samples` and merge the two.
 
@@ -75,7 +75,7 @@ def trace(
         )
     _check_ancestry(found[0])
     _check_seeds(step, samples[0], labels)
-    runs = [_run(step, sample, found[0], grad, labels) for sample in samples]
+    runs = [_run(step, sample, found[0], grad, labels, reached) for sample in samples]
     rows = [sample.rows for sample in samples]
     return merge(runs[0], runs[1], (rows[0], rows[1]), found[0])
 
@@ -134,7 +134,12 @@ def _check_ancestry(externals: list[Tensor]) -> None:
 
 
 def _run(
-    step: Callable[..., Any], sample: Sample, externals: list[Tensor], grad: bool, labels: dict[int, str]
+    step: Callable[..., Any],
+    sample: Sample,
+    externals: list[Tensor],
+    grad: bool,
+    labels: dict[int, str],
+    reached: Any,
 ) -> Run:
     roles: dict[str, list[Any]] = {"x": sample.x, "s": sample.s, "c": sample.c, "p": externals}
 
@@ -147,7 +152,7 @@ def _run(
             differentiate(roles, y, ns)
         return spec
 
-    tracer, spec = record(call, labels, sample.rows)
+    tracer, spec = record(lambda t: reached.during(lambda: call(t)), labels, sample.rows)
     if tracer.mutates:
         tracer = _functional(tracer, roles, sample.rows)
     _check_pure(tracer)

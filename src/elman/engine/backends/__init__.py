@@ -11,13 +11,13 @@ from elman.engine.program import Program
 __all__ = ["choose_loops", "core_profile", "core_watch"]
 
 
-def core_watch() -> Any:
-    """An `elman._core.Watch`, or None without the core."""
+def core_watch(nothing: Any) -> Any:
+    """An `elman._core.Watch`, or None without the core. nothing: what stands for no value among those it is given."""
     try:
         from elman.engine.backends.kernel import Watch
     except ImportError:
         return None
-    return Watch()
+    return Watch(nothing)
 
 
 def core_profile() -> Any:

@@ -1,0 +1,106 @@
+"""What a piece of code reads by name: globals, attributes and modules, told apart by its instructions."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["Read", "read_by"]
+
+_BY_A_STRING = {"getattr", "hasattr", "setattr", "delattr"}
+_BY_ANY_NAME = {
+    "vars",
+    "dir",
+    "attrgetter",
+    "methodcaller",
+    "__dict__",
+    "__getattribute__",
+    "asdict",
+    "astuple",
+}
+_FROM_ANYWHERE = {"eval", "exec", "globals"}
+_ATTRIBUTE = {"LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR", "LOAD_SUPER_ATTR", "IMPORT_FROM"}
+_GLOBAL = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "STORE_NAME"}
+_SIMPLE = {"LOAD_FAST", "LOAD_DEREF", "LOAD_ATTR", "LOAD_GLOBAL", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW"}
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Names in a piece of code and in the functions that are written in it.
+
+    chains: globals, each with the attributes that are taken from it at once, `("torch", "tanh")`. names: attributes of
+    anything else. imports: modules that are imported. dynamic: attributes are also found by names that are computed.
+    anywhere: a call that may read whatever there is ("eval"), or an empty string.
+    """
+
+    chains: frozenset[tuple[str, ...]]
+    names: frozenset[str]
+    imports: frozenset[str]
+    dynamic: bool
+    anywhere: str
+
+
+@functools.lru_cache(maxsize=4096)
+def read_by(code: types.CodeType) -> Read:
+    """What `code` reads by name."""
+    chains: set[tuple[str, ...]] = set()
+    names = {text for text in _strings(code.co_consts) if text.isidentifier()}
+    imports: set[str] = set()
+    chain: tuple[str, ...] = ()
+    listing = list(dis.get_instructions(code))
+    for ins in listing:
+        name = str(ins.argval)
+        if ins.opname in _GLOBAL:
+            chain = (name,)
+            chains.add(chain)
+        elif ins.opname in _ATTRIBUTE and chain and not ins.is_jump_target and ins.opname != "IMPORT_FROM":
+            chains.discard(chain)
+            chain = (*chain, name)
+            chains.add(chain)
+            if ins.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
+                chain = ()
+        else:
+            chain = ()
+            if ins.opname in _ATTRIBUTE:
+                names.add(name)
+            elif ins.opname == "IMPORT_NAME":
+                imports.update(_parents(name))
+    inner = [read_by(c) for c in code.co_consts if isinstance(c, types.CodeType)]
+    mentioned = names | {c[0] for c in chains} | {name for c in chains for name in c[1:]}
+    return Read(
+        frozenset(chains).union(*(r.chains for r in inner)),
+        frozenset(names).union(*(r.names for r in inner)),
+        frozenset(imports).union(*(r.imports for r in inner)),
+        bool(mentioned & _BY_ANY_NAME) or _computes_names(listing) or any(r.dynamic for r in inner),
+        next((c[0] for c in chains if c[0] in _FROM_ANYWHERE), "")
+        or next((r.anywhere for r in inner if r.anywhere), ""),
+    )
+
+
+def _strings(constants: tuple[object, ...]) -> Iterator[str]:
+    for constant in constants:
+        if isinstance(constant, str):
+            yield constant
+        elif isinstance(constant, tuple | frozenset):
+            yield from _strings(tuple(constant))
+
+
+def _parents(name: str) -> Iterator[str]:
+    """The names of a module and of the packages around it."""
+    parts = name.split(".")
+    return (".".join(parts[: i + 1]) for i in range(len(parts)))
+
+
+def _computes_names(listing: list[dis.Instruction]) -> bool:
+    """Whether getattr and its like are called with anything but a literal name of a simple object."""
+    for i, ins in enumerate(listing):
+        if ins.opname not in ("LOAD_GLOBAL", "LOAD_NAME") or ins.argval not in _BY_A_STRING:
+            continue
+        rest = iter(listing[i + 1 :])
+        after = next((r for r in rest if r.opname not in _SIMPLE and r.opname != "PUSH_NULL"), None)
+        if after is None or after.opname != "LOAD_CONST" or not isinstance(after.argval, str):
+            return True
+    return False
