@@ -35,12 +35,12 @@ __all__ = ["INTERNAL", "Guard", "Reached", "Source", "is_users_own", "make_guard
 class Source:
     """A tensor that the step reads: where it is found, and of what kind it has to be.
 
-    places: (mapping, key) of each; live: those of them that are looked up at each call; fixed: the tensor itself, where
+    places: (mapping, key) of each; live: how those are looked up that are at each call; fixed: the tensor itself, where
     some other place is known to hold it still.
     """
 
     places: list[tuple[Any, Any]]
-    live: list[tuple[Any, Any]]
+    live: list[tuple[Callable[[Any], Any], Any]]
     fixed: Tensor | None
     shape: torch.Size
     dtype: torch.dtype
@@ -49,22 +49,12 @@ class Source:
     visits: list[int]
     external: bool
 
-    def now(self) -> Tensor | None:
-        """The tensor, if it is of the same kind and still the same one under each of its names."""
-        now = self.fixed
-        for mapping, key in self.live:
-            found = mapping.get(key)
-            if now is None:
-                now = found
-            elif found is not now:
-                return None
-        if (
-            not isinstance(now, Tensor)
-            or now.requires_grad is not self.requires_grad
-            or now.dtype is not self.dtype
-        ):
-            return None
-        return now if now.shape == self.shape and now.device == self.device else None
+    def sought(self) -> tuple[Any, ...]:
+        """How it is looked up, what it has to be, and how it is looked up under its other names."""
+        (get, key), *others = self.live or [(lambda _: self.fixed, None)]
+        if self.live and self.fixed is not None:
+            others.append((lambda _: self.fixed, None))
+        return get, key, self.shape, self.dtype, self.device, self.requires_grad, others
 
 
 @dataclass(slots=True)
@@ -81,6 +71,8 @@ class Guard:
     core: Any = None
     _in_core: list[Place] = field(default_factory=list)
     _rest: list[Place] = field(default_factory=list)
+    _sought: list[tuple[Any, ...]] = field(default_factory=list)
+    _external: int = 0
 
     def adopt(self, picture: Picture) -> None:
         """Watch what a picture shows."""
@@ -88,6 +80,8 @@ class Guard:
         self._watch(list(picture.places.values()))
         for source in self.sources:
             _find(source, picture)
+        self._sought = [source.sought() for source in self.sources]
+        self._external = sum(source.external for source in self.sources)
 
     def _watch(self, places: list[Place]) -> None:
         self.places = places
@@ -111,17 +105,19 @@ class Guard:
 
     def held(self) -> list[Tensor] | None:
         """The tensors that the step reads, if everything is as it was when the step was traced."""
-        place = self._changed()
-        if place is not None and not self._is_equal(place):
+        if (place := self._changed()) is not None and not self._is_equal(place):
             return None
         tensors: list[Tensor] = []
-        for source in self.sources:
-            now = source.now()
-            if now is None:
+        for get, key, shape, dtype, device, requires_grad, others in self._sought:
+            now = get(key)
+            if not isinstance(now, Tensor) or now.shape != shape or now.dtype is not dtype:
                 return None
-            if source.external:
-                tensors.append(now)
-        return tensors
+            if now.device != device or now.requires_grad is not requires_grad:
+                return None
+            if others and any(other(name) is not now for other, name in others):
+                return None
+            tensors.append(now)
+        return tensors[: self._external]
 
     def _is_equal(self, place: Place) -> bool:
         """Whether something else than before is there, and is equal to it."""
@@ -141,8 +137,7 @@ class Guard:
 
     def tensors(self) -> list[Tensor]:
         """The tensors that the step reads, as they are now."""
-        found = [(s, s.live[0][0].get(s.live[0][1]) if s.live else s.fixed) for s in self.sources]
-        return [t for s, t in found if s.external and t is not None]
+        return [get(key) for get, key, *_ in self._sought[: self._external]]
 
     def settle(self) -> None:
         """Of a step on the plain loop: what it has changed itself is no reason to trace it again."""
@@ -190,10 +185,16 @@ def _find(source: Source, picture: Picture) -> None:
     """Where a tensor is, by the numbers of its visits."""
     visits = [picture.tensors[n] for n in source.visits]
     source.places = [(mapping, key) for _, mapping, key, _ in visits]
-    live = {(id(m), k): (m, k) for _, m, k, _ in visits if type(m) is dict or isinstance(m, Gradient)}
+    live = {(id(m), k): (_getter(m), k) for _, m, k, _ in visits if isinstance(m, dict | Gradient)}
     source.live = list(live.values())
-    other = any(type(m) is not dict and not isinstance(m, Gradient) for _, m, _, _ in visits)
-    source.fixed = visits[0][0] if other else None
+    source.fixed = visits[0][0] if any(not isinstance(m, dict | Gradient) for _, m, _, _ in visits) else None
+
+
+def _getter(mapping: Any) -> Callable[[Any], Any]:
+    """How an entry is looked up without any code of the user's."""
+    if isinstance(mapping, dict) and type(mapping) is not dict:
+        return functools.partial(dict.get, mapping)
+    return mapping.get
 
 
 def reach(step: Callable[..., Any], owner: nn.Module | None) -> Reached:
@@ -238,8 +239,8 @@ def _sources(picture: Picture, tensors: list[Tensor]) -> Iterator[Source]:
         yield Source([], [], None, t.shape, t.dtype, t.device, t.requires_grad, visits.pop(id(t)), True)
     names = set(picture.names)
     for found in visits.values():
-        t, _, key, _ = picture.tensors[found[0]]
-        if key in names:
+        t, mapping, key, _ = picture.tensors[found[0]]
+        if id(mapping) not in picture.registered or key in names:
             yield Source([], [], None, t.shape, t.dtype, t.device, t.requires_grad, found, False)
 
 

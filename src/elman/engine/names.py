@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 __all__ = ["Read", "read_by"]
 
-_BY_A_STRING = {"getattr", "hasattr", "setattr", "delattr"}
+_BY_A_STRING = {"getattr", "hasattr"}
+_NO_MATTER = {"PUSH_NULL", "PRECALL", "CACHE", "NOP", "EXTENDED_ARG"}
 _BY_ANY_NAME = {
     "vars",
     "dir",
@@ -95,12 +96,19 @@ def _parents(name: str) -> Iterator[str]:
 
 
 def _computes_names(listing: list[dis.Instruction]) -> bool:
-    """Whether getattr and its like are called with anything but a literal name of a simple object."""
-    for i, ins in enumerate(listing):
+    """Whether getattr or hasattr is called with anything but a literal name (and a simple default)."""
+    kept = [ins for ins in listing if ins.opname not in _NO_MATTER]
+    for i, ins in enumerate(kept):
         if ins.opname not in ("LOAD_GLOBAL", "LOAD_NAME") or ins.argval not in _BY_A_STRING:
             continue
-        rest = iter(listing[i + 1 :])
-        after = next((r for r in rest if r.opname not in _SIMPLE and r.opname != "PUSH_NULL"), None)
-        if after is None or after.opname != "LOAD_CONST" or not isinstance(after.argval, str):
+        i += 1
+        while i < len(kept) and kept[i].opname in _SIMPLE:
+            i += 1
+        rest = kept[i : i + 3]
+        literal = bool(rest) and rest[0].opname == "LOAD_CONST" and isinstance(rest[0].argval, str)
+        if not literal or not (
+            rest[1].opname.startswith("CALL")
+            or (rest[1].opname in ("LOAD_CONST", "LOAD_FAST") and rest[2].opname.startswith("CALL"))
+        ):
             return True
     return False

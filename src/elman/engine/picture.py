@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from elman.engine.errors import NotSupported
 from elman.engine.kinds import (
     BY_VALUE,
     SAME_FOREVER,
@@ -93,6 +94,7 @@ class Picture:
         self.root = True  # whether what is looked at was
         self._known: set[int] = set()
         self._classes: set[int] = set()
+        self.registered: set[int] = set()  # the dictionaries of parameters and buffers of modules
         self.functions: set[types.CodeType] = set()
         self.seen: dict[int, int] = {}
         self._todo: list[tuple[Any, str, Any, Any]] = []
@@ -210,8 +212,7 @@ class Picture:
         hooks = getattr(value, "_backward_hooks", None)
         if hooks:
             self._next([(hooks, f"the hooks of {name}", None, None)])
-        if value.__dict__:
-            self._namespace(value.__dict__, name)
+        self._namespace(value.__dict__, name)
 
     def _dict(self, value: dict[Any, Any], name: str, at: Any) -> None:
         self.tokens.append((type(value), len(value)))
@@ -413,6 +414,11 @@ class Picture:
             self.tokens.append(base.__repr__(value))
         elif not is_open(kind):  # type: ignore[arg-type]
             self._refuse(name, f"a {kind.__module__}.{kind.__qualname__}, whose contents cannot be seen")
+            if self.before and self.root and hasattr(kind, "__next__"):
+                raise NotSupported(
+                    f"the step reads {name!r}, an iterator, which cannot be put back", op=name,
+                    hint="hand in what it gives with x",
+                )  # fmt: skip
         self._attributes(value, name)
 
     def _attributes(self, value: Any, name: str) -> None:
@@ -457,6 +463,7 @@ class Picture:
         self._next([(own.get(n), f"{name}.{n}" if name else n, own, n) for n in names])
         for registered in (module._parameters, module._buffers, module._modules):
             self._at(Entries, registered, name, loose=loose)
+            self.registered.add(id(registered))
             self.tokens.append(list(registered))
             self._next([(v, f"{name}.{n}" if name else n, registered, n) for n, v in registered.items()])
         self._class(type(module), type(module).__name__)

@@ -160,6 +160,8 @@ class Reached:
     def _enter(self, frame: types.FrameType, code: types.CodeType) -> None:
         torch_code = _is_torch(code)
         if torch_code and code.co_name not in ("_call_impl", "_wrapped_call_impl"):
+            if self._is_a_method_of_torch(frame, code):
+                self._picture(frame, code)
             return
         if code.co_argcount:
             first = frame.f_locals.get(code.co_varnames[0])
@@ -169,6 +171,15 @@ class Reached:
                 self.objects[id(first)] = first
         if not torch_code and (not is_of_others(code) or self._is_called_by_the_step(frame, code)):
             self._picture(frame, code)
+
+    def _is_a_method_of_torch(self, frame: types.FrameType, code: types.CodeType) -> bool:
+        """Whether the step asks an object of torch that is neither tensor nor module: an optimizer, a schedule."""
+        caller = frame.f_back.f_code if frame.f_back is not None else None
+        if caller not in self.codes or _is_torch(caller) or not code.co_argcount:
+            return False
+        return not isinstance(frame.f_locals.get(code.co_varnames[0]), Tensor | nn.Module | type) and (
+            code.co_varnames[0] == "self"
+        )
 
     def _is_called_by_the_step(self, frame: types.FrameType, code: types.CodeType) -> bool:
         """Whether code of a library is no business of torch's alone, nor of how Python itself works."""
@@ -233,6 +244,8 @@ class Reached:
             self.outside = self.outside or f"calls {name}()"
         elif isinstance(owner, type) and owner.__module__ == "datetime" and name in _CLOCKS:
             self.outside = self.outside or f"asks {owner.__name__}.{name}() for the time"
+        if self.outside:  # before it is done
+            raise self._refusal()
         if module.startswith("torch") and name.startswith(_SWITCH) and name not in _IN_THE_KEY:
             self.switches[name] = asked
 
@@ -278,10 +291,7 @@ class Reached:
     def check(self) -> None:
         """Raise NotSupported where the step does more than to compute its results."""
         if self.outside:
-            raise NotSupported(
-                f"the step {self.outside}, once for all steps on the fast path", op=self.outside,
-                hint="do it outside the step, and hand in what it gives with x or the context",
-            )  # fmt: skip
+            raise self._refusal()
         changed = self.changes()
         if changed:
             raise self._told(changed[0], "")
@@ -292,6 +302,12 @@ class Reached:
                     f"{what} only watches: the fast path would not call it at each step", op=what,
                     hint="keep what it needs as part of y, or take the hook away when it has seen enough",
                 )  # fmt: skip
+
+    def _refusal(self) -> NotSupported:
+        return NotSupported(
+            f"the step {self.outside}, which the fast path would do once for all steps", op=self.outside,
+            hint="do it outside the step, and hand in what it gives with x or the context",
+        )  # fmt: skip
 
     def better_reason(self, reason: NotSupported) -> NotSupported:
         """A step that fails because of what it changed itself is told by that."""

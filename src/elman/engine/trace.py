@@ -75,7 +75,10 @@ def trace(
         )
     _check_ancestry(found[0])
     _check_seeds(step, samples[0], labels)
-    runs = [_run(step, sample, found[0], grad, labels, reached) for sample in samples]
+    runs = [
+        _run(step, samples[0], found[0], grad, labels, reached.during),
+        _run(step, samples[1], found[0], grad, labels),
+    ]
     rows = [sample.rows for sample in samples]
     return merge(runs[0], runs[1], (rows[0], rows[1]), found[0])
 
@@ -139,7 +142,7 @@ def _run(
     externals: list[Tensor],
     grad: bool,
     labels: dict[int, str],
-    reached: Any,
+    during: Callable[[Callable[[], Any]], Any] | None = None,
 ) -> Run:
     roles: dict[str, list[Any]] = {"x": sample.x, "s": sample.s, "c": sample.c, "p": externals}
 
@@ -152,7 +155,8 @@ def _run(
             differentiate(roles, y, ns)
         return spec
 
-    tracer, spec = record(lambda t: reached.during(lambda: call(t)), labels, sample.rows)
+    watched = call if during is None else lambda t: during(lambda: call(t))
+    tracer, spec = record(watched, labels, sample.rows)
     if tracer.mutates:
         tracer = _functional(tracer, roles, sample.rows)
     _check_pure(tracer)
