@@ -174,3 +174,12 @@ def test_tensorboard_gets_what_the_log_gets(monkeypatch: pytest.MonkeyPatch) -> 
     written = first.scalars + second.scalars
     assert [entry for entry in written if entry[0] == "train/loss"] == losses
     assert [entry for entry in written if entry[0] == "valid/score"] == scores
+
+
+@pytest.mark.parametrize("flags", [["--stop-after", 2], ["--validate-every", 5], ["--schedule", "plateau"]])
+def test_what_goes_by_validations_needs_some(flags: list[object]) -> None:
+    words = ["train", "language-model", "--data", "text.txt", "--valid-share", 0, *TINY]
+    done = elman(*words, *flags)
+    assert done.code == 2
+    assert "goes by validations, but there are no validation data" in done.err
+    assert elman(*words).code == 0

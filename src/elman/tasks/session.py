@@ -123,6 +123,7 @@ def _learner(task: Task, config: Any, display: Display, start: Run | None) -> Ta
     _check_extras(config.training)
     check_threads(config.training.threads)
     prepared = task.prepare(config, None if start is None else task.codec(start))
+    _check_validation(config, prepared)
     for line in prepared.lines():
         display.note(line)
     _set_up(config.training, threads=config.training.threads)
@@ -147,6 +148,7 @@ def resume(task: Task, run: Run, changes: Mapping[str, Any], *, display: Display
     check_threads(config.training.threads)
     prepared = task.prepare(config, task.codec(run))
     check_same_data(run, prepared)
+    _check_validation(config, prepared)
     with run.hold():
         _set_up(config.training, threads=config.training.threads)
         learner = TaskLearner(task, config, prepared)
@@ -175,6 +177,22 @@ def _value(config: Any, entry: Option) -> Any:
 def _check_extras(training: TrainingSettings) -> None:
     if training.tensorboard:
         require("tensorboard", extra="tensorboard", what="--tensorboard")
+
+
+def _check_validation(config: Any, prepared: Prepared) -> None:
+    """Raise UserError where something listens to validations and there are none."""
+    if prepared.part("valid") is not None:
+        return
+    waiting = {
+        "--stop-after": config.training.stop_after,
+        "--validate-every": config.training.validate_every,
+        "--schedule plateau": config.optimizer.schedule == "plateau",
+    }
+    for flag, asked in waiting.items():
+        if asked:
+            raise UserError(
+                f"{flag} goes by validations, but there are no validation data; give some, or leave it out"
+            )
 
 
 def _set_up(training: TrainingSettings, *, threads: int) -> None:
