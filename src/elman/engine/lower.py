@@ -149,6 +149,11 @@ class _Lowering:
         for v in forward:
             if v in self.made_by and not self._floating(v):
                 self.home[v] = self._forward_home(v, v in recurrent)
+        for node in self.nodes:  # what a node makes beside it (the places of a maximum) is made there too
+            homes = [self.home[v] for v in node.outs if v in self.home]
+            if homes and len(node.outs) > 1:
+                first = min(homes, key=FORWARD.index)
+                self.home.update(dict.fromkeys(node.outs, first))
 
     def _forward_home(self, v: Value, recurrent: bool) -> str:
         letters = self.deps.get(v, "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +47,7 @@ class _Merge:
         self.rows = rows
         self.names: tuple[dict[int, Value], dict[int, Value]] = ({}, {})
         self.nodes: list[Node] = []
-        self.zeros: set[Value] = set()
+        self.idle: set[Value] = set()  # zero, or no number: as often as it may be added
         self.count = 0
         self.externals = externals
 
@@ -65,7 +64,7 @@ class _Merge:
         g.nodes = self.nodes
         for role in ("y", "ns", "dx", "ds", "dc", "dp"):
             setattr(g, role, self._outputs(role))
-        if any(v is not None and not v.summed and v not in self.zeros for v in g.dp):
+        if any(v is not None and not v.summed and v not in self.idle for v in g.dp):
             raise NotSupported(
                 "a tensor that the step reads gets a gradient that comes from no row, anew at each step",
                 hint="let its gradient be made of what comes in",
@@ -190,25 +189,27 @@ class _Merge:
         return value
 
     def _append(self, node: Node, record: Record | None = None) -> None:
-        check_rows(node, lambda: record is not None and self._linear(record), self.zeros)
+        check_rows(node, lambda: record is not None and self._linear(record), self.idle)
         _check_sizes(node)
-        if self._is_zero(node):
-            self.zeros.update(node.outs)
+        if self._is_idle(node):
+            self.idle.update(node.outs)
         self.nodes.append(node)
 
-    def _is_zero(self, node: Node) -> bool:
-        """Zeros, or what a linear operation with no other tensor makes of zeros."""
+    def _is_idle(self, node: Node) -> bool:
+        """Zeros, or what is linear in such values, whatever they are multiplied with."""
         if node.op == "full.default":
-            return node.args[1] == 0
-        given = list(refs(node))
-        numbers = [a for a in node.args if isinstance(a, float)]
-        linear = node.op in OPS and OPS[node.op].linear in ("first", "one") and OPS[node.op].is_linear(node)
-        return (
-            linear
-            and len(given) == 1
-            and given[0] in self.zeros
-            and all(math.isfinite(a) and a for a in numbers)
-        )
+            return bool(node.args[1] == 0)
+        op, given = OPS.get(node.op), list(refs(node))
+        if op is None or not op.is_linear(node):
+            return False
+        if op.linear == "joint":
+            terms = [
+                t
+                for i in op.terms
+                for t in (node.args[i] if isinstance(node.args[i], list) else [node.args[i]])
+            ]
+            return all(t in self.idle if isinstance(t, Value) else t == 0 for t in terms)
+        return given[0] in self.idle if op.linear == "first" else any(v in self.idle for v in given)
 
     def _linear(self, record: Record) -> bool:
         """Try f(u + 2 v) == f(u) + 2 f(v) for random sums over rows u, v; with other values of the rest than those of
@@ -219,7 +220,7 @@ class _Merge:
         both = {i: first[i] + 2 * second[i] for i in first}
         rest = {
             id(t): t + torch.rand_like(t) for t, v in given
-            if t.is_floating_point() and id(t) not in both and v not in self.zeros
+            if t.is_floating_point() and id(t) not in both and v not in self.idle
         }  # fmt: skip
         first, second, both = (rest | some for some in (first, second, both))
         try:

@@ -352,7 +352,8 @@ _TABLE: list[Op] = [
     *_elementwise("pow", "pow.Tensor_Scalar", "pow.Tensor_Tensor", "pow.Scalar"),
     *_elementwise(None, "tan.default", "asin.default", "acos.default", "atan.default", "sinh.default", "cosh.default",
                   "asinh.default", "acosh.default", "atanh.default", "exp2.default", "log2.default", "log10.default",
-                  "erfc.default", "erfinv.default", "lgamma.default", "digamma.default", "special_i0.default",
+                  "erfc.default", "erfinv.default", "lgamma.default", "digamma.default", "polygamma.default",
+                  "i0.default", "special_i1.default",
                   "logaddexp.default"),
     *_elementwise("tanh_backward", "tanh_backward.default", linear="first"),
     *_elementwise("sigmoid_backward", "sigmoid_backward.default", linear="first"),
@@ -448,7 +449,7 @@ def check_rows(node: Node, linear: Callable[[], bool], zeros: Container[Value] =
     """Follow the batch axis through one node; mark sums over rows. Raises NotSupported where rows are mixed.
 
     linear: tries out whether the operation is linear in its inputs that are sums over rows, for one not in the table.
-    zeros: values that are zero, whatever comes in.
+    zeros: values that are zero (or no number), whatever comes in.
     """
     op = OPS.get(node.op)
     if op is None and not any(v.axis is not None for v in (*refs(node), *node.outs)):

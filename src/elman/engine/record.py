@@ -99,12 +99,12 @@ class Tracer(TorchDispatchMode):
                 return out
             self._check_mutation(func, args, kwargs)
             out = func(*args, **kwargs)
-        outs = list(out) if isinstance(out, tuple | list) else [out]
-        for o in outs:
-            if isinstance(o, Tensor) and not self._foreign(o, args, kwargs):
-                self._own.add(storage_of(o))
-        if func is aten.lift_fresh.default:
-            self._constants[id(out)] = out
+            outs = list(out) if isinstance(out, tuple | list) else [out]
+            for o in outs:
+                if isinstance(o, Tensor) and not self._foreign(o, args, kwargs):
+                    self._own.add(storage_of(o))
+            if func is aten.lift_fresh.default:
+                self._constants[id(out)] = out
         source, word = self.told or (_source(), self.calls.word)
         self.records.append(Record(func, args, kwargs, outs, source, word))
         return out
