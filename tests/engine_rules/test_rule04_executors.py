@@ -15,7 +15,7 @@ from battery.cells_gated import GatesLSTM
 from battery.cells_simple import H, I
 from battery.registry import BY_NAME, Inputs
 from battery.running import CORE, Run, assert_matches
-from elman.engine import Scan, Stepper, passes
+from elman.engine import EngineError, Scan, Stepper, passes
 from elman.engine.backends.reference import ReferenceLoops
 from elman.engine.checkpoint import _Whole
 from elman.engine.rows import Layout
@@ -79,7 +79,6 @@ class Fault:
     plant: Patch
     options: dict[str, Any]
     others: dict[str, Any] | None = None
-    backend: str | None = None
 
 
 LENGTHS = {"lengths": torch.tensor([4, 2, 3])}
@@ -98,8 +97,6 @@ FAULTS: dict[str, Fault] = {
     "rows of their lengths": Fault(_wrong(Layout, "unpack", lambda rows, v: rows.index is not None), LENGTHS, {}),
     "resets": Fault(_one_reset_less, RESET, {}),
     "chunks": Fault(_wrong(_Whole, "backward"), {"checkpoint_every": 2}, {}),
-    "reference forward": Fault(_wrong(ReferenceLoops, "forward"), {}, None, "reference"),
-    "reference backward": Fault(_wrong(ReferenceLoops, "backward"), {}, None, "reference"),
 }  # fmt: skip
 
 
@@ -108,7 +105,7 @@ def test_a_planted_fault_is_found(name: str, monkeypatch: pytest.MonkeyPatch) ->
     fault, case = FAULTS[name], BY_NAME["lstm_gates"]
     inputs = case.inputs(4, 3)
     fault.plant(monkeypatch)
-    run = Run(Scan(case.cell(), backend=fault.backend))
+    run = Run(Scan(case.cell()))
     if fault.others is not None:
         run(inputs.x, inputs.state, **fault.others)
         assert run.scan.path == "native"
@@ -118,6 +115,15 @@ def test_a_planted_fault_is_found(name: str, monkeypatch: pytest.MonkeyPatch) ->
     assert "verification against the plain loop" in run.warned[0]
     expected = Scan(case.cell(), backend="loop")(inputs.x, inputs.state, **fault.options)
     assert torch.equal(result.y, expected.y)
+
+
+@pytest.mark.parametrize("name", ["forward", "backward"])
+def test_a_fault_of_a_named_backend_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _wrong(ReferenceLoops, name)(monkeypatch)
+    case = BY_NAME["lstm_gates"]
+    inputs = case.inputs(4, 3)
+    with pytest.raises(EngineError, match="verification against the plain loop"):
+        Scan(case.cell(), backend="reference")(inputs.x, inputs.state)
 
 
 def test_a_fault_of_a_stream_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
