@@ -24,6 +24,7 @@ from elman.engine.structure import ScanResult
 __all__ = ["Again", "remember"]
 
 _PLAIN_TENSORS = (Tensor, torch.nn.Parameter)
+_SWITCH = os.fsencode("ELMAN_BACKEND") if os.name == "posix" else "ELMAN_BACKEND"
 Trees = tuple[Any, Any, Any]  # x, state, context: each a tensor, a tuple of tensors or None
 
 
@@ -51,8 +52,14 @@ def _signature(given: Trees, reverse: bool) -> tuple[Any, ...] | None:
         or torch._C._get_tracing_state() is not None
     ):
         return None
-    wanted = os.environ.get("ELMAN_BACKEND")
-    return kinds, reverse, torch.is_grad_enabled(), torch.get_default_dtype(), wanted
+    return kinds, reverse, torch.is_grad_enabled(), torch.get_default_dtype(), _asked_for()
+
+
+def _asked_for() -> Any:
+    """ELMAN_BACKEND as the process has it. A variable that is not set costs `os.environ.get` two exceptions, a fiftieth
+    of a small call; what it keeps beneath is a dictionary."""
+    kept = getattr(os.environ, "_data", None)
+    return kept.get(_SWITCH) if type(kept) is dict else os.environ.get("ELMAN_BACKEND")
 
 
 @dataclass(slots=True)

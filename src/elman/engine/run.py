@@ -224,9 +224,11 @@ def run_recipe(
         counts = (len(x), n_s, len(c), len(p))
         call = Call(plan, rows, counts, [], lambda again: _on_the_loop(step, given(), again), recipe)
         outs = list(ScanFunction.apply(call, *tensors))
-    else:
+    elif torch.is_grad_enabled():
         with torch.no_grad():
             outs, _ = recipe.forward(tensors, rows.T, rows.B, rows.reverse)
+    else:
+        outs, _ = recipe.forward(tensors, rows.T, rows.B, rows.reverse)
     return ScanResult(unflatten(outs[:n_y], plan.y_spec), unflatten(outs[n_y:], plan.s_spec), None)
 
 
