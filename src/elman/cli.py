@@ -84,9 +84,12 @@ def _fail(message: str) -> int:
 def _dispatch(arguments: list[str]) -> int:
     command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if command in {"-h", "--help", "help"}:
-        from elman.tasks.base import TASKS
+        from elman.tasks.base import TASKS, Task, find
 
-        verbs = {f"{word} RUN": found[0][0].summary for word, found in _verbs().items()}
+        # What all tasks can do is told in words that fit all of them.
+        shared = Task.verbs(find(next(iter(TASKS))))
+        told = {word: shared.get(word, found[0][0]) for word, found in _verbs().items()}
+        verbs = {f"{word} RUN": _unpunctuated(verb.summary) for word, verb in told.items()}
         print(OVERVIEW.format(tasks=_tasks(TASKS), verbs=_listed(verbs)), end="")
         return 0
     if command in {"-V", "--version"}:
@@ -99,6 +102,11 @@ def _dispatch(arguments: list[str]) -> int:
         hint = nearest(command, [*known, "--help", "--version"]) or f"; the commands are {', '.join(known)}"
         raise UserError(f"unknown command {command!r}{hint}")
     return _on_run(command, rest)
+
+
+def _unpunctuated(summary: str) -> str:
+    """As it stands in a list, beside entries that are no sentences."""
+    return summary[0].lower() + summary[1:].removesuffix(".")
 
 
 def _tasks(words: Mapping[str, Any]) -> str:

@@ -62,6 +62,8 @@ Settings = TypeVar("Settings")
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Whole = Annotated[int, msgspec.Meta(ge=0)]
+# More layers than any network has, and few enough for a model to be built before its size is judged.
+Layers = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]

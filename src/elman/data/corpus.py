@@ -75,10 +75,11 @@ class CorpusSettings:
 
 
 class Part(NamedTuple):
-    """A part of the data: its tokens, and how many characters they are."""
+    """A part of the data: its tokens, and how many characters they are; account: of its own files, if it has some."""
 
     tokens: Ids
     characters: int
+    account: Account | None = None
 
     def unknown(self, tokenizer: Tokenizer) -> float:
         """The share of tokens that the tokenizer does not know."""
@@ -156,7 +157,8 @@ def read_corpus(settings: CorpusSettings, tokenizer: Tokenizer | None = None) ->
 
 def read_part(paths: Sequence[str], settings: CorpusSettings, tokenizer: Tokenizer) -> Part:
     """Read and tokenize a text of its own."""
-    return _tokenize(tokenizer, _read(paths, settings, Account("files")))
+    account = Account("files")
+    return _tokenize(tokenizer, _read(paths, settings, account))._replace(account=account)
 
 
 def _divide(settings: CorpusSettings, account: Account) -> text.Division:

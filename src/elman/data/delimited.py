@@ -31,7 +31,8 @@ class Dialect(NamedTuple):
     def __str__(self) -> str:
         """Say it in words."""
         names = {sign: name for name, sign in DELIMITERS.items()}
-        quoted = "no quotes" if not self.quote else f"quotes {self.quote}" + self.escape * bool(self.escape)
+        within = f" ({self.escape}{self.quote} within)" if self.escape else ""
+        quoted = f"quotes {self.quote}{within}" if self.quote else "no quotes"
         return f"delimited by {names.get(self.delimiter, repr(self.delimiter))}, {quoted}"
 
 
@@ -86,11 +87,13 @@ def sniff(text: str, delimiters: Sequence[str] = tuple(DELIMITERS.values())) -> 
     """The dialect under which most rows have as many cells as the first one; None where the text is no table."""
     sample = text if len(text) <= SAMPLE else text[: text.rfind("\n", 0, SAMPLE) + 1] or text[:SAMPLE]
     first = next((line for line in lines_of(sample) if line), "")
+    # Read with an escape, quotes inside of a cell are dropped in silence: not where none is escaped.
+    quotings = [quoting for quoting in QUOTINGS if not quoting[1] or quoting[1] + quoting[0] in text]
     tried = [
         Dialect(delimiter, *quoting)
         for delimiter in delimiters
         if delimiter in first or '"' in first
-        for quoting in QUOTINGS
+        for quoting in quotings
     ]
     shares = {dialect: _agreement(read_rows(sample, dialect)) for dialect in tried}
     if not shares or max(shares.values()) <= 0.5:
@@ -99,7 +102,7 @@ def sniff(text: str, delimiters: Sequence[str] = tuple(DELIMITERS.values())) -> 
     if len(sample) == len(text):
         return best
     # Quotes may go wrong only further down.
-    whole = [Dialect(best.delimiter, *quoting) for quoting in QUOTINGS]
+    whole = [Dialect(best.delimiter, *quoting) for quoting in quotings]
     return max(whole, key=lambda dialect: round(_agreement(read_rows(text, dialect)), 6))
 
 

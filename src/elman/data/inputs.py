@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from elman.config import UserError, nearest
+from elman.config import UserError, check_regular, nearest
 
 __all__ = ["Item", "check_inputs", "files_of", "lines"]
 
@@ -27,15 +27,24 @@ class Item(NamedTuple):
 
 
 def check_inputs(paths: Sequence[str]) -> None:
-    """Raise UserError, before any work, for a path that is not there, or if nothing is given."""
+    """Raise UserError, before any work, for a path that is not there, a pipe or a device, or if nothing is given."""
     if not paths:
         raise UserError("nothing to predict: give files, folders, or - for standard input")
     for path in paths:
         if path != STANDARD_INPUT and not Path(path).exists():
             beside = [entry.name for entry in Path(path).absolute().parent.glob("*")]
             raise UserError(f"no such file or folder: {path}{nearest(Path(path).name, beside)}")
+        if path != STANDARD_INPUT:
+            _check_kind(Path(path))
     if list(paths).count(STANDARD_INPUT) > 1:
         raise UserError("- is given twice, but there is one standard input")
+
+
+def _check_kind(path: Path) -> None:
+    try:
+        check_regular(path)
+    except UserError as error:
+        raise UserError(f"{error}, or give - and let it come by standard input") from None
 
 
 def files_of(path: str) -> list[Path]:

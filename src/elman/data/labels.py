@@ -64,7 +64,9 @@ def learn_labels(examples: Sequence[Example], kind: str = "auto", *, known: Sequ
     """
     several = kind == "several" or (kind == "auto" and any(len(example.labels) != 1 for example in examples))
     counts = Counter(label for example in examples for label in example.labels)
-    names = [name for name in known if name in counts] or sorted(counts, key=_order)
+    listed = [name for name in known if name in counts]
+    # A list that lacks some of them is one of other things; it must not cost the rest of the labels.
+    names = listed if len(listed) == len(counts) else sorted(counts, key=_order)
     if len(names) < 2:
         which = f"only one: {names[0]!r}" if names else "none"
         raise UserError(

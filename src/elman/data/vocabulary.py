@@ -57,6 +57,10 @@ class Tokenizer(ABC):
     def encode(self, text: str) -> Ids:
         """The numbers of a text."""
 
+    def strange(self, text: str) -> list[str]:
+        """What the text holds that no training text did, each once, in order; nothing where all can be spelled."""
+        return []
+
     @abstractmethod
     def stream(self, before: str = "") -> Stream:
         """A fresh decoder; `before`: the text that its text will follow."""
@@ -226,6 +230,10 @@ class Words(Tokenizer):
         *lines, rest = text.split("\n")
         words = [word for line in lines for word in (*line.split(), END_OF_LINE)] + rest.split()
         return np.array([self._numbers.get(word, self.unknown) for word in words], dtype=np.int32)
+
+    def strange(self, text: str) -> list[str]:
+        """The words without a number of their own."""
+        return list(dict.fromkeys(word for word in text.split() if word not in self._numbers))
 
     def encode_documents(self, texts: Sequence[str]) -> Ids:
         """As the base, but a document always ends with a line end."""

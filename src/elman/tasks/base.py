@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 from elman.config import UserError, build, nearest, options, values_of
 from elman.data.inputs import Item, lines
 from elman.tasks import verbs
-from elman.tasks.code import check_code
+from elman.tasks.code import check_code, made
 from elman.tasks.verbs import Answer, Verb
 from elman.training.run import Run
 from elman.training.score import Score
@@ -26,6 +26,7 @@ from elman.training.score import Score
 if TYPE_CHECKING:
     from torch import nn
 
+    from elman.data.account import Account
     from elman.page import Section
     from elman.plots import ModelDrawing
     from elman.training.loop import Measure, StepLoss
@@ -139,6 +140,8 @@ class Trained:
         self.model: Any = model
         self.model.eval()
         self._prepared: Prepared | None = None
+        # What was read and left out of the files that were last measured on.
+        self.account: Account | None = None
 
     @property
     def prepared(self) -> Prepared:
@@ -170,10 +173,16 @@ class Trained:
     def examples(self, settings: Any) -> Any:
         """What `elman evaluate` with these settings measures on. Raises UserError where there is nothing."""
         if settings.data:
-            return self.task.read(settings.data, self.config, self.codec)
+            return self.read(settings.data, self.config)
         found = self.prepared.part(settings.part)
         if found is None:
             raise UserError(f"{self.run.path} has no {settings.part} data; give some by --data")
+        return found
+
+    def read(self, paths: tuple[str, ...], config: Any) -> Any:
+        """Other files, by the settings in `config`; their account is kept."""
+        found = self.task.read(paths, config, self.codec)
+        self.account = getattr(found, "account", None)
         return found
 
     def in_words(self, score: Score) -> str:
@@ -375,7 +384,7 @@ def load_run(run: Run, task: Task, *, checkpoint: str, device: str) -> Trained:
     from elman.training.checkpoint import load_weights
 
     with torch.random.fork_rng(devices=[]):
-        model = task.model(config, codec)
+        model = made(task, config, codec)
     where = load_weights(model, run, checkpoint)
     return task.trained(task, run, config, codec, model.to(device), where)
 

@@ -11,13 +11,17 @@ import importlib.util
 import io
 import sys
 import tokenize
+import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from elman.config import UserError
 from elman.training.run import Run
 
-__all__ = ["check_code", "code_entries", "named_code"]
+if TYPE_CHECKING:
+    from elman.tasks.base import Task
+
+__all__ = ["check_code", "code_entries", "made", "named_code"]
 
 # What may change in a file without a change of what it does.
 IDLE = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING}
@@ -51,6 +55,26 @@ def check_code(run: Run, *, trust: bool) -> None:
         raise UserError(
             f"the source of {name} has changed since {run.path} was trained with it: bring it back, or train anew"
         )
+
+
+def made(task: Task, config: Any, codec: Any) -> Any:
+    """The model of a task. Raises UserError where the user's own cell cannot be made, or does not fit the settings."""
+    try:
+        return task.model(config, codec)
+    except UserError:
+        raise
+    except Exception as error:
+        cell = getattr(getattr(config, "model", None), "cell", "")
+        if ":" not in cell:
+            raise
+        frames = traceback.extract_tb(error.__traceback__)
+        module = sys.modules.get(cell.partition(":")[0])
+        own = [frame for frame in frames if frame.filename == getattr(module, "__file__", "")]
+        place = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
+        raise UserError(
+            f"--cell {cell} does not fit these settings: {type(error).__name__}: {error}{place}; it is called as "
+            f"f(input_size, hidden_size)"
+        ) from error
 
 
 def checksum(name: str) -> str:

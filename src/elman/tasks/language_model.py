@@ -5,6 +5,7 @@ text -> tokens -> B streams -> embedding -> recurrent layers -> p(next token) ->
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -249,6 +250,9 @@ class TrainedLanguageModel(Trained):
     def answer(self, values: Sequence[str], settings: Predict) -> Iterator[Answer | str]:
         """Each line written on to its end, or by `--length` tokens."""
         for prompt in values:
+            remark = self.remark(prompt)
+            if remark and not settings.json:
+                sys.stderr.write(f"{remark}\n")
             try:
                 text = self.generate(
                     prompt,
@@ -260,7 +264,8 @@ class TrainedLanguageModel(Trained):
                 yield str(error)
                 continue
             line = text.split("\n", 1)[0]
-            yield Answer(prompt + line, {"prompt": prompt, "line": line, "text": text})
+            strange = {"unknown": self.tokenizer.strange(prompt)} if remark else {}
+            yield Answer(prompt + line, {"prompt": prompt, "line": line, "text": text, **strange})
 
     def sections(self, examples: Part) -> Iterator[Section]:
         """Text that it writes, three times."""
@@ -278,6 +283,15 @@ class TrainedLanguageModel(Trained):
         loss, count = mean_loss(self.model, whole_text(row, 1, 256))
         characters = None if self.tokenizer.kind == "words" else len(text)
         return Likelihood(loss * count, count, characters, float(np.mean(tokens == self.tokenizer.unknown)))
+
+    def remark(self, prompt: str) -> str:
+        """The words of a prompt that the model has never seen, in a sentence; empty where there are none."""
+        strange = self.tokenizer.strange(prompt)
+        if not strange:
+            return ""
+        words = ", ".join(map(repr, strange[:5])) + ", ..." * (len(strange) > 5)
+        what = "a word" if len(strange) == 1 else f"{len(strange):,} words"
+        return f"the prompt has {what} that the model does not know and reads as <unk>: {words}"
 
     def _prompt(self, prompt: str) -> list[int]:
         """The start mark and the prompt's tokens."""
@@ -372,6 +386,9 @@ class Generate:
 
 
 def _generate(trained: TrainedLanguageModel, settings: Generate) -> Iterable[str]:
+    remark = trained.remark(settings.prompt)
+    if remark:
+        sys.stderr.write(f"{remark}\n")
     pieces = trained.stream(
         settings.prompt,
         length=settings.length,

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from elman.config import Amount, Count, Flag, Share, UserError, Whole, nearest, option
+from elman.config import Amount, Count, Flag, Layers, Share, UserError, Whole, nearest, option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -95,7 +95,7 @@ class RecurrentSettings:
     )
     embedding: Whole = option(0, "width of the embedding (0: as --hidden)", unit="UNITS")
     hidden: Count = option(256, "width of each recurrent layer", unit="UNITS")
-    layers: Count = option(1, "recurrent layers on top of each other", unit="COUNT")
+    layers: Layers = option(1, "recurrent layers on top of each other", unit="COUNT")
     projection: Whole = option(0, "project an lstm's output to this width (0: not)", unit="UNITS")
     nonlinearity: Nonlinearity = option("tanh", "activation of an rnn")
     dropout: Share = option(

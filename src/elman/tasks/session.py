@@ -19,7 +19,7 @@ from elman.tasks.base import (
     load_run,
     saved_config,
 )
-from elman.tasks.code import code_entries
+from elman.tasks.code import code_entries, made
 from elman.tasks.limits import check_memory, check_threads
 from elman.tasks.rehearsal import rehearse
 from elman.tasks.report import write_report
@@ -45,7 +45,7 @@ class TaskLearner:
         """Draw the model's first parameters from torch's global generator."""
         self.task, self.config, self.prepared = task, config, prepared
         self.codec = prepared.codec
-        self.model: Any = task.model(config, self.codec).to(config.training.device)
+        self.model: Any = made(task, config, self.codec).to(config.training.device)
         batches, self.epoch_steps = task.batches(config, prepared)
         self.batches = Ahead(batches, self.epoch_steps)
         self.measure = task.progress(self.codec)

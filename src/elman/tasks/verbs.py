@@ -62,8 +62,10 @@ class Evaluate:
 
 
 def evaluate(trained: Trained, settings: Evaluate) -> Iterator[str]:
-    """Measure a model: a line with the baselines beside it, or one JSON object."""
+    """Measure a model: a line with the baselines beside it, or one JSON object. Standard error: what was left out."""
     score = trained.measured(settings)
+    if trained.account is not None and trained.account.read:
+        sys.stderr.writelines(f"{line}\n" for line in trained.account.lines())
     beside = [] if settings.data else [known for known in trained.baselines() if known.part == settings.part]
     if settings.json:
         found = score.to_json()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
-__all__ = ["Bar", "Display", "Glance", "Lines", "Silent", "duration", "for_console"]
+__all__ = ["Bar", "Display", "Glance", "Lines", "Silent", "duration", "fitted", "for_console"]
 
 LINE_SECONDS = 10.0
 
@@ -48,24 +50,41 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+# What a narrow line does without, the first the first; figures, the share and the time left stay.
+SPARED = ("speed", "epoch")
+# Of the narrowest bar, with the spaces between six columns and the percentage.
+BAR_WIDTH, SPACES, PERCENTAGE = 4, 5, 4
+
+
+def fitted(fields: Mapping[str, str], width: int) -> dict[str, str]:
+    """The fields of a bar that fit into a line of `width` characters: some go as a whole, none is cut."""
+    kept = dict(fields)
+    for name in SPARED:
+        if sum(map(len, kept.values())) + BAR_WIDTH + SPACES + PERCENTAGE > width:
+            kept[name] = ""
+    return kept
+
+
 class Bar:
     """A bar on a terminal."""
 
     def __init__(self, console: Console) -> None:
         """Draw on `console`."""
         self.console = console
+        # Only the bar gives way where the line is short.
+        whole = Column(no_wrap=True, min_width=PERCENTAGE)
         self._progress = Progress(
             TextColumn("{task.fields[epoch]}"),
             BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.percentage:>3.0f}%", table_column=whole),
             TextColumn("[bold]{task.fields[figures]}"),
             TextColumn("{task.fields[speed]}"),
-            TextColumn("{task.fields[left]} left"),
+            TextColumn("{task.fields[left]}"),
             console=console,
             refresh_per_second=4,
             expand=True,
         )
-        self._task = self._progress.add_task("", total=1.0, epoch="", figures="", speed="", left="-:--")
+        self._task = self._progress.add_task("", total=1.0, epoch="", figures="", speed="", left="")
 
     def open(self) -> None:
         """Begin to draw."""
@@ -73,14 +92,10 @@ class Bar:
 
     def show(self, glance: Glance) -> None:
         """Move the bar."""
-        self._progress.update(
-            self._task,
-            completed=glance.done,
-            epoch=glance.epoch,
-            figures=glance.figures,
-            speed=glance.speed,
-            left=duration(glance.left),
-        )
+        left = f"{duration(glance.left)} left"
+        fields = {"epoch": glance.epoch, "figures": glance.figures, "speed": glance.speed, "left": left}
+        shown: dict[str, Any] = {**fitted(fields, self.console.width)}
+        self._progress.update(self._task, completed=glance.done, **shown)
 
     def note(self, text: str) -> None:
         """Print above the bar."""

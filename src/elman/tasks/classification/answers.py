@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elman.config import Whole, option
-from elman.data.account import Account, Place
+from elman.data.account import Account, OnBad, Place
 from elman.data.columns import Chosen, Roles, find_roles
 from elman.data.encoding import decode, read_bytes
 from elman.data.inputs import STANDARD_INPUT, Item, check_inputs, files_of, lines
@@ -24,11 +24,22 @@ from elman.tasks import verbs
 from elman.tasks.base import Answer
 from elman.tasks.classification.settings import TextSettings
 
-__all__ = ["Explained", "Predict", "answer_of", "highlighted", "inputs_of"]
+__all__ = ["Evaluate", "Explained", "Predict", "answer_of", "highlighted", "inputs_of"]
 
 Floats = npt.NDArray[np.float64]
 TABLES = {".csv", ".tsv", ".json", ".jsonl", ".ndjson"}
 GREEN, RED, BOLD, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[1m", "\x1b[0m"
+
+
+@dataclass(frozen=True)
+class Evaluate(verbs.Evaluate):
+    """Flags of `elman evaluate`."""
+
+    on_bad: OnBad = option(
+        "auto",
+        "rows of --data that cannot be used: skip them, refuse the data, or auto: refuse where they are more than 1 %",
+        needs={"data": True},
+    )
 
 
 @dataclass(frozen=True)

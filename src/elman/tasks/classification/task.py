@@ -18,7 +18,7 @@ from elman.page import Section, document, table
 from elman.tasks import verbs
 from elman.tasks.base import Answer, Baseline, Batches, Task, Trained, Verb
 from elman.tasks.classification import answers, learning, scores, texts
-from elman.tasks.classification.answers import Explained, Predict
+from elman.tasks.classification.answers import Evaluate, Explained, Predict
 from elman.tasks.classification.drawing import drawing_of
 from elman.tasks.classification.learning import TextBatch
 from elman.tasks.classification.sections import sections_of
@@ -50,6 +50,16 @@ class TrainedClassifier(Trained):
     def probabilities(self, part: Part) -> Floats:
         """p `(N, K)` of the texts of a part."""
         return learning.probabilities(self.model, part.tokens, several=self.codec.labels.several)
+
+    def examples(self, settings: Any) -> Part:
+        """What is measured on; other files are judged by the `--on-bad` that is given beside them."""
+        found: Part
+        if settings.data:
+            data = replace(self.config.data, on_bad=settings.on_bad)
+            found = self.read(settings.data, replace(self.config, data=data))
+        else:
+            found = super().examples(settings)
+        return found
 
     def measured(self, settings: Any) -> Score:
         """What `elman evaluate` finds, with an interval and each label's measures."""
@@ -158,9 +168,10 @@ class ClassificationTask(Task):
     trained = TrainedClassifier
 
     def verbs(self) -> dict[str, Verb]:
-        """Those of all tasks; predict has flags of its own."""
+        """Those of all tasks; evaluate and predict have flags of their own."""
         own = Verb(Predict, "Say the label of texts, how sure it is, and which words weighed.", predict)
-        return {**super().verbs(), "predict": own}
+        shared = super().verbs()
+        return {**shared, "evaluate": shared["evaluate"]._replace(settings=Evaluate), "predict": own}
 
     def settle(self, config: Config) -> Config:
         """Paths made absolute."""

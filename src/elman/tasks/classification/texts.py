@@ -58,12 +58,13 @@ class Codec(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The examples of a part. tokens: the numbers of each text; truth: see `Labels.encode`."""
+    """The examples of a part. tokens: the numbers of each text; truth: see `Labels.encode`; account: of its files."""
 
     name: str
     examples: list[Example]
     tokens: list[Ids]
     truth: npt.NDArray[np.int64]
+    account: Account | None = None
 
     @property
     def texts(self) -> list[str]:
@@ -210,37 +211,42 @@ def _read(
         "test": settings.test_labels_from,
     }
     examples = read_labelled(paths, account, settings.reading(name, columns), labels=aligned.get(name, ()))
-    names = _names_file(settings)
-    if names is not None:
-        named = name_labels(examples, read_names(names, settings.encoding))
+    path, names = _names(settings)
+    if names:
+        named = name_labels(examples, names)
         if named is not None:
-            account.found.append(f"{names}: names of the labels")
+            account.found.append(f"{path}: names of the labels")
             examples = named
         elif settings.label_names:
-            raise UserError(f"--label-names {names}: the labels are no numbers of its lines")
+            raise UserError(f"--label-names {path}: the labels are no numbers of its lines")
     if settings.rename:
         words = dict(entry.rsplit("=", 1) for entry in settings.rename)
         examples = rename(examples, words, account, all_met=name == "train")
     return examples
 
 
-def _names_file(settings: TextSettings) -> Path | None:
-    """The file that names the labels: the one that is given, or one beside the data that is called so."""
+def _names(settings: TextSettings) -> tuple[str, list[str]]:
+    """The file that names the labels and what it holds: the one that is given, or one beside the data called so."""
     if settings.label_names:
         path = Path(settings.label_names)
         if not path.is_file():
             raise UserError(f"--label-names {path}: no such file")
-        return path
+        return str(path), read_names(path, settings.encoding)
     first = Path(settings.train[0])
     folder = first if first.is_dir() else first.parent
-    taken = {Path(path) for path in settings.labels_from}
-    beside = [folder / name for name in LABEL_FILES]
-    return next((path for path in beside if path.is_file() and path not in taken), None)
+    taken = {Path(path) for path in (*settings.train, *settings.labels_from)}
+    for path in (folder / name for name in LABEL_FILES):
+        if path.is_file() and path not in taken:
+            try:
+                return str(path), read_names(path, settings.encoding)
+            except UserError:
+                # Labels of texts, one a line, are called so too; nobody has said that these are names.
+                continue
+    return "", []
 
 
 def _known(settings: TextSettings) -> list[str]:
-    names = _names_file(settings)
-    return read_names(names, settings.encoding) if names else []
+    return _names(settings)[1]
 
 
 def _divide(
@@ -340,7 +346,7 @@ def encode(
             account.remark(f"texts cut after {settings.longest:,} tokens", [examples[i].place for i in cut])
         tokens = [row[: settings.longest] for row in tokens]
     truth = codec.labels.encode([example.labels for example in examples])
-    return Part(name, examples, tokens, truth)
+    return Part(name, examples, tokens, truth, account)
 
 
 def read_part(paths: tuple[str, ...], settings: TextSettings, codec: Codec) -> Part:
