@@ -24,9 +24,10 @@ from elman.engine.backends import core_watch
 from elman.engine.errors import NotSupported
 from elman.engine.kinds import is_constant, written
 from elman.engine.names import read_by
+from elman.engine.origins import is_users_own
 from elman.engine.picture import INTERNAL, Picture
 from elman.engine.places import NOTHING, Answer, Closure, Entries, Entry, Gradient, Place
-from elman.engine.reached import GLOBAL_HOOKS, Reached, is_of_others, is_users_own, names_of
+from elman.engine.reached import GLOBAL_HOOKS, Reached, names_of
 
 __all__ = ["INTERNAL", "Guard", "Reached", "Source", "is_users_own", "make_guard", "modules_of", "reach"]
 
@@ -68,6 +69,9 @@ class Guard:
         default_factory=list
     )  # of the tensors that the step computes with, then of others
     alone: bool = False  # for a step on the plain loop: nothing is looked at anew
+    identity: bool = (
+        False  # the step asks whether two things are one: tensors that were apart must be so still
+    )
     core: Any = None
     _in_core: list[Place] = field(default_factory=list)
     _rest: list[Place] = field(default_factory=list)
@@ -117,6 +121,8 @@ class Guard:
             if others and any(other(name) is not now for other, name in others):
                 return None
             tensors.append(now)
+        if self.identity and len(set(map(id, tensors))) < len(tensors):
+            return None
         return tensors[: self._external]
 
     def _is_equal(self, place: Place) -> bool:
@@ -222,6 +228,7 @@ def make_guard(
         )  # fmt: skip
     guard = Guard(take, alone=alone)
     guard.sources = [] if alone else list(_sources(picture, tensors))
+    guard.identity = any(read_by(code).identity for code in reached.codes if not reached.is_of_others(code))
     guard.adopt(picture)
     return guard
 
@@ -247,7 +254,7 @@ def _sources(picture: Picture, tensors: list[Tensor]) -> Iterator[Source]:
 def _take(step: Any, owner: nn.Module | None, reached: Reached, alone: bool) -> Picture:
     """A picture of all that the step can see, from the same roots in the same order."""
     names: set[str] = set()
-    reads = [(code, read_by(code), namespace) for code, namespace in reached.codes.items()]
+    reads = [(code, read_by(code), space) for code, spaces in reached.codes.items() for space in spaces]
     for _, read, namespace in reads:
         names |= names_of(read, namespace)
     hooks = reached.hooks()
@@ -266,7 +273,7 @@ def _take(step: Any, owner: nn.Module | None, reached: Reached, alone: bool) -> 
     for hook in hooks:
         picture.look(hook, "a hook")
     for code, read, namespace in reads:
-        picture.lenient = alone or is_of_others(code)
+        picture.lenient = alone or reached.is_of_others(code)
         picture.read(read, namespace)
     picture.lenient = alone
     for function in _functions(reached, picture):
@@ -281,7 +288,7 @@ def _take(step: Any, owner: nn.Module | None, reached: Reached, alone: bool) -> 
 def _functions(reached: Reached, picture: Picture) -> list[types.FunctionType]:
     """Functions that were run and have not been seen yet."""
     made = {c for code in reached.codes for c in code.co_consts if isinstance(c, types.CodeType)}
-    wanted = [c for c in reached.codes if c not in picture.functions | made and not is_of_others(c)]
+    wanted = [c for c in reached.codes if c not in picture.functions | made and not reached.is_of_others(c)]
     found = [f for f in gc.get_referrers(*wanted) if isinstance(f, types.FunctionType)] if wanted else []
     order = {id(c): n for n, c in enumerate(wanted)}
     return sorted(found, key=lambda f: order.get(id(f.__code__), len(order)))

@@ -7,6 +7,7 @@ import functools
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 __all__ = ["Read", "read_by"]
 
@@ -22,7 +23,7 @@ _BY_ANY_NAME = {
     "asdict",
     "astuple",
 }
-_FROM_ANYWHERE = {"eval", "exec", "globals"}
+_FROM_ANYWHERE = {"eval", "exec", "globals", "__import__", "import_module"}
 _ATTRIBUTE = {"LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR", "LOAD_SUPER_ATTR", "IMPORT_FROM"}
 _GLOBAL = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "STORE_NAME"}
 _SIMPLE = {"LOAD_FAST", "LOAD_DEREF", "LOAD_ATTR", "LOAD_GLOBAL", "LOAD_FAST_CHECK", "LOAD_FAST_BORROW"}
@@ -34,7 +35,8 @@ class Read:
 
     chains: globals, each with the attributes that are taken from it at once, `("torch", "tanh")`. names: attributes of
     anything else. imports: modules that are imported. dynamic: attributes are also found by names that are computed.
-    anywhere: a call that may read whatever there is ("eval"), or an empty string.
+    anywhere: a call that may read whatever there is ("eval"), or an empty string. identity: it asks whether two things
+    are one.
     """
 
     chains: frozenset[tuple[str, ...]]
@@ -42,13 +44,14 @@ class Read:
     imports: frozenset[str]
     dynamic: bool
     anywhere: str
+    identity: bool
 
 
 @functools.lru_cache(maxsize=4096)
 def read_by(code: types.CodeType) -> Read:
     """What `code` reads by name."""
     chains: set[tuple[str, ...]] = set()
-    names = {text for text in _strings(code.co_consts) if text.isidentifier()}
+    names = {part for text in _strings(code.co_consts) for part in text.split(".") if part.isidentifier()}
     imports: set[str] = set()
     chain: tuple[str, ...] = ()
     listing = list(dis.get_instructions(code))
@@ -76,8 +79,9 @@ def read_by(code: types.CodeType) -> Read:
         frozenset(names).union(*(r.names for r in inner)),
         frozenset(imports).union(*(r.imports for r in inner)),
         bool(mentioned & _BY_ANY_NAME) or _computes_names(listing) or any(r.dynamic for r in inner),
-        next((c[0] for c in chains if c[0] in _FROM_ANYWHERE), "")
+        next((name for c in chains for name in c if name in _FROM_ANYWHERE), "")
         or next((r.anywhere for r in inner if r.anywhere), ""),
+        _compares_identity(listing) or any(r.identity for r in inner),
     )
 
 
@@ -93,6 +97,12 @@ def _parents(name: str) -> Iterator[str]:
     """The names of a module and of the packages around it."""
     parts = name.split(".")
     return (".".join(parts[: i + 1]) for i in range(len(parts)))
+
+
+def _compares_identity(listing: list[dis.Instruction]) -> bool:
+    """Whether `is` stands between two things that are no constants."""
+    kept = [ins for ins in listing if ins.opname not in _NO_MATTER]
+    return any(b.opname == "IS_OP" and a.opname != "LOAD_CONST" for a, b in pairwise(kept))
 
 
 def _computes_names(listing: list[dis.Instruction]) -> bool:

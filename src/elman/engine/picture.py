@@ -34,6 +34,7 @@ from elman.engine.kinds import (
     written,
 )
 from elman.engine.names import Read
+from elman.engine.origins import is_torch
 from elman.engine.places import (
     NOTHING,
     Answer,
@@ -64,6 +65,7 @@ _OWN = frozenset(vars(nn.Module()))
 _MOST = 500_000
 _MOST_BYTES = 1 << 24
 _FEW = 64
+_CLASS_OF: Any = vars(object)["__class__"]
 
 
 class Picture:
@@ -322,13 +324,15 @@ class Picture:
                 self.tokens.append(value is NOTHING)
             else:
                 self._next([(value, f"{name}.{n}", None, n)])
+        if is_made_in_python(type(kind)):
+            self._class(type(kind), type(kind).__name__)
 
     def _function(self, value: types.FunctionType, name: str, at: Any) -> None:
         self.tokens.append(Same(value))
         if not self.before and value.__code__ not in self.codes:
             return
         self.functions.add(value.__code__)
-        if value.__code__.co_filename.find("/torch/") >= 0:
+        if is_torch(value.__code__):
             return
         self._at(Function, value, name)
         self.tokens.append(value.__code__)
@@ -434,6 +438,8 @@ class Picture:
                 assert place is not None
                 if place.held[0] is not NOTHING:
                     self._next([(place.held[0], f"{name}.{n}", None, None)])
+        if is_made_in_python(kind):
+            self._at(Member, value, f"{name}.__class__", slot=_CLASS_OF)
         self._next([(kind, kind.__name__, None, None)])
 
     def _namespace(self, own: dict[str, Any], name: str, all_of_it: bool = False) -> None:
@@ -466,6 +472,7 @@ class Picture:
             self.registered.add(id(registered))
             self.tokens.append(list(registered))
             self._next([(v, f"{name}.{n}" if name else n, registered, n) for n, v in registered.items()])
+        self._at(Member, module, f"{name}.__class__" if name else "__class__", slot=_CLASS_OF)
         self._class(type(module), type(module).__name__)
 
 

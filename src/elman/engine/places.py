@@ -225,11 +225,13 @@ class Class(Place):
 
 
 class Member(Place):
-    """A slot of an object."""
+    """A slot of an object; its class is one too."""
 
     __slots__ = ("slot",)
 
-    def __init__(self, what: Any, name: str, slot: types.MemberDescriptorType) -> None:
+    def __init__(
+        self, what: Any, name: str, slot: types.MemberDescriptorType | types.GetSetDescriptorType
+    ) -> None:
         self.slot = slot
         super().__init__(what, name)
 

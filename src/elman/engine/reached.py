@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import os
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -20,10 +19,19 @@ from elman.engine.backends import core_profile
 from elman.engine.errors import NotSupported
 from elman.engine.kinds import code_of, is_constant
 from elman.engine.names import Read, read_by
+from elman.engine.origins import (
+    is_elman,
+    is_engine,
+    is_of_others,
+    is_packaged,
+    is_torch,
+    is_users_own,
+    package_of,
+)
 from elman.engine.picture import Picture
 from elman.engine.places import Place
 
-__all__ = ["GLOBAL_HOOKS", "Reached", "is_of_others", "is_users_own", "names_of"]
+__all__ = ["GLOBAL_HOOKS", "Reached", "names_of"]
 
 GLOBAL_HOOKS = ("_global_forward_pre_hooks", "_global_forward_hooks", "_global_backward_hooks",
                 "_global_backward_pre_hooks")  # fmt: skip
@@ -35,8 +43,20 @@ _HOOKS = {
 }
 _IMPORTS = "<frozen importlib._bootstrap>"
 _NO_OBJECTS = (type, types.ModuleType, Tensor)
-_STDLIB = str(Path(os.__file__).parent)
-_OUTSIDE = {"time", "posix", "nt", "_io", "io", "_socket", "select", "_posixsubprocess"}
+_OUTSIDE = {
+    "time",
+    "posix",
+    "nt",
+    "_io",
+    "io",
+    "_socket",
+    "select",
+    "_posixsubprocess",
+    "sys",
+    "gc",
+    "decimal",
+}
+_ASKED = {"open", "input", "print", "id"}
 _MACHINERY = {"contextlib", "abc", "<frozen abc>", "typing", "warnings", "_weakrefset"}
 _CLOCKS = {"now", "today", "utcnow"}
 _SWITCH = ("_get_", "get_", "is_", "_is_", "are_")
@@ -45,40 +65,7 @@ _IN_THE_KEY = {
     "get_default_dtype",
     "_get_tracing_state",
     "_get_dispatch_mode",
-    "is_anomaly_enabled",
 }
-
-
-def is_users_own(kind: type) -> bool:
-    """Whether a class is neither of Python's standard library nor of an installed package (but for elman's own)."""
-    return _is_users_module(kind.__module__)
-
-
-@functools.cache
-def _is_users_module(name: str) -> bool:
-    root = name.partition(".")[0]
-    if root in ("elman", "__main__"):
-        return True
-    if root in sys.stdlib_module_names or root == "builtins":
-        return False
-    file = getattr(sys.modules.get(name), "__file__", None) or ""
-    return "site-packages" not in file and "dist-packages" not in file
-
-
-@functools.lru_cache(maxsize=4096)
-def _is_engine(code: types.CodeType) -> bool:
-    return "/elman/engine/" in code.co_filename
-
-
-@functools.lru_cache(maxsize=4096)
-def _is_torch(code: types.CodeType) -> bool:
-    return "/torch/" in code.co_filename
-
-
-@functools.lru_cache(maxsize=4096)
-def is_of_others(code: types.CodeType) -> bool:
-    """Whether code is of the standard library or of an installed package."""
-    return code.co_filename.startswith((_STDLIB, "<frozen")) or "-packages/" in code.co_filename
 
 
 def names_of(read: Read, namespace: dict[str, Any]) -> set[str]:
@@ -121,7 +108,7 @@ class Reached:
     What they could change is pictured before they can: at the entry of each function, what it can see from there.
     """
 
-    codes: dict[types.CodeType, dict[str, Any]] = field(default_factory=dict)
+    codes: dict[types.CodeType, list[dict[str, Any]]] = field(default_factory=dict)  # and their globals
     objects: dict[int, Any] = field(default_factory=dict)
     importing: types.FrameType | None = None  # a module's body and what it calls are no part of the step
     blinded: bool = False  # the step has set a profile function of its own
@@ -129,6 +116,7 @@ class Reached:
     switches: dict[str, Any] = field(default_factory=dict)  # settings of torch that were asked for
     kinds: set[type] = field(default_factory=set)  # classes of the objects that the step makes itself
     outside: str = ""  # what it asks of the world outside Python
+    package: str | None = None  # the installed package of the step itself, if it is of one
     before: Picture = field(default_factory=lambda: Picture((), before=True))
     said: dict[types.CodeType, bool] = field(
         default_factory=dict
@@ -138,13 +126,13 @@ class Reached:
 
     def __call__(self, frame: types.FrameType, event: str, argument: Any) -> None:
         code = frame.f_code
-        if argument is sys.setprofile and not _is_engine(code):
+        if argument is sys.setprofile and not is_engine(code):
             self.blinded = True
         if self.importing is not None:
             if event == "return" and frame is self.importing:
                 self.importing = None
             return
-        if _is_engine(code) or frame.f_globals.get("__name__", "").startswith("elman.engine."):
+        if is_engine(code) or frame.f_globals.get("__name__", "").startswith("elman.engine."):
             return
         if event == "call":
             if code.co_filename == _IMPORTS and code.co_name == "_find_and_load":
@@ -152,13 +140,13 @@ class Reached:
             else:
                 self._enter(frame, code)
         elif event == "return":
-            if not _is_torch(code):
+            if not is_torch(code):
                 self._leave(frame, code, argument)
         elif event == "c_call":
             self._ask(frame, code, argument)
 
     def _enter(self, frame: types.FrameType, code: types.CodeType) -> None:
-        torch_code = _is_torch(code)
+        torch_code = is_torch(code)
         if torch_code and code.co_name not in ("_call_impl", "_wrapped_call_impl"):
             if self._is_a_method_of_torch(frame, code):
                 self._picture(frame, code)
@@ -169,13 +157,19 @@ class Reached:
             own = is_users_own(kind) and not kind.__module__.startswith("elman.engine.")
             if issubclass(kind, nn.Module) or (own and not issubclass(kind, _NO_OBJECTS)):
                 self.objects[id(first)] = first
-        if not torch_code and (not is_of_others(code) or self._is_called_by_the_step(frame, code)):
+        if self.package is None and not torch_code and not is_elman(code):
+            self.package = package_of(code) or (None if is_of_others(code) else "")
+        if not torch_code and (not self.is_of_others(code) or self._is_called_by_the_step(frame, code)):
             self._picture(frame, code)
+
+    def is_of_others(self, code: types.CodeType) -> bool:
+        """Whether code is of a library, and not of the package that the step itself is of."""
+        return is_of_others(code) and not (self.package and package_of(code) == self.package)
 
     def _is_a_method_of_torch(self, frame: types.FrameType, code: types.CodeType) -> bool:
         """Whether the step asks an object of torch that is neither tensor nor module: an optimizer, a schedule."""
         caller = frame.f_back.f_code if frame.f_back is not None else None
-        if caller not in self.codes or _is_torch(caller) or not code.co_argcount:
+        if caller not in self.codes or is_torch(caller) or not code.co_argcount:
             return False
         return not isinstance(frame.f_locals.get(code.co_varnames[0]), Tensor | nn.Module | type) and (
             code.co_varnames[0] == "self"
@@ -184,6 +178,8 @@ class Reached:
     def _is_called_by_the_step(self, frame: types.FrameType, code: types.CodeType) -> bool:
         """Whether code of a library is no business of torch's alone, nor of how Python itself works."""
         caller = frame.f_back
+        while caller is not None and is_packaged(code) and is_torch(caller.f_code):  # a module, a transform
+            caller = caller.f_back
         return (
             caller is not None
             and caller.f_code in self.codes
@@ -193,13 +189,15 @@ class Reached:
     def _picture(self, frame: types.FrameType, code: types.CodeType) -> None:
         """What a function can see at its entry, before it changes any of it."""
         read = read_by(code)
-        if code not in self.codes:
-            self.codes[code] = frame.f_globals
-            self._names[code] = sorted(names_of(read, frame.f_globals))
-            if read.anywhere and not is_of_others(code):
-                self.outside = self.outside or f"calls {read.anywhere}()"
+        namespaces = self.codes.setdefault(code, [])
+        if not any(frame.f_globals is known for known in namespaces):
+            namespaces.append(frame.f_globals)
+            self._names[code] = sorted({*self._names.get(code, ()), *names_of(read, frame.f_globals)})
+            if not self.is_of_others(code):
+                asked = f"calls {read.anywhere}()" if read.anywhere else ""
+                self.outside = self.outside or asked or ("reads _version" if "_version" in read.names else "")
             self._look(code)
-            if not is_of_others(code):
+            if not self.is_of_others(code):
                 self.before.read(read, frame.f_globals)
         if not code.co_argcount and not code.co_freevars and not code.co_kwonlyargcount:
             return
@@ -224,23 +222,23 @@ class Reached:
 
     def _ask(self, frame: types.FrameType, code: types.CodeType, asked: Any) -> None:
         """A compiled function is called: one that reads the world outside, or a setting of torch."""
-        if is_of_others(code) and not _is_torch(code):
+        if self.is_of_others(code) and not is_torch(code) and code not in self.codes:
             return
         name, module, owner = (
             getattr(asked, "__name__", ""),
             getattr(asked, "__module__", "") or "",
             asked.__self__,
         )
-        if _is_torch(code):
+        if is_torch(code):
             back = frame.f_back
             if (
                 back is None
-                or _is_torch(back.f_code)
-                or _is_engine(back.f_code)
+                or is_torch(back.f_code)
+                or is_engine(back.f_code)
                 or not module.startswith("torch")
             ):
                 return
-        elif module in _OUTSIDE or (module == "builtins" and name in ("open", "input", "print")):
+        elif module in _OUTSIDE or (module == "builtins" and name in _ASKED and not is_elman(code)):
             self.outside = self.outside or f"calls {name}()"
         elif isinstance(owner, type) and owner.__module__ == "datetime" and name in _CLOCKS:
             self.outside = self.outside or f"asks {owner.__name__}.{name}() for the time"
@@ -297,7 +295,7 @@ class Reached:
             raise self._told(changed[0], "")
         for hook, what in self._hooks():
             code = _code_of_hook(hook)
-            if code is not None and self.said.get(code) is False and not _is_torch(code):
+            if code is not None and self.said.get(code) is False and not is_torch(code):
                 raise NotSupported(
                     f"{what} only watches: the fast path would not call it at each step", op=what,
                     hint="keep what it needs as part of y, or take the hook away when it has seen enough",

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from elman.engine.decompose import BY_NUMBERS, DECOMPOSITIONS, library_decomposition
 from elman.engine.errors import NotSupported
 from elman.engine.ops import OPS
+from elman.engine.origins import OURS
 
 __all__ = ["Record", "Tracer", "record", "tensors_in"]
 
@@ -317,7 +318,7 @@ def _raised_at(error: BaseException) -> str:
 
 
 def _is_users(name: str) -> bool:
-    return "/torch/" not in name and "/elman/engine/" not in name and not name.startswith("<")
+    return not name.startswith(("<", *OURS))
 
 
 def _source() -> str:

@@ -151,6 +151,16 @@ class Recurrent(Stack):
         step = cell if self.zoneout is None else _ZoneoutStep(cell, self.zoneout)
         return Scan(step, owner=cell, fallback=self.fallback, backend=self.backend)
 
+    def scans(self) -> tuple[Scan, ...]:
+        """The scan of each layer and direction, made anew where another cell has been put in a place."""
+        cells: dict[str, nn.Module] = self._modules["cells"]._modules  # type: ignore[union-attr, assignment]
+        scans = self._scans
+        if len(scans) != len(cells) or any(
+            s.owner is not c for s, c in zip(scans, cells.values(), strict=True)
+        ):
+            self._make_scans()
+        return self._scans
+
     # ---- where the state starts
 
     def _make_starts(self) -> None:
