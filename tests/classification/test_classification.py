@@ -13,7 +13,7 @@ import torch
 import elman as package
 from command import elman
 from elman.config import UserError, build
-from elman.data.labels import Labels, tune_thresholds
+from elman.data.labels import Labels, steady_thresholds
 from elman.data.words import Lexicon
 from elman.tasks.classification import learning
 from elman.tasks.classification.learning import batch_of, build_model, loss_of
@@ -43,7 +43,7 @@ def test_several_labels_have_thresholds_tuned_on_the_validation_data(several: Pa
     assert score.value > 0.9
     valid = trained.prepared.part("valid")
     p = trained.probabilities(valid)
-    expected = tune_thresholds(p, valid.truth)
+    expected = steady_thresholds(p, valid.truth)
     np.testing.assert_allclose(trained.thresholds, expected, atol=1e-6)
     answer = trained.predict("so happy and furious it is")
     assert set(answer["labels"]) == {"joy", "anger"}

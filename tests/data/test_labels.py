@@ -15,6 +15,7 @@ from elman.data.labels import (
     name_labels,
     remark_on_labels,
     rename,
+    steady_thresholds,
     tune_thresholds,
 )
 
@@ -109,3 +110,46 @@ def test_thresholds_are_the_best_of_all(drawn: list) -> None:
     found = tune_thresholds(p[:, None], truth[:, None])[0]
     tried = [f1(p, truth, threshold) for threshold in [*np.linspace(0.01, 0.99, 99), 0.0]]
     assert f1(p, truth, found) >= max(tried) - 1e-12 or not truth.any()
+
+
+def drawn_labels(rng: np.random.Generator, shares: np.ndarray, items: int) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy probabilities of labels that so large shares of the items have."""
+    truth = (rng.random((items, len(shares))) < shares).astype(int)
+    odds = np.log(shares / (1 - shares)) + 2.5 * truth + rng.normal(size=truth.shape)
+    return 1 / (1 + np.exp(-odds)), truth
+
+
+def macro(p: np.ndarray, truth: np.ndarray, thresholds: np.ndarray) -> float:
+    return float(np.mean([f1(p[:, k], truth[:, k], thresholds[k]) for k in range(len(thresholds))]))
+
+
+@given(st.integers(0, 2**31), st.floats(0, 1e6))
+def test_steady_thresholds_lie_between_the_tuned_and_the_shared_one(seed: int, prior: float) -> None:
+    p, truth = drawn_labels(np.random.default_rng(seed), np.array([0.02, 0.1, 0.4, 0.5]), 60)
+    tuned = tune_thresholds(p, truth)
+    shared = max(tuned, key=lambda cut: macro(p, truth, np.full(4, cut)))
+    found = steady_thresholds(p, truth, prior=prior)
+    assert (found >= np.minimum(tuned, shared) - 1e-9).all()
+    assert (found <= np.maximum(tuned, shared) + 1e-9).all()
+    np.testing.assert_allclose(steady_thresholds(p, truth, prior=0), tuned, atol=1e-9)
+    np.testing.assert_allclose(steady_thresholds(p, truth, prior=1e12), shared, atol=1e-6)
+
+
+def test_steady_thresholds_are_better_on_new_items_where_labels_are_rare() -> None:
+    rng = np.random.default_rng(3)
+    shares = np.full(20, 0.01)
+    gains = []
+    for _ in range(10):
+        p, truth = drawn_labels(rng, shares, 1000)
+        fresh = drawn_labels(rng, shares, 5000)
+        gains.append(macro(*fresh, steady_thresholds(p, truth)) - macro(*fresh, tune_thresholds(p, truth)))
+    assert np.mean(gains) > 0.01
+
+
+@pytest.mark.parametrize("prior", [0.0, 50.0])
+def test_steady_thresholds_stay_finite(prior: float) -> None:
+    p, truth = np.array([[1.0, 0.0, 0.3]] * 3), np.array([[1, 0, 0]] * 3)
+    found = steady_thresholds(p, truth, prior=prior)
+    assert np.isfinite(found).all()
+    assert ((found >= 0) & (found <= 1)).all()
+    assert np.isfinite(steady_thresholds(p[:0], truth[:0], prior=prior)).all()

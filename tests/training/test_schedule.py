@@ -128,3 +128,27 @@ def test_optimizers_get_their_settings(
     assert optimizer.param_groups[0]["lr"] == 0.3
     for name, value in expected.items():
         assert optimizer.param_groups[0][name] == value
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_adam_in_one_pass_follows_the_plain_rule(kind: Any) -> None:
+    torch.manual_seed(0)
+    ours = [torch.nn.Parameter(torch.randn(5, 3, dtype=torch.float64)) for _ in range(2)]
+    plain = [torch.nn.Parameter(own.detach().clone()) for own in ours]
+    settings = OptimizerSettings(optimizer=kind, rate=0.1, beta1=0.8, beta2=0.95, weight_decay=0.3)
+    optimizer = build_optimizer(torch.nn.ParameterList(ours), settings)
+    m, v = [torch.zeros(5, 3, dtype=torch.float64)] * 2, [torch.zeros(5, 3, dtype=torch.float64)] * 2
+    for n in range(1, 6):
+        for i, own in enumerate(ours):
+            own.grad = torch.randn(5, 3, dtype=torch.float64)
+            g = own.grad.clone()
+            with torch.no_grad():
+                if kind == "adamw":
+                    plain[i] -= 0.1 * 0.3 * plain[i]
+                else:
+                    g += 0.3 * plain[i]
+                m[i], v[i] = 0.8 * m[i] + 0.2 * g, 0.95 * v[i] + 0.05 * g * g
+                plain[i] -= 0.1 * m[i] / (1 - 0.8**n) / ((v[i] / (1 - 0.95**n)).sqrt() + 1e-8)
+        optimizer.step()
+    for own, expected in zip(ours, plain, strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-9)

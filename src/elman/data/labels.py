@@ -20,6 +20,7 @@ __all__ = [
     "name_labels",
     "remark_on_labels",
     "rename",
+    "steady_thresholds",
     "tune_thresholds",
 ]
 
@@ -173,3 +174,34 @@ def tune_thresholds(probabilities: Floats, truth: npt.NDArray[np.integer[Any]]) 
         below = p[at + 1] if at + 1 < len(p) else 0.0
         thresholds[k] = (p[at] + below) / 2
     return thresholds
+
+
+def steady_thresholds(
+    probabilities: Floats, truth: npt.NDArray[np.integer[Any]], *, prior: float = 50.0
+) -> npt.NDArray[np.float64]:
+    """The tuned thresholds, drawn toward a common one the more, the fewer items of these have the label.
+
+        logit s_k = (n_k logit t_k + prior logit c) / (n_k + prior)
+
+    t_k: `tune_thresholds`; c: that of them with the highest macro F1 where all labels share it; n_k: items with label
+    k. The threshold of a label with a dozen items is mostly chance, and costs more on new items than it gains here.
+    """
+    own = tune_thresholds(probabilities, truth)
+    counts = truth.sum(axis=0)
+
+    def gain(cut: float) -> float:
+        answers = probabilities >= cut
+        met = np.where(answers, truth, 0).sum(axis=0)
+        return float((2 * met / np.maximum(answers.sum(axis=0) + counts, 1)).sum())
+
+    shared = max(own, key=gain)
+    weight = counts / (counts + prior) if prior else np.ones(len(own))
+    odds = weight * _log_odds(own) + (1 - weight) * _log_odds(np.asarray(shared))
+    return np.asarray(1 / (1 + np.exp(-odds)))
+
+
+def _log_odds(p: Floats) -> Floats:
+    """log(p / (1 - p)), finite."""
+    tiny = np.finfo(np.float64).eps
+    held = np.clip(p, tiny, 1 - tiny)
+    return np.asarray(np.log(held / (1 - held)))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elman import metrics
-from elman.data.labels import Labels, tune_thresholds
+from elman.data.labels import Labels, steady_thresholds
 from elman.tasks.base import Baseline
 from elman.tasks.classification.texts import Part, Texts
 from elman.training.score import Score
@@ -104,4 +104,4 @@ def _even(labels: Labels) -> Floats:
 
 
 def _tuned(labels: Labels, valid: Part, p: Floats) -> Floats:
-    return tune_thresholds(p, valid.truth) if labels.several else _even(labels)
+    return steady_thresholds(p, valid.truth) if labels.several else _even(labels)

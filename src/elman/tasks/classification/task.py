@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from elman.data.bucketing import Buckets
 from elman.data.inputs import Item
-from elman.data.labels import tune_thresholds
+from elman.data.labels import steady_thresholds
 from elman.page import Section, document, table
 from elman.tasks import verbs
 from elman.tasks.base import Answer, Baseline, Batches, Task, Trained, Verb
@@ -239,7 +239,7 @@ class ClassificationTask(Task):
         labels = codec.labels
         p = learning.probabilities(model, examples.tokens, several=labels.several)
         if labels.several and examples.name == "valid":
-            model.thresholds.copy_(torch.from_numpy(tune_thresholds(p, examples.truth)))
+            model.thresholds.copy_(torch.from_numpy(steady_thresholds(p, examples.truth)))
         tuned = model.thresholds.double().cpu().numpy()
         return scores.score_of(scores.metric_of(config.data.metric, labels), labels, examples.truth, p, tuned)
 
