@@ -4,7 +4,7 @@ The names are those of configs/classification (emotion, goemotions, sst2, sst5).
 (else the environment's ELMAN_DATA, else ../shared/data), a folder for each set; docs/classification.md says what they
 are. Each seed is a training of its own by `elman train`, which reads the test data once, at its end. Five seeds where
 there are fewer than 3,000 test texts, else one. A training that stands in the folder of `--runs` already is not done
-again. Written are a page and its numbers, with the lines of every run.
+again. Written (`--out`) are a page and its numbers, with the lines of every run.
 """
 
 from __future__ import annotations
@@ -79,12 +79,18 @@ def train(known: Result, seed: int, data: Path, runs: Path, threads: int) -> Tra
     """A run of this seed: as it stands in its folder, or trained now."""
     run = runs / f"{known.name}-{seed}"
     log = run.with_suffix(".log")
-    if not (run / "scores.json").is_file():
+    if not _is_done(run):
         command = [sys.executable, "-m", "elman", "train", known.word, *_flags(known, seed, data, threads)]
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w", encoding="utf-8") as file:
             subprocess.run([*command, "--run", str(run), "--overwrite"], stderr=file, check=True, cwd=ROOT)
-    return read(run, seed, log.read_text(encoding="utf-8") if log.is_file() else "")
+    said = log.read_text(encoding="utf-8") if log.is_file() else ""
+    # Where things lay on this machine is of no use elsewhere.
+    return read(run, seed, said.replace(str(data.resolve()), "DATA").replace(str(runs.resolve()), "RUNS"))
+
+
+def _is_done(run: Path) -> bool:
+    return (run / "scores.json").is_file()
 
 
 def _flags(known: Result, seed: int, data: Path, threads: int) -> list[str]:
@@ -111,7 +117,8 @@ def read(run: Path, seed: int, log: str) -> Training:
         max(valid),
         {known["baseline"]: known["value"] for known in beside if known["part"] == "test"},
         events[-1]["seconds"] / 60,
-        max(event["epoch"] for event in events),
+        # The line at the end names the epoch that would come next.
+        max(event["epoch"] for event in events if event["event"] == "valid"),
         lines,
     )
 
@@ -151,7 +158,7 @@ def _row(known: Result, trainings: Sequence[Training]) -> str:
         f"{first.baselines['majority']:.4f}",
         f"{known.bars[0]:g}",
         f"{statistics.mean(one.minutes for one in trainings):.1f}",
-        f"{len(values)}",
+        " ".join(str(one.seed) for one in trainings),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -166,6 +173,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.names and known.name not in options.names:
             continue
         for seed in range(1, (options.seeds or known.seeds) + 1):
+            if options.done and not _is_done(options.runs / f"{known.name}-{seed}"):
+                continue
             one = train(known, seed, options.data, options.runs, options.threads)
             found.setdefault(known.name, []).append(one)
             print(
@@ -204,6 +213,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--runs", type=Path, default=ROOT / "runs" / "classification", help="folder of the runs"
     )
+    parser.add_argument("--done", action="store_true", help="train nothing: show the runs that are there")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--out", type=Path, nargs="?", const=RESULTS, help="write the page and its numbers there"
