@@ -128,8 +128,8 @@ def page(found: dict[str, list[Training]], conditions: dict[str, Any]) -> str:
     rows = [_row(known, found[known.name]) for known in SETS if known.name in found]
     said = ", ".join(f"{name} {value}" for name, value in conditions.items())
     how = (
-        "Settings were chosen on the validation data alone; the test data were read once by each run. In brackets the "
-        "spread over the seeds, or, of one seed, the 95 % interval over the test texts.\n"
+        "The test data were read once by each run, at its end. In brackets the spread over the seeds, or, of one seed, "
+        "the 95 % interval over the test texts.\n"
     )
     pieces = [
         f"# Classification of texts\n\n    python -m benchmarks.classification\n\n{said}\n",
