@@ -16,7 +16,7 @@ struct WeightShape {
   Int K, N;
 };
 
-// What Python gives. Operands in `code` are (space, index, offset, strides...); see spec.cpp for each form.
+// What Python gives. Operands in `code` are (space, index, offset, strides...); see reader.cpp for each form.
 struct Spec {
   std::vector<std::vector<Int>> widths;  // elements a row, of REG, IN, CTX, VEC, OUT, CARRY
   std::vector<WeightShape> weights;
