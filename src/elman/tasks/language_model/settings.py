@@ -1,0 +1,101 @@
+"""Config: the settings of a language model, and the flags of what its runs can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from elman.config import Amount, Count, Flag, OptionalSeed, UserError, Whole, option
+from elman.data.corpus import CorpusSettings
+from elman.tasks import verbs
+from elman.tasks.network import RecurrentSettings
+from elman.training.settings import OptimizerSettings, TrainingSettings
+
+__all__ = ["Config", "Evaluate", "Generate", "ModelSettings", "Predict"]
+
+
+@dataclass(frozen=True)
+class ModelSettings(RecurrentSettings):
+    """Embedding -> dropout -> recurrent stack -> norm -> dropout -> dense softmax."""
+
+    tied: Flag = option(False, "one table for embedding and output layer")
+    init: Amount = option(0.0, "draw all from U(-INIT, INIT) (0: each layer's own start)", unit="INIT")
+
+    def __post_init__(self) -> None:
+        """Check what concerns two fields."""
+        super().__post_init__()
+        self.check_residual(self.width)
+        output = self.projection or self.hidden
+        if self.tied and self.width != output:
+            flag = "--projection" if self.projection else "--hidden"
+            raise UserError(
+                f"--tied needs one width: --embedding {self.width} is not {flag} {output}; leave one out"
+            )
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of a language model."""
+
+    data: CorpusSettings = field(default_factory=CorpusSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+
+# At temperature 0 nothing is drawn.
+DRAWN = {"temperature": True}
+
+
+@dataclass(frozen=True)
+class Evaluate(verbs.Evaluate):
+    """Flags of `elman evaluate`."""
+
+    streams: Count = option(
+        1, "pieces of the text read side by side: faster, but each forgets at its start", unit="COUNT"
+    )
+
+
+@dataclass(frozen=True)
+class Predict(verbs.Predict):
+    """Flags of `elman predict`."""
+
+    length: Count = option(40, "how much to write on at most", unit="TOKENS")
+    temperature: Amount = option(
+        0.0, "0 the likeliest token each time, above it drawn: below 1 surer, above 1 freer", unit="NUMBER"
+    )
+    seed: OptionalSeed = option(
+        -1,
+        "the same text each time for the same seed (-1: a new one each time)",
+        unit="NUMBER",
+        needs=DRAWN,
+    )
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Flags of `elman generate`."""
+
+    prompt: str = option("", "text to write on from", unit="TEXT")
+    length: Count = option(400, "how much to write", unit="TOKENS")
+    temperature: Amount = option(
+        0.8, "below 1 surer, above 1 freer, 0 always the likeliest token", unit="NUMBER"
+    )
+    top_k: Whole = option(
+        0, "draw from the so many likeliest tokens only (0: from all)", unit="TOKENS", needs=DRAWN
+    )
+    top_p: Amount = option(
+        1.0, "draw from the likeliest tokens that make up this probability", unit="SHARE", needs=DRAWN
+    )
+    seed: OptionalSeed = option(
+        -1,
+        "the same text each time for the same seed (-1: a new one each time)",
+        unit="NUMBER",
+        needs=DRAWN,
+    )
+    checkpoint: Literal["best", "last"] = option("best", "the model at its best validation, or the last one")
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"--top-p {self.top_p:g} is outside (0, 1]; 1 draws from all tokens")
