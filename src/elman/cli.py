@@ -365,6 +365,8 @@ def _on_run(command: str, arguments: list[str]) -> int:
     given.pop("allow_code")
     settings: Any = build(verb.settings, given, text=given)
     check_effects(settings, given)
+    if hasattr(settings, "check"):
+        settings.check()
     trained = load_run(run, task, checkpoint=settings.checkpoint, device="cpu")
     for piece in verb.act(trained, settings):
         print(piece, end="", flush=True)

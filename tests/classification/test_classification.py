@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,31 @@ def test_as_many_answers_as_texts(folder: Path, here: Path, name: str, places: i
     assert ["error" in one for one in objects] == [line == "" for line in plain.out.splitlines()]
     assert [objects[0]["label"], objects[-1]["label"]] == ["joy", "fear"]
     assert sum("error" in one for one in objects) == places - 2
+
+
+def test_a_header_alone_is_said_to_be_one(folder: Path, here: Path) -> None:
+    for name, header in (("a.csv", "text,mood"), ("b.csv", "text,label")):
+        Path(name).write_text(f"{header}\n")
+        asked = elman("predict", folder / "run", name)
+        assert (asked.code, asked.out) == (0, "")
+        assert f"{name} has no input" in asked.err
+    Path("c.csv").write_text("text,mood\nso happy,\n")
+    assert len(elman("predict", folder / "run", "c.csv").out.splitlines()) == 1
+    for word in ("train", "evaluate"):
+        name = "emotion" if word == "train" else folder / "run"
+        refused = elman(word, name, "--data", "b.csv")
+        assert refused.code == 2
+        assert "b.csv has a header (text, label) and no row below it" in refused.err
+
+
+def test_inputs_are_looked_for_before_the_model_is_loaded(folder: Path, here: Path) -> None:
+    broken = here / "run"
+    shutil.copytree(folder / "run", broken)
+    (broken / "best.safetensors").write_bytes(b"")
+    Path("a.txt").write_text("so happy\n")
+    assert "no such file or folder: b.txt; did you mean a.txt" in elman("predict", broken, "b.txt").err
+    assert "nothing to predict" in elman("predict", broken).err
+    assert "best.safetensors is damaged" in elman("predict", broken, "a.txt").err
 
 
 def test_a_folder_is_a_text_a_file_and_a_table_may_be_lines(folder: Path, here: Path) -> None:

@@ -176,6 +176,24 @@ def test_unfolded_says_what_grows_with_time() -> None:
     assert {"4,653,600", "16,000", "16,000,000"} <= set(long)
 
 
+def test_what_is_read_or_said_once_does_not_grow_with_time() -> None:
+    for drawing, fixed in (
+        (many_to_one(), {"weights", "state", "output"}),
+        (one_to_many(), {"weights", "state", "input"}),
+    ):
+        found = unfolded(drawing).labels()
+        heads = {
+            label.text: label for label in found if label.text.startswith(("the same for", "grows with"))
+        }
+        assert len(heads) == 2
+        right = max(label.x for label in heads.values())
+        below = [label for label in found if label.y > max(head.y for head in heads.values())]
+        names = {"weights", "state", "input", "output", "states of all steps"}
+        cards = {label.text: label.x < right for label in below if label.text in names}
+        assert cards.keys() == names
+        assert {name for name, left in cards.items() if left} == fixed
+
+
 def test_few_steps_are_all_drawn() -> None:
     said = texts(unfolded(language_model(steps=3)))
     assert {"x1", "x2", "x3", "y3"} <= set(said)

@@ -126,13 +126,14 @@ def read_file(path: Path, account: Account, how: Reading, part_of: str = "") -> 
         return list(_fasttext(name, text, account))
     if form == "trees":
         return list(_trees(name, text, account, phrases=how.phrases))
+    before = account.read
     table = read_table(name, text, account, how.given)
     if table is None:
         raise UserError(
             f"{path} is neither a table, JSON, fastText nor trees: it has no labels; give the labels of its "
             f"lines by --labels-from, or its delimiter by --delimiter"
         )
-    return _rows(name, table, account, how)
+    return _rows(name, table, account, how, before)
 
 
 def recognize(text: str) -> Form:
@@ -198,8 +199,11 @@ def _sentiment(label: str) -> str:
 # Tables
 
 
-def _rows(name: str, table: Table, account: Account, how: Reading) -> list[Example]:
+def _rows(name: str, table: Table, account: Account, how: Reading, before: int) -> list[Example]:
+    """before: how many rows were read when this table was not."""
     if not table.rows:
+        if table.named and account.read == before:
+            raise UserError(f"{name} has a header ({', '.join(table.columns[:20])}) and no row below it")
         return []
     kept = {} if how.roles is None else how.roles
     if table.columns not in kept:

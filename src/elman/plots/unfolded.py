@@ -347,19 +347,24 @@ def _statistics(canvas: Canvas, drawing: ModelDrawing, y: float, edge: float) ->
         _size("state", drawing.batch * drawing.state_numbers, drawing),
     ]
     states = [stack.steps * sum(block.state_numbers for block in stack.blocks) for stack in drawing.stacks]
-    growing = [
-        _input_size(drawing),
-        _size("output", _numbers(drawing, drawing.stacks[-1], len(drawing.stacks[-1].blocks) - 1), drawing),
-        _size("states of all steps", drawing.batch * sum(states), drawing),
+    last = drawing.stacks[-1]
+    place = len(last.blocks) - 1
+    # What is read before the first step, or said after the last, is as large for any number of steps.
+    ends = [
+        (_input_size(drawing), any(has_time(stack, -1) for stack in drawing.stacks)),
+        (_size("output", _numbers(drawing, last, place), drawing), has_time(last, place)),
     ]
+    fixed += [size for size, timed in ends if not timed]
+    growing = [size for size, timed in ends if timed]
+    growing.append(_size("states of all steps", drawing.batch * sum(states), drawing))
     time = " and ".join(stack.time for stack in drawing.timed)
-    share = (edge - MARGIN - 14) * 0.4
+    share = (edge - MARGIN - 14) * len(fixed) / len(fixed + growing)
     canvas.add(
         Label(MARGIN, y, f"the same for any {time}", theme.HEADING, bold=True),
         Label(MARGIN + share + 14, y, f"grows with {time}", theme.HEADING, bold=True),
     )
-    totals(canvas, fixed, y + 14, MARGIN + share)
-    return totals(canvas, growing, y + 14, edge, left=MARGIN + share + 14)
+    below = totals(canvas, fixed, y + 14, MARGIN + share)
+    return max(below, totals(canvas, growing, y + 14, edge, left=MARGIN + share + 14))
 
 
 def _size(name: str, numbers: int, drawing: ModelDrawing) -> tuple[str, str, str]:

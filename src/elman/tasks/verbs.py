@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from elman.config import Count, Flag, option
+from elman.data.inputs import check_inputs
 
 if TYPE_CHECKING:
     from elman.tasks.base import Trained
@@ -23,7 +24,8 @@ class Verb(NamedTuple):
     """What `elman VERB RUN ...` does.
 
     settings: a settings class of one section, from which the flags are made; its field `checkpoint` says which model is
-    loaded. summary: a line of help. act: (trained model, settings) -> what is printed, piece by piece.
+    loaded, and its method `check`, where it has one, raises UserError before that for what can be seen without a model.
+    summary: a line of help. act: (trained model, settings) -> what is printed, piece by piece.
     """
 
     settings: type
@@ -121,13 +123,19 @@ class Predict:
     together: Count = option(64, "inputs that are answered at once, at most", unit="COUNT")
     checkpoint: Literal["best", "last"] = option("best", CHECKPOINT)
 
+    def check(self) -> None:
+        """Raise UserError for an input that is not there."""
+        check_inputs(self.inputs)
+
 
 def predict(trained: Trained, settings: Predict) -> Iterator[str]:
     """Answer each input with one line, in order. What could not be read or answered is an empty line, or an object
     with an "error"; on standard error stands how many these were.
     """
     faults: dict[str, list[str]] = {}
+    count = 0
     for items in trained.inputs(settings):
+        count += len(items)
         for item, answer in zip(items, trained.answers(items, settings), strict=True):
             if isinstance(answer, str):
                 faults.setdefault(answer, []).append(item.place)
@@ -140,3 +148,5 @@ def predict(trained: Trained, settings: Predict) -> Iterator[str]:
     for fault, places in faults.items():
         more = ", ..." if len(places) > 3 else ""
         sys.stderr.write(f"{len(places):,} not answered, {fault}: {', '.join(places[:3])}{more}\n")
+    if not count:
+        sys.stderr.write(f"nothing was asked: {', '.join(settings.inputs)} has no input\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -174,13 +174,8 @@ def _rows(
     path: Path, settings: Predict, how: TextSettings, columns: dict[tuple[str, ...], Roles]
 ) -> list[Item]:
     """The rows of a table in their order, those with faults too."""
-
-    account, given = Account(), how.reading("other", columns).given
     text = decode(read_bytes(path), str(path), how.encoding).text
-    # A table of one column has nothing that could be recognized.
-    table = read_table(str(path), text, account, given) or read_table(
-        str(path), text, account, Given("comma")
-    )
+    account, table = _table(str(path), text, how.reading("other", columns).given, columns)
     if table is None:
         return []
     bad = {
@@ -201,6 +196,21 @@ def _rows(
             fault = "" if isinstance(value, str) else "no text"
             items.append((row.place, Item(value, str(row.place), fault)))
     return [item for _, item in sorted(items, key=lambda pair: pair[0].line)]
+
+
+def _table(
+    name: str, text: str, given: Given, columns: dict[tuple[str, ...], Roles]
+) -> tuple[Account, Table | None]:
+    """The table with its faults; a first row that names the columns of the training is a header."""
+    account = Account()
+    # A table of one column has nothing that could be recognized.
+    table = read_table(name, text, account, given) or read_table(name, text, account, Given("comma"))
+    if table is None or table.named or not table.rows or given.header != "auto":
+        return account, table
+    first = tuple(table.rows[0].values.values())
+    if any(first == names for names in columns):
+        return _table(name, text, replace(given, header="yes"), columns)
+    return account, table
 
 
 def _text_of(how: TextSettings, table: Table) -> str:
