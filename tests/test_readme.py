@@ -7,6 +7,7 @@ import pytest
 
 from command import TINY, elman, verse
 from tests.classification import moods
+from tests.music import tunes
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -35,6 +36,10 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         moods.write(tmp_path / "reviews.csv", 60, 0)
         small = ["--hidden", "8", "--epochs", "1", "--threads", "1", "--engine", "torch", "--quiet"]
         assert elman("train", "emotion", *small, "--data", "reviews.csv", "--run", "runs/reviews").code == 0
+    if "runs/songs" in text:
+        tunes.write_lines(tmp_path / "songs.jsonl", 30)
+        small = ["--hidden", "8", "--epochs", "1", "--threads", "1", "--engine", "torch", "--quiet"]
+        assert elman("train", "music", *small, "--data", "songs.jsonl", "--run", "runs/songs").code == 0
     names: dict[str, object] = {"__name__": "__main__"}
     for block in BLOCK.finditer(text):
         # Blank lines in front, so that a traceback gives the line of the page.

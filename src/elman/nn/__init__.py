@@ -27,6 +27,7 @@ from elman.nn.dropout import SequenceDropout, WordDropout
 from elman.nn.embedding import Embedding, Features, SequenceInput
 from elman.nn.gru import GRU
 from elman.nn.lstm import LSTM
+from elman.nn.nade import NADE
 from elman.nn.networks import (
     CELLS,
     Bridge,
@@ -50,6 +51,7 @@ __all__ = [
     "CELLS",
     "GRU",
     "LSTM",
+    "NADE",
     "POOLINGS",
     "RNN",
     "AdditiveAttention",

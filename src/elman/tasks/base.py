@@ -85,6 +85,11 @@ TASKS: dict[str, Word] = {
         "tell good from bad: the sentiment of texts",
         {"optimizer.schedule": "cosine", "data.batch": 64, "data.unique": True, "training.epochs": 4},
     ),
+    "music": Word(
+        "music",
+        "write music: from nothing, on from a primer, below a melody",
+        {"optimizer.schedule": "cosine", "training.epochs": 100},
+    ),
 }
 
 

@@ -83,11 +83,13 @@ class Network(nn.Module):
 
     def _read_out(self, s: Tensor, lengths: Tensor | None) -> Tensor:
         """The logits of `(T, B, H)` or of `(B, H)`."""
-        n = self.dropout(apply_norm(self.norm, s, lengths))
-        if self.dense is not None:
-            n = self.dropout(self.nonlinearity(self.dense(n)))
-        logits: Tensor = self.head(n)
+        logits: Tensor = self.head(self._before_head(s, lengths))
         return logits
+
+    def _before_head(self, s: Tensor, lengths: Tensor | None) -> Tensor:
+        """What the output layer reads, of `(T, B, H)` or of `(B, H)`."""
+        n: Tensor = self.dropout(apply_norm(self.norm, s, lengths))
+        return n if self.dense is None else self.dropout(self.nonlinearity(self.dense(n)))
 
 
 def check_tied(embedding: nn.Module, features: int, outputs: int) -> None:

@@ -1,0 +1,272 @@
+"""Models of music, trained and tested from their configurations: `python -m benchmarks.music [NAME ...]`.
+
+The names are those of configs/music (jsb, jsb_nade, nottingham). The data lie in the folder of `--data` (else the
+environment's ELMAN_DATA, else ../shared/data), in polyphonic_music; docs/music.md says what they are. Each seed is a
+training of its own by `elman train`, which reads the test data once, at its end. A training that stands in the folder
+of `--runs` already is not done again. `--nade` times the two forms of a NADE. Written (`--out`) are a page and its
+numbers, with the lines of every run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.classification import product_rate
+from benchmarks.pairing import machine
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+
+
+class Result(NamedTuple):
+    """A set with what it is trained by. bars: the largest mean, and the one hoped for, in nats a step."""
+
+    name: str
+    file: str
+    seeds: int
+    bars: tuple[float, float]
+
+
+SETS = [
+    Result("jsb", "JSB_Chorales.mat", 5, (8.45, 8.35)),
+    Result("jsb_nade", "JSB_Chorales.mat", 5, (7.0, 6.5)),
+    Result("nottingham", "Nottingham.mat", 1, (3.2, 3.0)),
+]
+
+
+class Training(NamedTuple):
+    """A run that is done: nats a step on the test data, with the first step of each piece and without it."""
+
+    seed: int
+    value: float
+    without_first: float
+    interval: tuple[float, float]
+    valid: float
+    baselines: dict[str, float]
+    minutes: float
+    epochs: int
+    parameters: int
+    lines: list[str]
+
+
+def train(known: Result, seed: int, data: Path, runs: Path, threads: int) -> Training:
+    """A run of this seed: as it stands in its folder, or trained now."""
+    run = runs / f"{known.name}-{seed}"
+    log = run.with_suffix(".log")
+    if not _is_done(run):
+        flags = ["--config", f"configs/music/{known.name}.toml", "--data", str(_file(known, data))]
+        flags += ["--seed", str(seed), "--threads", str(threads), "--run", str(run), "--overwrite"]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w", encoding="utf-8") as file:
+            command = [sys.executable, "-m", "elman", "train", "music", *flags]
+            subprocess.run(command, stderr=file, check=True, cwd=ROOT)
+    said = log.read_text(encoding="utf-8") if log.is_file() else ""
+    # Where things lay on this machine is of no use elsewhere.
+    return read(run, seed, said.replace(str(data.resolve()), "DATA").replace(str(runs.resolve()), "RUNS"))
+
+
+def _file(known: Result, data: Path) -> Path:
+    return (data / "polyphonic_music" / known.file).resolve()
+
+
+def _is_done(run: Path) -> bool:
+    return (run / "scores.json").is_file()
+
+
+def read(run: Path, seed: int, log: str) -> Training:
+    """What a run folder says; the interval over the test pieces is computed anew."""
+    import elman
+
+    trained = elman.load(run)
+    score = trained.evaluate()
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    valid = [event for event in events if event["event"] == "valid"]
+    # Lines of progress have a share in front; the others are kept.
+    lines = [line for line in log.splitlines() if line.strip() and not re.match(r"\s*\d+%", line)]
+    return Training(
+        seed,
+        score.value,
+        score.figures["without_first"],
+        score.interval,
+        min(event["score"] for event in valid),
+        {known.name: known.score.value for known in trained.baselines() if known.part == "test"},
+        events[-1]["seconds"] / 60,
+        max(event["epoch"] for event in valid),
+        sum(parameter.numel() for parameter in trained.model.parameters()),
+        lines,
+    )
+
+
+def page(found: dict[str, list[Training]], speed: str, conditions: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    said = ", ".join(f"{name} {value}" for name, value in conditions.items())
+    how = (
+        "Nats a step of the test data: the sum over all steps of all pieces, divided by their number. The first step "
+        "of a piece is predicted from silence and counted; beside it stands the same without these steps. The test "
+        "data were read once by each run, at its end. In brackets the spread over the seeds, or, of one seed, the 95 % "
+        "interval over the test pieces.\n"
+    )
+    head = (
+        "| set | nats a step | without first steps | validation | frequency of notes | repeat the last step | bar | "
+        "hoped for | minutes a run | epochs | parameters | seeds |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|\n"
+    )
+    rows = [_row(known, found[known.name]) for known in SETS if known.name in found]
+    pieces = [f"# Music\n\n    python -m benchmarks.music\n\n{said}\n", how, head + "\n".join(rows) + "\n"]
+    pieces += [f"## How fast\n\n{speed}"] if speed else []
+    for name, trainings in found.items():
+        for one in trainings:
+            body = "\n".join(f"    {line}" for line in one.lines)
+            pieces.append(f"## {name}, seed {one.seed}\n\n{body}\n")
+    return "\n".join(pieces)
+
+
+def _row(known: Result, trainings: Sequence[Training]) -> str:
+    values, first = [one.value for one in trainings], trainings[0]
+    low, high = (min(values), max(values)) if len(values) > 1 else first.interval
+    cells = [
+        known.name,
+        f"**{statistics.mean(values):.3f}** ({low:.3f} to {high:.3f})",
+        f"{statistics.mean(one.without_first for one in trainings):.3f}",
+        f"{statistics.mean(one.valid for one in trainings):.3f}",
+        *(f"{first.baselines[name]:.2f}" for name in ("frequency of notes", "repeat the last step")),
+        *(f"{bar:g}" for bar in known.bars),
+        f"{statistics.mean(one.minutes for one in trainings):.1f}",
+        str(first.epochs),
+        f"{first.parameters:,}",
+        " ".join(str(one.seed) for one in trainings),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+class NADECell(nn.Module):
+    """A NADE as a cell over its keys: b' = b + v_j E_j, logit = c_k + D_k · σ(b); x = (v_j, E_j, c_k, D_k)."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.hidden_size = hidden
+
+    def forward(self, x: tuple[Tensor, ...], b: Tensor) -> tuple[Tensor, Tensor]:
+        """One key."""
+        v, e, c, d = x
+        b = b + v * e
+        return c + (d * torch.sigmoid(b)).sum(-1, keepdim=True), b
+
+
+def nade_forms(rows: int = 500, keys: int = 88, hidden: int = 256, sounding: int = 4) -> str:
+    """Seconds of forward and backward of log p, by `NADE.log_prob` and by a cell that is unfolded over the keys."""
+    import elman
+    from elman.nn.nade import NADE
+
+    torch.manual_seed(0)
+    head = NADE(200, keys, hidden)
+    x, v = torch.randn(rows, 200), torch.zeros(rows, keys)
+    v.scatter_(1, torch.rand(rows, keys).argsort(1)[:, :sounding], 1.0)
+    layer = elman.Recurrent(NADECell(hidden))
+
+    def unfolded() -> Tensor:
+        turned = v.flip(1).t().unsqueeze(-1)  # (K, N, 1)
+        before = torch.cat([torch.zeros_like(turned[:1]), turned[:-1]])
+        encode = (
+            torch.cat([torch.zeros(1, hidden), head.encode.flip(0)[:-1]])
+            .unsqueeze(1)
+            .expand(keys, rows, hidden)
+        )
+        decode = head.decode.flip(0).unsqueeze(1).expand(keys, rows, hidden)
+        bias = head.visible(x).flip(1).t().unsqueeze(-1)
+        logits, _ = layer((before, encode, bias, decode), head.hidden(x))
+        return -nn.functional.binary_cross_entropy_with_logits(logits, turned, reduction="none").sum((0, 2))
+
+    def seconds(rule: Callable[[], Tensor]) -> float:
+        taken = []
+        for _ in range(7):
+            head.zero_grad()
+            begun = time.perf_counter()
+            rule().sum().backward()
+            taken.append(time.perf_counter() - begun)
+        return statistics.median(taken[2:])
+
+    torch.testing.assert_close(unfolded(), head.log_prob(x, v), rtol=1e-4, atol=1e-3)
+    quick, slow = seconds(lambda: head.log_prob(x, v)), seconds(unfolded)
+    return (
+        f"log p of {rows} steps of {keys} keys, {sounding} of them sounding, {hidden} hidden units, forward and "
+        f"backward: {1e3 * quick:.1f} ms by `NADE.log_prob`, {1e3 * slow:.1f} ms by a cell over the keys.\n"
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train what is not trained yet, print and write. Exit code 1: a mean lies above its bar."""
+    options = _options(arguments)
+    torch.set_num_threads(options.threads)
+    before = product_rate()
+    found: dict[str, list[Training]] = {}
+    for known in SETS:
+        if options.names and known.name not in options.names:
+            continue
+        for seed in range(1, (options.seeds or known.seeds) + 1):
+            if options.done and not _is_done(options.runs / f"{known.name}-{seed}"):
+                continue
+            one = train(known, seed, options.data, options.runs, options.threads)
+            found.setdefault(known.name, []).append(one)
+            print(f"{known.name}, seed {seed}: {one.value:.3f}, {one.minutes:.1f} minutes", flush=True)
+    speed = nade_forms() if options.nade else ""
+    rates = f"{before:.0f} and {product_rate():.0f} before and after"
+    conditions = {**machine(), "torch.mm 2048 GFLOP/s": rates}
+    written = page(found, speed, conditions)
+    print(written.split("\n## ", maxsplit=1)[0] + speed)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        made = {"date": datetime.now(UTC).date().isoformat(), "conditions": conditions}
+        numbers = {name: [one._asdict() for one in own] for name, own in found.items()}
+        (options.out / "music.md").write_text(written, encoding="utf-8")
+        text = json.dumps({**made, "results": numbers, "speed": speed}, indent=1, ensure_ascii=False)
+        (options.out / "music.json").write_text(text + "\n", encoding="utf-8")
+    means = {name: statistics.mean(one.value for one in own) for name, own in found.items()}
+    missed = [
+        f"{known.name} {means[known.name]:.3f}" for known in SETS if means.get(known.name, 0) > known.bars[0]
+    ]
+    if missed:
+        print(f"above the bar: {'; '.join(missed)}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.music", description=__doc__)
+    parser.add_argument("names", nargs="*", help="which sets (default: all)")
+    parser.add_argument(
+        "--seeds", type=int, default=0, help="trainings of each (default: 5, of nottingham 1)"
+    )
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("ELMAN_DATA", ROOT / "../shared/data"))
+    )
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "music", help="folder of the runs")
+    parser.add_argument("--done", action="store_true", help="train nothing: show the runs that are there")
+    parser.add_argument("--nade", action="store_true", help="time the two forms of a NADE")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--out", type=Path, nargs="?", const=RESULTS, help="write the page and its numbers there"
+    )
+    options = parser.parse_args(arguments)
+    unknown = set(options.names) - {known.name for known in SETS}
+    if unknown:
+        parser.error(
+            f"unknown: {', '.join(sorted(unknown))}; the sets are {', '.join(known.name for known in SETS)}"
+        )
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,329 @@
+"""The task: `elman train music`, and what runs of it can do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from elman.config import UserError, pasted
+from elman.data.inputs import Item
+from elman.data.music import FaultError, Note, Piece, roll_of
+from elman.data.music.chords import chords_of
+from elman.data.music.collection import piece_of_text
+from elman.data.music.copied import Figures, Passage, Passages, figures_of
+from elman.data.music.midi import midi_bytes
+from elman.page import Section
+from elman.tasks import verbs
+from elman.tasks.base import Answer, Baseline, Batches, Task, Trained, Verb
+from elman.tasks.music import answers, learning, scores, sections
+from elman.tasks.music.answers import Compose, Evaluate, Heard, Predict
+from elman.tasks.music.composing import Composed, Wish, chord_offsets, compose, melody_offsets
+from elman.tasks.music.learning import RollBatch
+from elman.tasks.music.pieces import Codec, Music, Part, Roll, prepare, read_codec, read_part, sequence_of
+from elman.tasks.music.settings import Config
+from elman.training.run import Run, write_bytes
+from elman.training.score import Score
+
+if TYPE_CHECKING:
+    from elman.plots import ModelDrawing
+    from elman.tasks.music.network import RollNetwork
+    from elman.training.loop import Measure, StepLoss
+
+__all__ = ["MusicTask", "TrainedMusician", "Written"]
+
+USUAL_STEPS = 64
+COPIED = "longest passage from the training data"
+
+
+class Written(NamedTuple):
+    """A piece that the model has written: its notes, those of them that were given, what it is like, what is copied.
+
+    tempo: quarter notes a minute. passage: the longest one that a training piece has too; None where the data are gone.
+    """
+
+    notes: list[Note]
+    given: list[Note]
+    roll: Roll
+    tempo: float
+    figures: Figures
+    passage: Passage | None
+
+    def rows(self) -> dict[str, object]:
+        """Its figures, by what they are called."""
+        return self.figures.rows() | {COPIED: passage_in_words(self.passage)}
+
+
+def passage_in_words(passage: Passage | None) -> str:
+    """`12 steps (5 changes)`."""
+    if passage is None:
+        return "not known"
+    return f"{passage.steps:,} steps, {passage.changes:,} of them changes" if passage.steps else "none"
+
+
+class TrainedMusician(Trained):
+    """A model of music from a run folder: `compose`, `predict`, `evaluate`, `model`."""
+
+    @cached_property
+    def _passages(self) -> Passages | None:
+        """The training pieces, in which copied passages are looked for; None where they are no longer there."""
+        try:
+            return Passages([roll[1:] for roll in self.prepared.part("train").rolls])
+        except UserError:
+            return None
+
+    def passage_of(self, roll: Roll) -> dict[str, object]:
+        """The longest passage of a roll that stands in the training data, by what it is called."""
+        found = None if self._passages is None else self._passages.longest(roll)
+        return {COPIED: passage_in_words(found)}
+
+    def _roll(self, piece: Piece) -> Roll:
+        """The steps of a piece `(T, K)`. Raises FaultError where it has none."""
+        roll, _ = roll_of(piece, self.codec.keys, self.codec.resolution)
+        if not roll.any():
+            raise FaultError("no note within the keys")
+        return roll
+
+    def examples(self, settings: Any) -> Part:
+        """What is measured on; other files are judged by the `--on-bad` that is given beside them."""
+        found: Part
+        if settings.data:
+            data = replace(self.config.data, on_bad=settings.on_bad)
+            found = self.read(settings.data, replace(self.config, data=data))
+        else:
+            found = super().examples(settings)
+        return found
+
+    def measured(self, settings: Any) -> Score:
+        """What `elman evaluate` finds, with an interval over the pieces."""
+        losses = learning.piece_losses(self.model, self.examples(settings).rolls)
+        return scores.with_interval(scores.score_of(losses), losses)
+
+    def in_words(self, score: Score) -> str:
+        """The measure with its interval, and the same without each piece's first step."""
+        found = score.figures
+        return (
+            f"{score} nats, each piece's first step among them; without it {found['without_first']:.3f}; "
+            f"{found['steps']:,} steps of {found['pieces']:,} pieces"
+        )
+
+    def inputs(self, settings: Predict) -> Iterator[list[Item]]:
+        """Pieces of files, and lines."""
+        return answers.inputs_of(settings, self.config.data.reading)
+
+    def answer(self, values: Sequence[Any], settings: Predict) -> Iterator[Answer | str]:
+        """How likely a piece is, and which notes come next."""
+        for value in values:
+            try:
+                piece = value if isinstance(value, Piece) else self._piece(value)
+                yield answers.answer_of(self.hear(self._roll(piece)), self.codec, settings)
+            except FaultError as fault:
+                yield str(fault)
+
+    def _piece(self, value: Any) -> Piece:
+        """A piece of a line, of a file's path, or of a list of steps."""
+        from elman.data.music.rolls import piece_of_line
+
+        if isinstance(value, Path):
+            piece: Piece = answers.one_piece(str(value), self.config.data.reading, "predict")
+            return piece
+        return piece_of_text(value, "line") if isinstance(value, str) else piece_of_line(value, "steps")
+
+    def hear(self, roll: Roll) -> Heard:
+        """How likely each step of a roll `(T, K)` is, and each key behind its end."""
+        import torch
+
+        (losses,) = learning.piece_losses(self.model, [sequence_of(roll)])
+        return Heard(losses, learning.next_chances(self.model, torch.from_numpy(sequence_of(roll))))
+
+    def compose(self, **settings: Any) -> list[Written]:
+        """Pieces, by the names of the flags of `elman compose`; nothing is written to files."""
+        from elman.config import build
+
+        return list(self.pieces(build(Compose, settings)))
+
+    def pieces(self, settings: Compose) -> Iterator[Written]:
+        """The pieces that `elman compose` writes."""
+        import torch
+
+        wish = self._wish(settings)
+        generator = torch.Generator()
+        if settings.seed < 0:
+            generator.seed()
+        else:
+            generator.manual_seed(settings.seed)
+        for _ in range(settings.count):
+            yield self._written(compose(self.model, wish, generator), settings)
+
+    def _wish(self, settings: Compose) -> Wish:
+        reading, keys, resolution = self.config.data.reading, self.codec.keys, self.codec.resolution
+        primer: Roll = np.zeros((0, keys.size), dtype=np.uint8)
+        try:
+            if settings.primer:
+                primer = self._roll(answers.one_piece(settings.primer, reading, "--primer"))
+                primer = primer[: settings.primer_steps or None]
+            melody = (
+                self._roll(answers.one_piece(settings.melody, reading, "--melody"))
+                if settings.melody
+                else None
+            )
+        except FaultError as fault:
+            raise UserError(f"{'--primer' if settings.primer else '--melody'}: {fault}") from None
+        chords = chords_of(settings.chords) if settings.chords else []
+        each = settings.chord_steps or 4 * resolution
+        length = settings.length or (USUAL_STEPS if not chords else each * len(chords))
+        offsets = None
+        if melody is not None:
+            if not keys.piano:
+                raise UserError("--melody: this model knows percussion only")
+            melody = melody[: settings.length or None]
+            length, offsets = len(melody), melody_offsets(melody, keys)
+        if chords:
+            under = chord_offsets(chords, each, length, keys, settings.chord_strength)
+            offsets = under if offsets is None else offsets + under
+        particles = settings.particles if melody is not None else 1
+        return Wish(length, primer, offsets, particles, settings.temperature)
+
+    def _written(self, found: Composed, settings: Compose) -> Written:
+        tempo = settings.tempo or self.codec.tempo
+        own, given = answers.apart(found.roll, found.given, self.codec, held=settings.held)
+        # What was given is a voice of its own, and can have an instrument of its own.
+        notes = sorted([note._replace(voice=1) for note in own] + given)
+        passage = None if self._passages is None else self._passages.longest(found.roll)
+        return Written(notes, given, found.roll, tempo, figures_of(notes, 60 / tempo), passage)
+
+    def sections(self, examples: Part) -> Iterator[Section]:
+        """Pieces that it writes beside pieces of the data, with their rolls and figures."""
+        return sections.sections_of(self, examples)
+
+
+def compose_verb(trained: TrainedMusician, settings: Compose) -> Iterator[str]:
+    """Write pieces as MIDI with their pictures; gives the paths and what the pieces are like, a line each."""
+    for number, piece in enumerate(trained.pieces(settings), 1):
+        path = _path(trained, settings, number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, midi_bytes(piece.notes, tempo=piece.tempo, program=settings.program))
+        paths = [path]
+        if settings.picture:
+            paths += _pictures(piece, path, "melody" if settings.melody else "primer")
+        if settings.json:
+            found = {"files": [str(one) for one in paths], **piece.figures._asdict()}
+            found["passage"] = None if piece.passage is None else piece.passage._asdict()
+            yield json.dumps(found) + "\n"
+            continue
+        yield "".join(f"{one}\n" for one in paths)
+        yield "; ".join(f"{name} {value}" for name, value in piece.rows().items() if value != "") + "\n"
+
+
+def _path(trained: TrainedMusician, settings: Compose, number: int) -> Path:
+    """Where a piece is written: the name that was given, numbered where there are several, else the next free one."""
+    if settings.to:
+        path = Path(settings.to)
+        return path if settings.count == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+    taken, free = {entry.name for entry in trained.run.path.glob("composed-*.mid")}, 1
+    while f"composed-{free}.mid" in taken:
+        free += 1
+    return trained.run.path / f"composed-{free}.mid"
+
+
+def _pictures(piece: Written, path: Path, what: str) -> list[Path]:
+    from elman.plots.files import write
+    from elman.plots.png import png
+    from elman.plots.svg import svg
+
+    canvas = answers.picture_of(piece.notes, piece.given, path.stem, 60 / piece.tempo, what)
+    return [
+        write(path.with_suffix(".png"), png(canvas)),
+        write(path.with_suffix(".svg"), svg(canvas).encode()),
+    ]
+
+
+class MusicTask(Task):
+    """Music."""
+
+    settings = Config
+    trained = TrainedMusician
+
+    def verbs(self) -> dict[str, Verb]:
+        """Those of all tasks; compose is its own."""
+        shared = super().verbs()
+        return {
+            "compose": Verb(Compose, "Write music with a trained model.", compose_verb),
+            **shared,
+            "evaluate": shared["evaluate"]._replace(settings=Evaluate),
+            "predict": Verb(Predict, "Say how likely pieces are, and which notes come next.", verbs.predict),
+        }
+
+    def settle(self, config: Config) -> Config:
+        """Paths made absolute."""
+        data = config.data
+        paths: dict[str, Any] = {
+            name: tuple(str(Path(path).absolute()) for path in getattr(data, name))
+            for name in ("train", "valid", "test")
+        }
+        return replace(config, data=replace(data, **paths))
+
+    def prepare(self, config: Config, codec: Codec | None) -> Music:
+        """Read and divide the pieces."""
+        return prepare(config, codec)
+
+    def codec(self, run: Run) -> Codec:
+        """Keys, steps a quarter note, tempo."""
+        return read_codec(run)
+
+    def model(self, config: Config, codec: Codec) -> RollNetwork:
+        """The network; its output's biases are where each key sounds as often as in the training data."""
+        return learning.build_model(config, codec)
+
+    def batches(self, config: Config, prepared: Any) -> tuple[Batches, int]:
+        """Pieces of like lengths side by side."""
+        return learning.batches_of(config, prepared.parts["train"], prepared.codec.keys)
+
+    def loss(self, model: Any, batch: RollBatch, state: Any, config: Config) -> StepLoss:
+        """The mean over all steps of all pieces."""
+        from elman.training.loop import StepLoss
+
+        losses, _ = learning.losses_of(model, batch)
+        return StepLoss(losses.mean(), float(losses.detach().sum()), len(losses), ())
+
+    def progress(self, codec: Codec) -> Measure:
+        """Nats a step."""
+        from elman.training.loop import Measure
+
+        return Measure(scores.METRIC, float, "steps")
+
+    def measure(self, model: Any, codec: Codec, examples: Part | None, config: Config) -> Score | None:
+        """Nats a step; a likelihood is of what stands there, and nothing is decoded."""
+        if examples is None:
+            return None
+        return scores.score_of(learning.piece_losses(model, examples.rolls))
+
+    def read(self, paths: tuple[str, ...], config: Config, codec: Codec) -> Part:
+        """Pieces of other files."""
+        return read_part(paths, config.data, codec)
+
+    def baselines(self, config: Config, prepared: Any) -> Iterator[Baseline]:
+        """Frequencies of notes, and the last step again."""
+        return scores.baselines_of(prepared)
+
+    def describe(self, trained: TrainedMusician, *, steps: int) -> ModelDrawing:
+        """One stack, which reads and writes at every step."""
+        from elman.plots import ModelDrawing, Signal, Stack
+        from elman.plots.modules import blocks_of, dtype_of
+
+        model, count = trained.model, trained.codec.keys.size
+        parts = blocks_of([model], activation="" if trained.config.model.nade else "sigmoid")
+        reads = Signal("x_t", "keys of the last step", count, "K")
+        writes = Signal("y_t", "chances of the keys of this step", count, "K")
+        stack = Stack("music", parts, reads, writes, steps)
+        return ModelDrawing(trained.run.path.name, (stack,), trained.config.data.batch, dtype_of(model))
+
+    def closing(self, trained: TrainedMusician) -> list[str]:
+        """How to go on."""
+        path = pasted(trained.run.path)
+        return [f"the run is in {path}; write music: elman compose {path}"]

@@ -1,0 +1,220 @@
+"""Models of music by the command: trained, measured, asked, written with, reported."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import elman as package
+from command import elman
+from elman.data.music import read_midi, roll_of
+from elman.tasks.music.composing import Wish, chord_offsets, compose, melody_offsets
+from elman.tasks.music.learning import piece_losses
+from tests.tolerances import assert_near
+
+
+@pytest.fixture(params=["run", "nade"])
+def run(request: pytest.FixtureRequest, folder: Path) -> Path:
+    return folder / request.param
+
+
+def test_the_likelihood_is_that_of_each_piece_by_itself(run: Path) -> None:
+    trained = package.load(run)
+    part = trained.prepared.part("test")
+    found = piece_losses(trained.model, part.rolls)
+    total = steps = first = 0.0
+    for roll, losses in zip(part.rolls, found, strict=True):
+        v = torch.from_numpy(roll).float()
+        with torch.no_grad():
+            features = trained.model.features(v[:-1].unsqueeze(1)).logits[:, 0]
+            own = -trained.model.log_prob(features, v[1:])
+        assert_near(torch.from_numpy(losses).float(), own)
+        assert len(losses) == len(roll) - 1
+        total, steps, first = total + losses.sum(), steps + len(losses), first + losses[0]
+    score = trained.evaluate()
+    assert score.value == pytest.approx(total / steps)
+    assert score.figures["without_first"] == pytest.approx((total - first) / (steps - len(found)))
+    assert score.interval[0] < score.value < score.interval[1]
+
+
+def test_it_beats_its_baselines_and_says_both_figures(run: Path) -> None:
+    trained = package.load(run)
+    score = trained.evaluate()
+    beside = {known.name: known.score.value for known in trained.baselines() if known.part == "test"}
+    assert beside.keys() == {"frequency of notes", "repeat the last step"}
+    assert score.value < min(beside.values())
+    said = elman("evaluate", run).out
+    assert "each piece's first step among them; without it" in said
+
+
+def test_baselines_are_likelihoods(folder: Path) -> None:
+    """Over all steps of three keys each rule's probabilities sum to one."""
+    import itertools
+
+    from elman.tasks.music.pieces import Part
+    from elman.tasks.music.scores import frequency, repetition
+
+    rolls = [np.random.default_rng(0).integers(0, 2, (9, 3)).astype(np.uint8) for _ in range(3)]
+    for rule in (frequency, repetition):
+        costs = rule(Part("train", [], rolls))
+        for before in itertools.product([0, 1], repeat=3):
+            steps = itertools.product([0, 1], repeat=3)
+            total = sum(np.exp(-costs(np.array([before, step], dtype=np.uint8))[0]) for step in steps)
+            assert total == pytest.approx(1)
+
+
+def test_predict_takes_files_lines_and_lists(folder: Path, here: Path) -> None:
+    done = elman("compose", folder / "run", "--to", "a.mid", "--seed", "1", "--length", "20")
+    assert done.code == 0, done.err
+    Path("broken.mid").write_bytes(b"MThd")
+    Path("lines.jsonl").write_text("[[60, 64, 67]]\nwhat\n")
+    done = elman("predict", folder / "run", "a.mid", "broken.mid", "lines.jsonl", "--json")
+    found = [json.loads(line) for line in done.out.splitlines()]
+    assert [one["place"] for one in found] == ["a.mid", "broken.mid", "lines.jsonl:1", "lines.jsonl:2"]
+    assert found[0]["steps"] > 10
+    assert found[0]["next"][0]["probability"] >= found[0]["next"][1]["probability"]
+    assert found[1]["error"] == "a MIDI file that ends too early"
+    assert found[3]["error"] == "no list of steps"
+    trained = package.load(folder / "run")
+    assert trained.predict([[[60, 64, 67]]])[0]["nll"] == found[2]["nll"]
+    assert trained.predict("[[60, 64, 67]]")["nll"] == found[2]["nll"]
+    assert trained.predict(Path("a.mid"))["nll"] == found[0]["nll"]
+
+
+def test_a_piece_is_the_same_by_its_seed_and_is_written_as_it_is(run: Path, here: Path) -> None:
+    trained = package.load(run)
+    (first,), (again,) = (trained.compose(length=24, seed=5) for _ in range(2))
+    assert np.array_equal(first.roll, again.roll)
+    assert not np.array_equal(first.roll, trained.compose(length=24, seed=6)[0].roll)
+    done = elman("compose", run, "--length", "24", "--seed", "5", "--to", "deep/a.mid", "--tempo", "90")
+    assert done.out.splitlines()[:3] == ["deep/a.mid", "deep/a.png", "deep/a.svg"]
+    assert "longest passage from the training data" in done.out
+    (piece,) = read_midi(Path("deep/a.mid").read_bytes(), "a")
+    roll, _ = roll_of(piece, trained.codec.keys, trained.codec.resolution)
+    own = first.roll[np.flatnonzero(first.roll.any(1))[0] :]
+    assert np.array_equal(roll, own[: len(roll)])
+    assert not own[len(roll) :].any()
+    assert piece.tempo[0][1] == pytest.approx(60 / 90)
+    done = elman("compose", run, "--length", "8", "--count", "2", "--to", "b.mid", "--json", "--no-picture")
+    found = [json.loads(line) for line in done.out.splitlines()]
+    assert [one["files"] for one in found] == [["b-1.mid"], ["b-2.mid"]]
+    assert found[0]["passage"]["steps"] <= 8
+
+
+def test_pieces_without_a_name_go_into_the_run(folder: Path) -> None:
+    for number in (1, 2):
+        done = elman("compose", folder / "run", "--length", "4", "--no-picture")
+        assert done.out.splitlines()[0] == str(folder / "run" / f"composed-{number}.mid")
+
+
+def test_a_primer_stands_in_front_and_decides_what_comes(folder: Path) -> None:
+    trained = package.load(folder / "run")
+    chord = [[50, 54, 57, 66], [50, 54, 57, 69]]
+    (found,) = trained.compose(primer=json.dumps(chord), length=1, temperature=0)
+    assert len(found.roll) == 3
+    assert sorted(note.pitch for note in found.given if note.start == 0) == [50, 54, 57, 66]
+    heard = trained.hear(found.roll[:2])
+    assert np.array_equal(found.roll[2], heard.p > 0.5)
+    (short,) = trained.compose(primer=json.dumps(chord), primer_steps=1, length=1, temperature=0)
+    assert len(short.roll) == 2
+
+
+def test_a_melody_stays_and_nothing_lies_above_it(run: Path) -> None:
+    trained = package.load(run)
+    melody = [[64], [67], [], [69, 50], [72]]
+    (found,) = trained.compose(melody=json.dumps(melody), seed=1, particles=8)
+    assert found.roll.shape == (5, 88)
+    tops = [int(np.flatnonzero(row)[-1]) + 21 if row.any() else None for row in found.roll]
+    assert [top for t, top in enumerate(tops) if t != 2] == [64, 67, 69, 72]
+    assert sorted(note.pitch for note in found.given) == [64, 67, 69, 72]
+
+
+def test_harmonies_are_drawn_from_the_conditional_distribution() -> None:
+    """Three keys, two steps, the melody known: shares of many pieces beside the enumerated p(others | melody)."""
+    import itertools
+
+    from elman.nn import Features, recurrent_stack
+    from elman.tasks.music.network import RollNetwork
+
+    torch.manual_seed(3)
+    model = RollNetwork(Features(3), recurrent_stack("lstm", 3, 4), 3, nade=3)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=1.5)
+    model.eval()
+    melody = [1, 2]  # the key that sounds on top at each step
+    offsets = np.zeros((2, 3), dtype=np.float32)
+    for t, top in enumerate(melody):
+        offsets[t, top], offsets[t, top + 1 :] = np.inf, -np.inf
+    chances = {}
+    for a, b, c in itertools.product([0, 1], repeat=3):
+        v = torch.tensor([[[0.0, 0, 0]], [[a, 1, 0]], [[b, c, 1]]])
+        with torch.no_grad():
+            features = model.features(v[:-1]).logits[:, 0]
+            chances[a, b, c] = float(model.log_prob(features, v[1:, 0]).sum().exp())
+    total = sum(chances.values())
+    counts = dict.fromkeys(chances, 0)
+    generator = torch.Generator().manual_seed(0)
+    wish = Wish(2, np.zeros((0, 3), dtype=np.uint8), offsets, particles=32)
+    rounds = 300
+    for _ in range(rounds):
+        roll = compose(model, wish, generator).roll
+        counts[int(roll[0, 0]), int(roll[1, 0]), int(roll[1, 1])] += 1
+    for key, chance in chances.items():
+        assert abs(counts[key] / rounds - chance / total) < 0.1, key
+
+
+def test_chords_hold_most_notes(folder: Path) -> None:
+    trained = package.load(folder / "run")
+    (found,) = trained.compose(chords="C F", chord_steps=4, seed=1, chord_strength=50)
+    assert len(found.roll) == 8
+    for t, row in enumerate(found.roll):
+        tones = {(int(column) + 21) % 12 for column in np.flatnonzero(row)}
+        assert tones <= ({0, 4, 7} if t < 4 else {5, 9, 0})
+    offsets = chord_offsets([], 4, 0, trained.codec.keys, 1.0)
+    assert offsets.shape == (0, 88)
+
+
+def test_melody_offsets() -> None:
+    from elman.data.music import Keys
+
+    melody = np.zeros((2, 135), dtype=np.uint8)
+    melody[0, [30, 40, 100]] = 1
+    found = melody_offsets(melody, Keys(drums=True))
+    assert np.isposinf(found[0]).nonzero()[0].tolist() == [40]
+    assert np.isneginf(found[0]).nonzero()[0].tolist() == list(range(41, 88))
+    assert not found[1].any()
+
+
+def test_the_report_shows_rolls_and_figures(run: Path) -> None:
+    page = (run / "report.html").read_text()
+    for words in (
+        "What it writes",
+        "written, seed 1",
+        "notes a second",
+        "longest passage from the training data",
+        "range",
+    ):
+        assert words in page
+    assert page.count('role="img"') > 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--primer", "none.mid"], "--primer none.mid: no such file"),
+        (["--primer", "[1"], "--primer: no list of steps; expected steps such as"),
+        (["--melody", "[[5]]"], "--melody: no note within the keys"),
+        (["--melody", "[[60]]", "--primer", "[[60]]"], "leave one out"),
+        (["--chords", "H"], "--chords: 'H' is no chord"),
+        (["--to", "a.wav"], "give a name that ends in .mid"),
+        (["--particles", "3"], "--particles has no effect without --melody"),
+        (["--temperature", "0", "--seed", "1"], "--seed has no effect with --temperature 0"),
+    ],
+)
+def test_bad_wishes_are_refused(folder: Path, here: Path, flags: list[str], message: str) -> None:
+    done = elman("compose", folder / "run", *flags)
+    assert done.code == 2
+    assert message in done.err
+    assert not list(here.iterdir())
