@@ -8,6 +8,7 @@ import pytest
 from command import TINY, elman, verse
 from tests.classification import moods
 from tests.music import tunes
+from tests.tagging import names as tagged
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -40,6 +41,10 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         tunes.write_lines(tmp_path / "songs.jsonl", 30)
         small = ["--hidden", "8", "--epochs", "1", "--threads", "1", "--engine", "torch", "--quiet"]
         assert elman("train", "music", *small, "--data", "songs.jsonl", "--run", "runs/songs").code == 0
+    if "runs/names" in text:
+        tagged.write(tmp_path / "names.conll", 60, 0)
+        small = ["--hidden", "8", "--letters", "4", "--epochs", "1", "--threads", "1", "--quiet"]
+        assert elman("train", "tagging", *small, "--data", "names.conll", "--run", "runs/names").code == 0
     names: dict[str, object] = {"__name__": "__main__"}
     for block in BLOCK.finditer(text):
         # Blank lines in front, so that a traceback gives the line of the page.

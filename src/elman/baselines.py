@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BagOfWords", "majority"]
+__all__ = ["BagOfWords", "FrequentTag", "TagModel", "majority", "word_features"]
 
 Ints = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
@@ -119,8 +119,10 @@ def _bag(text: str, pairs: bool) -> Counter[str]:
     return bag
 
 
-def _minimize(rows: _Rows, marks: Floats, *, several: bool, steps: int) -> tuple[Floats, Floats]:
-    """W and b at the minimum of the mean loss and |W|² / (2 C N)."""
+def _minimize(
+    rows: _Rows, marks: Floats, *, several: bool, steps: int, strength: float = C
+) -> tuple[Floats, Floats]:
+    """W and b at the minimum of the mean loss and |W|² / (2 C N); C: `strength`."""
     import torch
 
     N, K = marks.shape
@@ -146,9 +148,122 @@ def _minimize(rows: _Rows, marks: Floats, *, several: bool, steps: int) -> tuple
         else:
             p = torch.softmax(scores, dim=1)
             own = scores.logsumexp(dim=1, keepdim=True) / K - y * scores
-        weight.grad = xt @ (p - y) / N + weight / (C * N)
+        weight.grad = xt @ (p - y) / N + weight / (strength * N)
         bias.grad = (p - y).sum(dim=0) / N
-        return float(own.sum() / N + (weight * weight).sum() / (2 * C * N))
+        return float(own.sum() / N + (weight * weight).sum() / (2 * strength * N))
 
     optimizer.step(loss)
     return weight.detach().numpy(), bias.detach().numpy()
+
+
+class FrequentTag:
+    """For each word the tag that it has most often in training; for unknown words that of the words met once."""
+
+    def __init__(self, tags: dict[str, int], unknown: int) -> None:
+        """`fit` makes both: the number of each word's tag, and that of any other word."""
+        self.tags, self.unknown = tags, unknown
+
+    @classmethod
+    def fit(cls, sentences: Sequence[Sequence[str]], truth: Sequence[Ints], classes: int) -> FrequentTag:
+        """Learn from sentences and the numbers of their tags, `(T,)` each."""
+        counts: dict[str, npt.NDArray[np.int64]] = {}
+        for words, tags in zip(sentences, truth, strict=True):
+            for word, tag in zip(words, tags.tolist(), strict=True):
+                counts.setdefault(word, np.zeros(classes, dtype=np.int64))[tag] += 1
+        every = list(counts.values())
+        once = sum((row for row in every if row.sum() == 1), np.zeros(classes, dtype=np.int64))
+        rare = once if once.any() else sum(every, np.zeros(classes, dtype=np.int64))
+        return cls({word: int(row.argmax()) for word, row in counts.items()}, int(rare.argmax()))
+
+    def __call__(self, words: Sequence[str]) -> npt.NDArray[np.int64]:
+        """The tags of a sentence, `(T,)`."""
+        return np.array([self.tags.get(word, self.unknown) for word in words], dtype=np.int64)
+
+
+class TagModel:
+    """Logistic regression on what stands at and around a word.
+
+        p(tag of word t) = softmax over tags of (sum of W over the features of t, + b)
+
+    Features: the word, its small letters, its first and last one to four letters, its shape (Xxx, 00); the small
+    letters of the two words before and the two behind; of the nearest ones the ending and the shape too, and the pairs
+    with the word. Those count that two training words or more have. The loss and |W|² / (2 C) are minimized as by
+    `BagOfWords`, with C = 1.
+    """
+
+    def __init__(self, numbers: dict[str, int], weight: Floats, bias: Floats) -> None:
+        """`fit` makes all of these: W `(V, K)`, b `(K,)`."""
+        self.numbers, self.weight, self.bias = numbers, weight, bias
+
+    @classmethod
+    def fit(
+        cls, sentences: Sequence[Sequence[str]], truth: Sequence[Ints], classes: int, *, steps: int = 60
+    ) -> TagModel:
+        """Learn from sentences and the numbers of their tags, `(T,)` each; at most so many L-BFGS steps."""
+        found = [features for words in sentences for features in word_features(words)]
+        counts = Counter(feature for features in found for feature in features)
+        kept = sorted(feature for feature, count in counts.items() if count >= MIN_COUNT)
+        model = cls(
+            {feature: number for number, feature in enumerate(kept)}, np.zeros((0, 0)), np.zeros(classes)
+        )
+        marks = np.eye(classes)[np.concatenate(list(truth))]
+        model.weight, model.bias = _minimize(
+            model._rows(found), marks, several=False, steps=steps, strength=1.0
+        )
+        return model
+
+    def log_probabilities(self, sentences: Sequence[Sequence[str]]) -> list[Floats]:
+        """log p of each word's tags, `(T, K)` of each sentence."""
+        return [self._of(words) for words in sentences]
+
+    def _of(self, words: Sequence[str]) -> Floats:
+        scores = np.tile(self.bias, (len(words), 1))
+        for place, features in enumerate(word_features(words)):
+            known = [self.numbers[feature] for feature in features if feature in self.numbers]
+            scores[place] += self.weight[known].sum(axis=0)
+        top = scores.max(axis=1, keepdims=True, initial=-np.inf)
+        return np.asarray(scores - top - np.log(np.exp(scores - top).sum(axis=1, keepdims=True)))
+
+    def _rows(self, found: Sequence[Sequence[str]]) -> _Rows:
+        starts, columns = [0], list[int]()
+        for features in found:
+            columns += sorted(self.numbers[feature] for feature in features if feature in self.numbers)
+            starts.append(len(columns))
+        values = np.ones(len(columns))
+        return _Rows(np.array(starts), np.array(columns, dtype=np.int64), values, len(self.numbers))
+
+
+def word_features(words: Sequence[str]) -> list[list[str]]:
+    """The features of each word of a sentence, see `TagModel`; no two of a word are the same."""
+    small = ["<", "<", *(word.lower() for word in words), ">", ">"]
+    shapes = ["<", *map(_shape, words), ">"]
+    rows = []
+    for place, word in enumerate(words):
+        before2, before, own, after, after2 = small[place : place + 5]
+        parts = range(1, min(4, len(own)) + 1)
+        rows.append(
+            [
+                f"w={word}",
+                f"l={own}",
+                f"s={shapes[place + 1]}",
+                *(f"p{n}={own[:n]}" for n in parts),
+                *(f"e{n}={own[-n:]}" for n in parts),
+                f"-1={before}",
+                f"-2={before2}",
+                f"+1={after}",
+                f"+2={after2}",
+                f"-1e={before[-3:]}",
+                f"+1e={after[-3:]}",
+                f"-1s={shapes[place]}",
+                f"+1s={shapes[place + 2]}",
+                f"-1l={before} {own}",
+                f"l+1={own} {after}",
+            ]
+        )
+    return rows
+
+
+def _shape(word: str) -> str:
+    """Capitals as X, small letters as x, digits as 0, runs of more than three alike cut there."""
+    marks = "".join("X" if c.isupper() else "x" if c.islower() else "0" if c.isdigit() else c for c in word)
+    return re.sub(r"(.)\1{3,}", r"\1\1\1", marks)

@@ -7,7 +7,7 @@ For classes: N items, K classes or labels. The truth and the answers are class n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,11 +22,14 @@ __all__ = [
     "bootstrap",
     "calibration",
     "confusion",
+    "f1",
     "log_loss",
     "macro_f1",
     "micro_f1",
     "per_class",
     "perplexity",
+    "span_counts",
+    "span_f1",
 ]
 
 Ints = npt.NDArray[np.integer[Any]]
@@ -177,3 +180,22 @@ def bootstrap(
     values = [measure(*(row[pick] for row in rows)) for pick in picks]
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
+
+
+def f1(hits: float, predicted: float, actual: float) -> float:
+    """2 TP / (predicted + actual); 0 where there is neither."""
+    return 2 * hits / (predicted + actual) if predicted + actual else 0.0
+
+
+def span_counts(
+    truth: Sequence[Iterable[Hashable]], answers: Sequence[Iterable[Hashable]]
+) -> npt.NDArray[np.int64]:
+    """Right, predicted and actual spans of each item, `(N, 3)`. A span is right if all of it is: (start, end, kind)."""
+    sets = ((set(own), set(said)) for own, said in zip(truth, answers, strict=True))
+    rows = [(len(own & said), len(said), len(own)) for own, said in sets]
+    return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+
+def span_f1(counts: npt.NDArray[np.int64]) -> float:
+    """The micro F1 of spans over all items, from `span_counts` (the measure of CoNLL-2003)."""
+    return f1(*counts.sum(axis=0).tolist())

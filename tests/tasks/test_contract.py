@@ -20,6 +20,7 @@ from elman.page import text as escaped
 from elman.tasks import base
 from elman.tasks.base import TASKS, Word, find
 from elman.tasks.session import TaskLearner
+from tests.tagging import names
 
 TOY = Word("tests.tasks.toy", "say whether a line has an odd number of ones", {"model.hidden": 6})
 
@@ -101,6 +102,14 @@ def music_streamed(trained: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 TUNES = ["--hidden", "6", "--batch", "8", "--on-bad", "skip", "--engine", "torch", "--resolution", "1"]
 MOODS = ["--hidden", "6", "--batch", "8", "--min-count", "1", "--on-bad", "skip", "--engine", "torch"]
+
+
+def tagged() -> None:
+    names.write(Path("data.txt"), 80, 0)
+
+
+TAGGED = ["--hidden", "6", "--embedding", "6", "--letters", "4", "--letter-embedding", "4", "--batch", "8"]
+TAGGED += ["--engine", "torch", "--on-bad", "skip"]
 CASES = {
     "classification": Case(moods, ["--data", "data.txt", *MOODS], ["so joyful", "x", "", "angerful it is"]),
     "language-model": Case(
@@ -114,6 +123,9 @@ CASES = {
         ["--data", "data.txt", *TUNES, "--transpose", "2", "--crop", "4"],
         ["[[60, 64, 67], [65, 69, 72]]", "what", "", "[60, 62]"],
         music_streamed,
+    ),
+    "tagging": Case(
+        tagged, ["--data", "data.txt", *TAGGED], ["in Baton now", "x", "", "Mr. Ada Bo, so it is"]
     ),
     "parity": Case(bits, ["--data", "data.txt"], ["01", "what", "", "1"], parity_streamed, "both sides"),
 }

@@ -23,6 +23,7 @@ from elman.nn.cells import (
     PeepholeLSTMCell,
     ProjectedLSTMCell,
 )
+from elman.nn.chain import ChainCell, LinearChain
 from elman.nn.dropout import SequenceDropout, WordDropout
 from elman.nn.embedding import Embedding, Features, SequenceInput
 from elman.nn.gru import GRU
@@ -43,6 +44,7 @@ from elman.nn.norms import MaskedBatchNorm
 from elman.nn.pooling import POOLINGS, AttentionPooling, Pooling
 from elman.nn.recurrent import Recurrent
 from elman.nn.rnn import RNN
+from elman.nn.spelling import SpelledWords, Speller
 from elman.nn.stack import Output, OutputWithStates
 from elman.nn.streaming import Stream
 
@@ -59,6 +61,7 @@ __all__ = [
     "AttentionPooling",
     "Bridge",
     "Cell",
+    "ChainCell",
     "ConcatAttention",
     "CoupledLSTMCell",
     "DotAttention",
@@ -72,6 +75,7 @@ __all__ = [
     "LanguageModel",
     "LayerNormGRUCell",
     "LayerNormLSTMCell",
+    "LinearChain",
     "LocationAttention",
     "MaskedBatchNorm",
     "MinimalGatedCell",
@@ -88,6 +92,8 @@ __all__ = [
     "SequenceDropout",
     "SequenceGenerator",
     "SequenceInput",
+    "SpelledWords",
+    "Speller",
     "Stream",
     "Tagger",
     "WordDropout",

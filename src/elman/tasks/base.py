@@ -80,6 +80,11 @@ TASKS: dict[str, Word] = {
         "tell which emotion, or which emotions, texts show",
         {"optimizer.schedule": "cosine"},
     ),
+    "tagging": Word(
+        "tagging",
+        "tag the words of sentences: parts of speech, names, spans of any kind",
+        {"optimizer.schedule": "cosine"},
+    ),
     "sentiment": Word(
         "classification",
         "tell good from bad: the sentiment of texts",

@@ -1,0 +1,131 @@
+"""Model, Loss: batches of sentences, the network's loss, and the best tags for what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from elman.data.bucketing import cuts
+from elman.tasks.tagging.sentences import Codec
+from elman.tasks.tagging.settings import Config
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from elman.decoding.chain import Chain
+    from elman.nn import Tagger
+
+__all__ = ["SentenceBatch", "batch_of", "best_tags", "build_model", "chain_of", "emissions_of", "loss_of"]
+
+Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+# Padded size of a batch without gradients, and the most sentences in it.
+BUDGET, MOST = 1 << 14, 256
+
+
+class SentenceBatch(NamedTuple):
+    """B sentences: `numbers` `(T, B, 1 + C)`, `lengths` `(B,)`, `truth` `(T, B)`, -1 where nothing is to be learned."""
+
+    numbers: Ids
+    lengths: Ids
+    truth: Ids
+
+
+def batch_of(numbers: Sequence[Ids], truth: Sequence[Ids] | None = None) -> SentenceBatch:
+    """Sentences side by side."""
+    lengths = np.array([len(row) for row in numbers], dtype=np.int64)
+    T, wide = int(lengths.max(initial=1)), max((row.shape[1] for row in numbers), default=2)
+    padded = np.zeros((T, len(numbers), wide), dtype=np.int64)
+    answers = np.full((T, len(numbers)), -1, dtype=np.int64)
+    for place, row in enumerate(numbers):
+        padded[: len(row), place, : row.shape[1]] = row
+        if truth is not None:
+            answers[: len(row), place] = truth[place]
+    return SentenceBatch(padded, lengths, answers)
+
+
+def build_model(config: Config, codec: Codec) -> Tagger:
+    """The network; `chain`: its linear chain, None where each tag is by itself."""
+    from elman.nn import LinearChain
+
+    model = config.model.network(len(codec.words) + 1, len(codec.letters) + 2, len(codec.tags))
+    own: Any = model
+    own.chain = LinearChain(len(codec.tags), codec.allowed) if config.model.output == "crf" else None
+    return model
+
+
+def loss_of(model: Any, batch: SentenceBatch, smoothing: float) -> Tensor:
+    """The loss of the batch in nats, summed over its words.
+
+    softmax: -log p(tag) of each word. crf: -log p(all tags) of each sentence.
+    smoothing: so much of the truth is spread evenly over the tags.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    logits = logits_of(model, batch)
+    truth = torch.from_numpy(batch.truth).to(logits.device)
+    if model.chain is not None:
+        loss: Tensor = model.chain(logits, truth, torch.from_numpy(batch.lengths)).sum()
+        return loss
+    K = logits.shape[2]
+    flat, answers = logits.reshape(-1, K), truth.reshape(-1)
+    return F.cross_entropy(flat, answers, ignore_index=-1, reduction="sum", label_smoothing=smoothing)
+
+
+def logits_of(model: Any, batch: SentenceBatch) -> Tensor:
+    """o `(T, B, K)`."""
+    import torch
+
+    numbers = torch.from_numpy(batch.numbers).to(model.head.weight.device)
+    logits: Tensor = model(numbers, lengths=torch.from_numpy(batch.lengths)).logits
+    return logits
+
+
+def emissions_of(model: Any, numbers: Sequence[Ids]) -> list[Floats]:
+    """What the network says of each word of each sentence, `(T, K)`: log p(tag), or under a chain its scores."""
+    import torch
+
+    model.eval()
+    lengths = np.array([len(row) for row in numbers], dtype=np.int64)
+    order = np.argsort(lengths, kind="stable")
+    starts = cuts(lengths[order], BUDGET, MOST)
+    found: list[Floats] = [np.zeros((0, model.head.out_features)) for _ in numbers]
+    with torch.no_grad():
+        for a, b in pairwise(starts):
+            own = order[a:b]
+            logits = logits_of(model, batch_of([numbers[i] for i in own])).double()
+            said = logits if model.chain is not None else logits.log_softmax(dim=2)
+            values = said.cpu().numpy()
+            for place, i in enumerate(own):
+                found[i] = values[: lengths[i], place]
+    return found
+
+
+def chain_of(model: Any, codec: Codec) -> Chain:
+    """What follows what: learned, or nothing but what the scheme of the tags forbids."""
+    from elman.decoding.chain import Chain
+
+    pairs, first, last = codec.allowed
+    K = len(codec.tags)
+    moves, start, end = np.zeros((K, K)), np.zeros(K), np.zeros(K)
+    if model.chain is not None:
+        learned = (model.chain.cell.transitions, model.chain.start, model.chain.end)
+        moves, start, end = (part.detach().double().cpu().numpy() for part in learned)
+    return Chain(
+        np.where(pairs, moves, -np.inf), np.where(first, start, -np.inf), np.where(last, end, -np.inf)
+    )
+
+
+def best_tags(emissions: Sequence[Floats], chain: Chain) -> list[Ids]:
+    """The best sound sequence of tags for each sentence, `(T,)`."""
+    from elman.decoding.chain import viterbi
+
+    free = not chain.transitions.any() and not chain.start.any() and not chain.end.any()
+    if free:
+        return [row.argmax(axis=1) for row in emissions]
+    return [viterbi(row, chain)[0] for row in emissions]
