@@ -8,6 +8,7 @@ import pytest
 from command import TINY, elman, verse
 from tests.classification import moods
 from tests.music import tunes
+from tests.speech import sounds
 from tests.tagging import names as tagged
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +46,13 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         tagged.write(tmp_path / "names.conll", 60, 0)
         small = ["--hidden", "8", "--letters", "4", "--epochs", "1", "--threads", "1", "--quiet"]
         assert elman("train", "tagging", *small, "--data", "names.conll", "--run", "runs/names").code == 0
+    if "runs/dictation" in text:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        sounds.write_table(tmp_path, sounds.texts(40))
+        sounds.write_wav(tmp_path / "interview.wav", sounds.tones("ab c"))
+        small = ["--hidden", "8", "--epochs", "1", "--threads", "1", "--engine", "torch", "--quiet"]
+        flags = [*small, "--no-bidirectional", "--data", "data.csv", "--run", "runs/dictation"]
+        assert elman("train", "speech", *flags).code == 0
     names: dict[str, object] = {"__name__": "__main__"}
     for block in BLOCK.finditer(text):
         # Blank lines in front, so that a traceback gives the line of the page.

@@ -20,6 +20,8 @@ from elman.page import text as escaped
 from elman.tasks import base
 from elman.tasks.base import TASKS, Word, find
 from elman.tasks.session import TaskLearner
+from tests.speech.sounds import texts as texts_said
+from tests.speech.sounds import write_table
 from tests.tagging import names
 
 TOY = Word("tests.tasks.toy", "say whether a line has an odd number of ones", {"model.hidden": 6})
@@ -110,6 +112,24 @@ def tagged() -> None:
 
 TAGGED = ["--hidden", "6", "--embedding", "6", "--letters", "4", "--letter-embedding", "4", "--batch", "8"]
 TAGGED += ["--engine", "torch", "--on-bad", "skip"]
+
+
+def spoken() -> None:
+    write_table(Path(), texts_said(60), "data.txt")
+
+
+def speech_streamed(trained: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    model, x = trained.model, torch.randn(9, 1, trained.model.embedding.dense.in_features)
+    whole, state, found = model(x).logits, None, []
+    for step in x:
+        logits, state = model.step(step, state)
+        found.append(logits)
+    return whole, torch.stack(found)
+
+
+SPEECH = ["--hidden", "6", "--layers", "1", "--embedding", "5", "--batch", "8", "--bands", "12"]
+SPEECH += ["--stride", "2"]
+ONE_WAY = ["--no-bidirectional", "--engine", "torch", "--on-bad", "skip"]
 CASES = {
     "classification": Case(moods, ["--data", "data.txt", *MOODS], ["so joyful", "x", "", "angerful it is"]),
     "language-model": Case(
@@ -126,6 +146,12 @@ CASES = {
     ),
     "tagging": Case(
         tagged, ["--data", "data.txt", *TAGGED], ["in Baton now", "x", "", "Mr. Ada Bo, so it is"]
+    ),
+    "speech": Case(
+        spoken,
+        ["--data", "data.txt", *SPEECH, *ONE_WAY],
+        ["sounds/3.wav", "nothing.wav", "", "sounds/4.wav"],
+        speech_streamed,
     ),
     "parity": Case(bits, ["--data", "data.txt"], ["01", "what", "", "1"], parity_streamed, "both sides"),
 }

@@ -24,6 +24,8 @@ _HEADINGS = """
 id idx index text sentence content review comment tweet message body document phrase headline title utterance question
 description label labels labelname labeltext class category categories target sentiment emotion emotions intent topic
 polarity score rating stars tag tags source author date time timestamp user name split group
+path file filename filepath audio audiopath audiofile audiofilepath wav wavfile wavfilename clip clientid speaker
+speakerid duration offset transcript transcription transcripts
 """
 HEADINGS = frozenset(_HEADINGS.split())
 

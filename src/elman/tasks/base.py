@@ -95,6 +95,11 @@ TASKS: dict[str, Word] = {
         "write music: from nothing, on from a primer, below a melody",
         {"optimizer.schedule": "cosine", "training.epochs": 100},
     ),
+    "speech": Word(
+        "speech",
+        "write down speech, while one speaks if wanted; or tell words, speakers, emotions",
+        {"optimizer.schedule": "cosine"},
+    ),
 }
 
 

@@ -1,0 +1,317 @@
+"""Recognizers of speech, trained and tested from their configurations: `python -m benchmarks.speech [NAME ...]`.
+
+digits: spoken digits, the official split, five seeds. unseen: each of the six speakers left out in turn. connected,
+streaming: strings of digits (`benchmarks.connected_digits`, made where they are missing), three seeds, read from both
+ends, and as they are spoken. The recordings lie in the folder fsdd of `--data` (else the environment's ELMAN_DATA, else
+../shared/data). Each training is one `elman train speech`, which reads the test data once, at its end; one that stands
+in the folder of `--runs` is not done again. Of the streaming runs the real-time factor is measured on one core, and for
+each word that is right how much sound had been heard when its last symbol was final, less the end of its recording,
+plus the time of computing. Written (`--out`) are a page and its numbers, with the lines of every run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+import elman
+from benchmarks.classification import ROOT, product_rate
+from benchmarks.connected_digits import RATE, write
+from benchmarks.pairing import machine
+
+RESULTS = Path(__file__).parent / "results"
+SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
+SEED, CHUNK = 1, 0.16
+ONCE = (
+    "The test data were read once by each run, at its end. In brackets the spread over the runs, or, of one, the 95 % "
+    "interval over the test recordings.\n"
+)
+
+
+class Result(NamedTuple):
+    """A configuration with the trainings that make its figure. bars: the mean asked for, and the one hoped for."""
+
+    name: str
+    runs: tuple[str, ...]
+    bars: tuple[float, float]
+    higher: bool
+
+
+SETS = [
+    Result("digits", ("1", "2", "3", "4", "5"), (0.985, 0.995), True),
+    Result("unseen", SPEAKERS, (0.83, 0.90), True),
+    Result("connected", ("1", "2", "3"), (0.025, 0.012), False),
+    Result("streaming", ("1", "2", "3"), (0.03, 0.015), False),
+]
+
+
+class Training(NamedTuple):
+    """A run that is done: its score on the test data, the baselines beside it, its lines."""
+
+    run: str
+    metric: str
+    value: float
+    interval: tuple[float, float]
+    valid: float
+    baselines: dict[str, float]
+    minutes: float
+    epochs: int
+    lines: list[str]
+
+
+class Speed(NamedTuple):
+    """Of a streaming run: seconds of computing for one of sound; delays of words, their median and 95th percentile."""
+
+    run: str
+    factor: float
+    median: float
+    late: float
+    words: int
+
+
+def flags(known: Result, run: str, data: Path) -> list[str]:
+    """What a training is told beside its configuration."""
+    digits, strings = str((data / "fsdd").resolve()), str(strings_of(data))
+    own = {
+        "digits": ["--data", digits, "--seed", run],
+        "unseen": ["--data", digits, "--test-where", f"speaker={run}"],
+        "connected": ["--data", strings, "--seed", run],
+        "streaming": ["--data", strings, "--seed", run],
+    }
+    return own[known.name]
+
+
+def strings_of(data: Path) -> Path:
+    """The folder of the strings, beside the runs: they are made where they are missing."""
+    folder = ROOT / "runs" / "speech" / "strings"
+    if not (folder / "test.csv").is_file():
+        write(data / "fsdd", folder, SEED, {})
+    return folder.resolve()
+
+
+def train(known: Result, name: str, data: Path, runs: Path) -> Training:
+    """A run: as it stands in its folder, or trained now."""
+    run = runs / f"{known.name}-{name}"
+    log = run.with_suffix(".log")
+    if not (run / "scores.json").is_file():
+        config = f"configs/speech/{known.name}.toml"
+        command = [
+            sys.executable,
+            "-m",
+            "elman",
+            "train",
+            "speech",
+            "--config",
+            config,
+            *flags(known, name, data),
+        ]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w", encoding="utf-8") as file:
+            more = ["--threads", "1", "--run", str(run), "--overwrite"]
+            subprocess.run([*command, *more], stderr=file, check=True, cwd=ROOT)
+    said = log.read_text(encoding="utf-8") if log.is_file() else ""
+    for path, word in ((data, "DATA"), (runs, "RUNS"), (ROOT, "ROOT")):
+        # Where things lay on this machine is of no use elsewhere.
+        said = said.replace(str(path.resolve()), word)
+    return read(known, run, name, said)
+
+
+def read(known: Result, run: Path, name: str, log: str) -> Training:
+    """What a run folder says."""
+    score = json.loads((run / "scores.json").read_text())["test"]
+    beside = json.loads((run / "baselines.json").read_text())
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    valid = [event["score"] for event in events if event["event"] == "valid"]
+    lines = [line for line in log.splitlines() if line.strip() and not re.match(r"\s*\d+%", line)]
+    return Training(
+        name,
+        score["name"],
+        score["value"],
+        tuple(score["interval"]),
+        max(valid) if known.higher else min(valid),
+        {known["baseline"]: known["value"] for known in beside if known["part"] == "test"},
+        events[-1]["seconds"] / 60,
+        max(event["epoch"] for event in events if event["event"] == "valid"),
+        lines,
+    )
+
+
+def speed_of(run: Path, name: str, folder: Path) -> Speed:
+    """How fast a streaming run is, and how late: the test strings in chunks of `CHUNK` seconds, one thread."""
+    import soundfile
+
+    trained = elman.load(run)
+    size = round(CHUNK * RATE)
+    spent = heard = 0.0
+    delays: list[float] = []
+    for row in csv.DictReader((folder / "test.csv").open(encoding="utf-8")):
+        samples, _ = soundfile.read(str(folder / row["path"]), dtype="float32")
+        listener, known = trained.listen(endpoint=0), [0]
+        times = [0.0]
+        pieces: list[Any] = [*(samples[at : at + size] for at in range(0, len(samples), size)), None]
+        for piece in pieces:
+            begun = time.perf_counter()
+            listener.finish() if piece is None else listener(piece)
+            took = time.perf_counter() - begun
+            spent += took
+            known.append(len(listener.symbols))
+            times.append(min(len(samples), size * (len(known) - 1)) / RATE + took)
+        heard += len(samples) / RATE
+        delays += delays_of(trained.codec.symbols, listener.symbols, known, times, row)
+    late = np.array(delays)
+    return Speed(name, spent / heard, float(np.median(late)), float(np.quantile(late, 0.95)), len(late))
+
+
+def delays_of(
+    symbols: Any, numbers: Sequence[int], known: Sequence[int], times: Sequence[float], row: dict[str, str]
+) -> list[float]:
+    """For each word of a string that was heard right: when its last symbol was there, less the end of its recording."""
+    import jiwer
+
+    pieces = symbols.pieces(numbers)
+    ends = [float(word) for word in row["ends"].split()]
+    found = jiwer.process_words(row["text"], " ".join(word for word, _, _ in pieces))
+    delays = []
+    for chunk in found.alignments[0]:
+        if chunk.type == "equal":
+            for own, other in zip(
+                range(chunk.ref_start_idx, chunk.ref_end_idx),
+                range(chunk.hyp_start_idx, chunk.hyp_end_idx),
+                strict=True,
+            ):
+                last = pieces[other][2]
+                step = next(place for place, count in enumerate(known) if count > last)
+                delays.append(times[step] - ends[own])
+    return delays
+
+
+def page(found: dict[str, list[Training]], speeds: list[Speed], conditions: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    rows = [_row(known, found[known.name]) for known in SETS if known.name in found]
+    said = ", ".join(f"{name} {value}" for name, value in conditions.items())
+    pieces = [
+        f"# Speech\n\n    python -m benchmarks.speech\n\n{said}\n",
+        ONCE,
+        "| set | measure | test | validation | nearest recording | bar | minutes a run | runs |\n"
+        "|---|---|--:|--:|--:|--:|--:|---|\n" + "\n".join(rows) + "\n",
+    ]
+    if speeds:
+        pieces.append(
+            "| streaming, seed | real-time factor | delay of a word's last symbol, median | 95th percentile | words |\n"
+            "|---|--:|--:|--:|--:|\n" + "".join(map(_speed, speeds))
+        )
+    for name, trainings in found.items():
+        for one in trainings:
+            body = "\n".join(f"    {line}" for line in one.lines)
+            pieces.append(f"## {name}, {one.run}\n\n{body}\n")
+    return "\n".join(pieces)
+
+
+def _speed(one: Speed) -> str:
+    times = f"{1000 * one.median:.0f} ms | {1000 * one.late:.0f} ms"
+    return f"| {one.run} | {one.factor:.4f} | {times} | {one.words:,} |\n"
+
+
+def _row(known: Result, trainings: Sequence[Training]) -> str:
+    values = [one.value for one in trainings]
+    first = trainings[0]
+    low, high = (min(values), max(values)) if len(values) > 1 else first.interval
+    cells = [
+        known.name,
+        first.metric,
+        f"**{statistics.mean(values):.4f}** ({low:.4f} to {high:.4f})",
+        f"{statistics.mean(one.valid for one in trainings):.4f}",
+        f"{statistics.mean(one.baselines['nearest recording'] for one in trainings):.4f}",
+        f"{known.bars[0]:g}",
+        f"{statistics.mean(one.minutes for one in trainings):.1f}",
+        ", ".join(f"{one.run} {one.value:.4f}" for one in trainings),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train what is not trained yet, print and write. Exit code 1: a mean lies beyond its bar."""
+    options = _options(arguments)
+    torch.set_num_threads(1)
+    before = product_rate()
+    found: dict[str, list[Training]] = {}
+    speeds: list[Speed] = []
+    for known in SETS:
+        if options.names and known.name not in options.names:
+            continue
+        for name in known.runs[: options.most or None]:
+            run = options.runs / f"{known.name}-{name}"
+            if options.done and not (run / "scores.json").is_file():
+                continue
+            one = train(known, name, options.data, options.runs)
+            found.setdefault(known.name, []).append(one)
+            print(
+                f"{known.name}, {name}: {one.metric} {one.value:.4f}, {one.minutes:.1f} minutes", flush=True
+            )
+            if known.name == "streaming":
+                speeds.append(speed_of(run, name, strings_of(options.data)))
+                print(f"    {speeds[-1]}", flush=True)
+    rates = f"{before:.0f} and {product_rate():.0f} before and after"
+    conditions = {**machine(), "torch.mm 2048 GFLOP/s": rates}
+    written = page(found, speeds, conditions)
+    print(written.split("\n## ", maxsplit=1)[0])
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        made = {"date": datetime.now(UTC).date().isoformat(), "conditions": conditions}
+        numbers = {name: [one._asdict() for one in own] for name, own in found.items()}
+        all_of_it = {**made, "results": numbers, "speeds": [one._asdict() for one in speeds]}
+        (options.out / "speech.md").write_text(written, encoding="utf-8")
+        text = json.dumps(all_of_it, indent=1, ensure_ascii=False)
+        (options.out / "speech.json").write_text(text + "\n", encoding="utf-8")
+    return _judged(found)
+
+
+def _judged(found: dict[str, list[Training]]) -> int:
+    missed = []
+    for known in SETS:
+        mean = (
+            statistics.mean(one.value for one in found[known.name]) if known.name in found else known.bars[0]
+        )
+        if (mean < known.bars[0]) if known.higher else (mean > known.bars[0]):
+            missed.append(f"{known.name} {mean:.4f}")
+    if missed:
+        print(f"beyond the bar: {'; '.join(missed)}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speech", description=__doc__)
+    parser.add_argument("names", nargs="*", help="which sets (default: all)")
+    parser.add_argument("--most", type=int, default=0, help="trainings of each at most (default: all)")
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("ELMAN_DATA", ROOT / "../shared/data"))
+    )
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "speech", help="folder of the runs")
+    parser.add_argument("--done", action="store_true", help="train nothing: show the runs that are there")
+    parser.add_argument(
+        "--out", type=Path, nargs="?", const=RESULTS, help="write the page and its numbers there"
+    )
+    options = parser.parse_args(arguments)
+    unknown = set(options.names) - {known.name for known in SETS}
+    if unknown:
+        names = ", ".join(known.name for known in SETS)
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; the sets are {names}")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

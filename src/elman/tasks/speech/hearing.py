@@ -1,0 +1,278 @@
+"""Predict: what has been written, with times and confidence; of whole recordings, and while one speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from elman.config import UserError
+from elman.data.audio.mel import LogMelStream
+from elman.data.audio.normalizing import RunningNormalizer
+from elman.data.audio.sound import Resampler
+from elman.tasks.speech.learning import stacked
+from elman.tasks.speech.recordings import Codec
+from elman.tasks.speech.settings import Config, FeatureSettings
+from elman.tasks.speech.symbols import BLANK, Symbols
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Heard", "HeardWord", "Listener", "Update", "heard", "heard_by_beam"]
+
+Floats = npt.NDArray[np.float32]
+
+
+class HeardWord(NamedTuple):
+    """A word, from where it starts to where it ends in seconds; confidence: the geometric mean of its symbols' p."""
+
+    word: str
+    start: float
+    end: float
+    confidence: float
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
+        return {
+            "word": self.word,
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "confidence": round(self.confidence, 4),
+        }
+
+
+class Heard(NamedTuple):
+    """The text of a recording, and its words."""
+
+    text: str
+    words: list[HeardWord]
+
+    @property
+    def confidence(self) -> float:
+        """The mean of the words', 1 where there are none."""
+        return float(np.mean([word.confidence for word in self.words])) if self.words else 1.0
+
+
+class _Path(NamedTuple):
+    """Symbols of the best path: number, first and last step, and the sum of log p over the steps between."""
+
+    number: int
+    first: int
+    last: int
+    total: float
+
+
+def step_seconds(codec: Codec, features: FeatureSettings) -> float:
+    """From one step to the next."""
+    return features.stride * codec.mel.hop / codec.mel.rate
+
+
+def heard(logs: Tensor, codec: Codec, features: FeatureSettings) -> Heard:
+    """What the best path of log p `(T, V)` writes."""
+    path = _Greedy()
+    path(logs)
+    return _words_of(path.symbols, codec.symbols, step_seconds(codec, features))
+
+
+def heard_by_beam(logs: Tensor, codec: Codec, features: FeatureSettings, beam: int) -> Heard:
+    """What the likeliest labelling found by prefix beam search writes; times from its best alignment to the steps."""
+    from elman.decoding import ctc_beam_search
+
+    if not len(logs):
+        return Heard("", [])
+    found = ctc_beam_search(logs.unsqueeze(1), [len(logs)], blank=BLANK, beam=beam, cutoff=1e-4)[0][0]
+    aligned = _aligned(logs.double().numpy(), found.symbols)
+    return _words_of(aligned, codec.symbols, step_seconds(codec, features))
+
+
+def _words_of(path: Sequence[_Path], symbols: Symbols, seconds: float) -> Heard:
+    numbers = [entry.number for entry in path]
+    words = []
+    for word, first, last in symbols.pieces(numbers):
+        own = path[first : last + 1]
+        logs = sum(entry.total / (entry.last - entry.first + 1) for entry in own) / len(own)
+        times = own[0].first * seconds, (own[-1].last + 1) * seconds
+        words.append(HeardWord(word, *times, float(np.exp(logs))))
+    return Heard(symbols.decode(numbers), words)
+
+
+class _Greedy:
+    """The best path, step by step: a symbol is final as soon as it appears."""
+
+    def __init__(self) -> None:
+        self.symbols: list[_Path] = []
+        self.steps = 0
+        self._before = BLANK
+
+    def __call__(self, logs: Tensor) -> None:
+        """Read the next steps `(T, V)`."""
+        values, numbers = logs.max(dim=-1)
+        for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
+            if number != BLANK:
+                if number == self._before:
+                    last = self.symbols[-1]
+                    self.symbols[-1] = last._replace(last=self.steps, total=last.total + value)
+                else:
+                    self.symbols.append(_Path(number, self.steps, self.steps, value))
+            self._before = number
+            self.steps += 1
+
+
+def _aligned(logs: npt.NDArray[np.float64], numbers: Sequence[int]) -> list[_Path]:
+    """The likeliest path of a labelling: symbols and optional blanks between them, by Viterbi."""
+    if not numbers:
+        return []
+    states = [BLANK]
+    for number in numbers:
+        states += [number, BLANK]
+    T, S = len(logs), len(states)
+    # From two states before, where the symbol between is a blank and the symbols differ.
+    jumps = np.array([s > 1 and states[s] != BLANK and states[s] != states[s - 2] for s in range(S)])
+    score = np.full(S, -np.inf)
+    score[:2] = logs[0, states[:2]]
+    back = np.zeros((T, S), dtype=np.int64)
+    for t in range(1, T):
+        ways = np.full((3, S), -np.inf)
+        ways[0] = score
+        ways[1, 1:] = score[:-1]
+        ways[2, 2:] = np.where(jumps[2:], score[:-2], -np.inf)
+        back[t] = ways.argmax(axis=0)
+        score = ways.max(axis=0) + logs[t, states]
+    at = S - 1 if score[-1] >= score[-2] else S - 2
+    path = [at]
+    for t in range(T - 1, 0, -1):
+        at -= int(back[t, at])
+        path.append(at)
+    path.reverse()
+    found = []
+    for s in range(1, S, 2):
+        own = [t for t in range(T) if path[t] == s]
+        total = float(sum(logs[t, states[s]] for t in own))
+        found.append(_Path(states[s], own[0], own[-1], total))
+    return found
+
+
+class Update(NamedTuple):
+    """What is known after a piece of sound: the words of the utterance so far; final: it has ended, and stays so."""
+
+    heard: Heard
+    final: bool
+
+
+class Listener:
+    """A recognizer that writes while one speaks: sound comes in pieces of any size, and what it hears is the same.
+
+    endpoint: seconds without a symbol after which an utterance has ended (0: only the end of the sound ends one).
+    rate: of the sound that comes, in hertz. Only networks of one direction, and a level that needs no future
+    (`--normalize running` or `global`), can do this; UserError for others.
+    """
+
+    def __init__(
+        self, model: Any, codec: Codec, config: Config, *, rate: int = 0, endpoint: float = 0.8
+    ) -> None:
+        if config.model.bidirectional or config.normalization not in {"running", "global"}:
+            what = (
+                "reads from both ends"
+                if config.model.bidirectional
+                else f"is normalized by {config.normalization}"
+            )
+            raise UserError(
+                f"the network {what}, so it needs the whole recording: write it to a file, or train one with "
+                f"--no-bidirectional --normalize running"
+            )
+        if codec.classes:
+            raise UserError(
+                "the run tells classes of whole recordings; train a recognizer with --target text"
+            )
+        model.eval()
+        self.model, self.codec, self.features = model, codec, config.features
+        self.seconds = step_seconds(codec, config.features)
+        self.endpoint = endpoint
+        self._resample = Resampler(rate or codec.mel.rate, codec.mel.rate)
+        self._log_mel = LogMelStream(codec.mel)
+        self._running = RunningNormalizer(codec.statistics) if config.normalization == "running" else None
+        self._frames: Floats = np.zeros((0, codec.mel.bands), dtype=np.float32)
+        self._state: Any = None
+        self._path = _Greedy()
+        # Symbols in front of this one belong to utterances that have ended.
+        self._begun = 0
+        # A space may be written anywhere in a silence, and ends none.
+        self._spaces = {number for number, name in enumerate(codec.symbols.names, 1) if name.isspace()}
+
+    def __call__(self, samples: Floats) -> list[Update]:
+        """Hear the next samples `(N,)`: the utterances that have ended with them, and the one that goes on."""
+        frames = self._log_mel(self._resample(samples))
+        return self._hear(frames, last=False)
+
+    def finish(self) -> list[Update]:
+        """The sound has ended: what is left of it, and the last utterance."""
+        frames = self._log_mel(self._resample(np.zeros(0, dtype=np.float32), last=True))
+        frames = np.concatenate((frames, self._log_mel.finish()))
+        found = self._hear(frames, last=True)
+        return [update for update in found if update.final or update.heard.text]
+
+    @property
+    def whole(self) -> Heard:
+        """All that has been heard."""
+        return _words_of(self._path.symbols, self.codec.symbols, self.seconds)
+
+    @property
+    def symbols(self) -> list[int]:
+        """The numbers of all symbols heard so far; none of them changes any more."""
+        return [entry.number for entry in self._path.symbols]
+
+    def _hear(self, frames: Floats, *, last: bool) -> list[Update]:
+        z = (
+            self._running(frames)
+            if self._running
+            else self.codec.statistics.apply(frames, self.codec.statistics.mean)
+        )
+        self._frames = np.concatenate((self._frames, z)) if len(self._frames) else z
+        stride, ahead = self.features.stride, self.features.ahead
+        whole = len(self._frames) if last else max(0, (len(self._frames) - ahead) // stride * stride)
+        ended: list[Update] = []
+        if whole:
+            steps = stacked(self._frames[: whole if last else whole + ahead], stride, ahead)
+            steps = steps if last else steps[: whole // stride]
+            self._frames = self._frames[whole:]
+            ended = self._read(steps)
+        found = self._utterance(len(self._path.symbols))
+        if last:
+            self._begun = len(self._path.symbols)
+        return [*ended, Update(found, final=last)] if found.text or not ended else ended
+
+    def _read(self, steps: Floats) -> list[Update]:
+        """Go on by some steps; the utterances that end within them."""
+        import torch
+
+        with torch.no_grad():
+            logits, self._state = self.model(torch.from_numpy(steps).unsqueeze(1), self._state)
+            logs = logits[:, 0].log_softmax(dim=-1)
+        if not self.endpoint:
+            self._path(logs)
+            return []
+        before, ended = len(self._path.symbols), []
+        self._path(logs)
+        # The silence that ends an utterance may lie within these steps, with the next one behind it.
+        for number in range(max(before, self._begun + 1), len(self._path.symbols)):
+            sounds = self._path.symbols[number].number not in self._spaces
+            if sounds and self._silent(self._path.symbols[number].first, number):
+                ended.append(Update(self._utterance(number), final=True))
+                self._begun = number
+        if self._silent(self._path.steps, len(self._path.symbols)):
+            ended.append(Update(self._utterance(len(self._path.symbols)), final=True))
+            self._begun = len(self._path.symbols)
+        return [update for update in ended if update.heard.text]
+
+    def _silent(self, until: int, number: int) -> bool:
+        """Whether the utterance in front of symbol `number` ends: long enough it has no symbol up to a step."""
+        said = range(number - 1, self._begun - 1, -1)
+        last = next((i for i in said if self._path.symbols[i].number not in self._spaces), None)
+        if last is None:
+            return False
+        return (until - self._path.symbols[last].last - 1) * self.seconds >= self.endpoint
+
+    def _utterance(self, until: int) -> Heard:
+        return _words_of(self._path.symbols[self._begun : until], self.codec.symbols, self.seconds)

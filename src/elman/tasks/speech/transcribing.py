@@ -1,0 +1,221 @@
+"""`elman transcribe RUN FILE|FOLDER|-`: recordings as text, words with times, subtitles; and sound as it comes."""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+
+from elman.config import Amount, Count, Flag, Positive, UserError, Whole, option
+from elman.data.audio.sound import SUFFIXES, pcm
+from elman.data.audio.transcripts import recordings_in
+from elman.data.inputs import STANDARD_INPUT, check_inputs
+from elman.tasks.speech import answers
+from elman.tasks.speech.hearing import Heard, Update
+from elman.tasks.speech.subtitles import WRITERS, Transcript
+from elman.tasks.verbs import CHECKPOINT
+from elman.training.run import write_bytes
+
+if TYPE_CHECKING:
+    from elman.tasks.speech.task import TrainedSpeech
+
+__all__ = ["Transcribe", "transcribe"]
+
+Samples = Literal["s16le", "s32le", "f32le", "u8"]
+WIDTHS = {"s16le": 2, "s32le": 4, "f32le": 4, "u8": 1}
+
+
+@dataclass(frozen=True)
+class Transcribe:
+    """Flags of `elman transcribe`."""
+
+    inputs: tuple[str, ...] = option(
+        (),
+        "recordings, folders of them, or - for sound on standard input",
+        unit="FILE|FOLDER|-",
+        positional=True,
+    )
+    format: Literal["text", "words", "json", "srt", "vtt", "ctm"] = option(
+        "text", "text, a word a line with times and confidence, JSON, subtitles, or CTM"
+    )
+    to: str = option("", "folder that gets a file for each recording (empty: all is printed)", unit="FOLDER")
+    beam: Whole = option(0, "prefixes that a search keeps (0: the best path)", unit="COUNT")
+    samples: Samples = option("s16le", "raw samples on standard input; a WAV header there says it by itself")
+    hertz: Whole = option(0, "their rate (0: that of the training)", unit="HERTZ")
+    channels: Count = option(1, "their channels, of which the first is heard", unit="COUNT")
+    chunk: Positive = option(160.0, "how much of standard input is heard at once", unit="MS")
+    endpoint: Amount = option(
+        0.8,
+        "silence after which an utterance on standard input has ended (0: none ends before the sound)",
+        unit="SECONDS",
+    )
+    partial: Flag = option(False, "print an utterance on standard input while it goes on, too, behind a ~")
+    checkpoint: Literal["best", "last"] = option("best", CHECKPOINT)
+
+
+def transcribe(trained: TrainedSpeech, settings: Transcribe) -> Iterator[str]:
+    """Write down each input; what cannot be read is named on standard error."""
+    if trained.codec.classes:
+        raise UserError(
+            f"{trained.run.path} tells classes of recordings: ask it by elman predict; to write speech down, train "
+            f"with --target text"
+        )
+    check_inputs(settings.inputs)
+    if STANDARD_INPUT in settings.inputs:
+        if len(settings.inputs) > 1 or settings.to:
+            raise UserError("- is heard as it comes: give it alone, and without --to")
+        yield from live(trained, settings, sys.stdin.buffer)
+        return
+    files = [file for path in settings.inputs for file in _files(Path(path))]
+    if settings.format in {"srt", "vtt"} and len(files) > 1 and not settings.to:
+        raise UserError(
+            f"{len(files)} recordings in one file of subtitles would have times at odds: give --to FOLDER"
+        )
+    yield from _recordings(trained, settings, files)
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = recordings_in(path)
+    if not found:
+        raise UserError(f"{path} holds no recordings ({', '.join(sorted(SUFFIXES)[:6])}, ...)")
+    return found
+
+
+def _recordings(trained: TrainedSpeech, settings: Transcribe, files: Sequence[Path]) -> Iterator[str]:
+    write = WRITERS[settings.format]
+    folder = Path(settings.to) if settings.to else None
+    names = _names(files)
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+    for file, name in zip(files, names, strict=True):
+        (found,) = answers.opened([str(file)], trained.codec, trained.config)
+        if isinstance(found, str):
+            sys.stderr.write(f"{file}: {found}\n")
+            continue
+        (heard,) = trained.heard(
+            answers.steps_of_opened([found], trained.codec, trained.config), settings.beam
+        )
+        transcript = Transcript(name, heard, found.seconds)
+        if folder:
+            path = folder / f"{name}.{_suffix(settings.format)}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, write([transcript], several=False).encode())
+            yield f"{path}\n"
+        else:
+            yield write([transcript], several=len(files) > 1)
+
+
+def _suffix(form: str) -> str:
+    return {"text": "txt", "words": "tsv"}.get(form, form)
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """A name for each recording: that of the file, with folders where two have the same one."""
+    bare = [file.stem for file in files]
+    return [
+        stem if bare.count(stem) == 1 else "-".join(file.with_suffix("").parts[-3:]).strip("/")
+        for stem, file in zip(bare, files, strict=True)
+    ]
+
+
+# Sound as it comes
+
+
+class _Source(NamedTuple):
+    """Raw samples: their form, rate and channels, and what has been read of them already."""
+
+    form: str
+    rate: int
+    channels: int
+    begun: bytes
+
+
+def live(trained: TrainedSpeech, settings: Transcribe, stream: BinaryIO) -> Iterator[str]:
+    """What is heard of a stream: each utterance as it ends, with --partial what is known of it before."""
+    source = _source(stream, settings, trained.codec.mel.rate)
+    listener = trained.listen(rate=source.rate, endpoint=settings.endpoint)
+    shown = ""
+    number = 0
+    for updates in _updates(listener, source, stream, settings.chunk):
+        for update in updates:
+            if update.final:
+                number += 1
+                yield _final(update, settings, number)
+                shown = ""
+            elif settings.partial and update.heard.text != shown:
+                shown = update.heard.text
+                yield _partial(update, settings)
+
+
+def _updates(listener: Any, source: _Source, stream: BinaryIO, chunk: float) -> Iterator[list[Update]]:
+    width = WIDTHS[source.form] * source.channels
+    size = max(1, round(chunk * source.rate / 1000)) * width
+    rest = source.begun
+    while True:
+        while len(rest) < size and (more := stream.read1(size - len(rest))):  # type: ignore[attr-defined]
+            rest += more
+        whole = len(rest) // width * width
+        if not whole:
+            break
+        yield listener(pcm(rest[:whole], source.form, source.channels))
+        rest = rest[whole:]
+    if rest:
+        sys.stderr.write(f"standard input ends within a sample: its last {len(rest)} bytes are not heard\n")
+    yield listener.finish()
+
+
+def _source(stream: BinaryIO, settings: Transcribe, rate: int) -> _Source:
+    """What the header of a WAV file says, or else the flags."""
+    begun = stream.read(12)
+    if begun[:4] != b"RIFF":
+        return _Source(settings.samples, settings.hertz or rate, settings.channels, begun)
+    form, found, channels = settings.samples, rate, 1
+    while len(head := stream.read(8)) == 8:
+        name, length = struct.unpack("<4sI", head)
+        if name == b"data":
+            return _Source(form, found, channels, b"")
+        body = stream.read(length + length % 2)
+        if name == b"fmt ":
+            kind, channels, found, _, _, bits = struct.unpack("<HHIIHH", body[:16])
+            kind = struct.unpack("<H", body[24:26])[0] if kind == 0xFFFE and len(body) >= 26 else kind
+            form = _form(kind, bits)
+    raise UserError("standard input begins as a WAV file and has no samples in it")
+
+
+def _form(kind: int, bits: int) -> Samples:
+    known: dict[tuple[int, int], Samples] = {
+        (1, 16): "s16le",
+        (1, 32): "s32le",
+        (3, 32): "f32le",
+        (1, 8): "u8",
+    }
+    if (kind, bits) not in known:
+        raise UserError(
+            f"standard input is a WAV file of {bits} bits, kind {kind}; 8, 16 and 32 bits can be heard as they come: "
+            f"convert it, or name the file"
+        )
+    return known[kind, bits]
+
+
+def _final(update: Update, settings: Transcribe, number: int) -> str:
+    heard: Heard = update.heard
+    if settings.format == "json":
+        words = [word.to_json() for word in heard.words]
+        found = {"final": True, "text": heard.text, "confidence": round(heard.confidence, 4), "words": words}
+        return json.dumps(found, ensure_ascii=False) + "\n"
+    end = heard.words[-1].end if heard.words else 0.0
+    if settings.format in {"srt", "vtt"}:
+        return WRITERS[settings.format]([Transcript("-", heard, end)], several=False, first=number)
+    return WRITERS[settings.format]([Transcript("-", heard, end)], several=False)
+
+
+def _partial(update: Update, settings: Transcribe) -> str:
+    if settings.format == "json":
+        return json.dumps({"final": False, "text": update.heard.text}, ensure_ascii=False) + "\n"
+    return f"~ {update.heard.text}\n" if settings.format == "text" else ""

@@ -1,0 +1,106 @@
+"""Sound from files: rates, channels, and what is wrong with a recording by name."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from elman.data.audio.sound import Resampler, SoundError, mono, pcm, read_sound, resample
+from tests.speech.sounds import RATE, tones, write_wav
+
+SOUND = tones("abc")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype"),
+    [
+        *((".wav", kind) for kind in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "ULAW")),
+        *((".flac", "PCM_16"), (".ogg", "VORBIS"), (".mp3", "MPEG_LAYER_III"), (".aiff", "PCM_16")),
+    ],
+)
+def test_formats(tmp_path: Path, suffix: str, subtype: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    soundfile.write(str(path), SOUND, RATE, subtype=subtype)
+    found, rate = read_sound(path)
+    assert rate == RATE
+    assert abs(len(found) - len(SOUND)) <= (2400 if suffix == ".mp3" else 0)
+    if suffix != ".mp3":
+        lossy = {"PCM_U8": 1.0, "ULAW": 0.05, "VORBIS": 0.1}.get(subtype, 1e-3)
+        assert np.abs(found - SOUND).mean() < lossy * 0.05
+
+
+def test_any_rate_becomes_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    t = np.arange(16000) / 16000
+    path = write_wav(tmp_path / "a.wav", (0.5 * np.sin(2 * np.pi * 440 * t)).astype(np.float32), 16000)
+    found, rate = read_sound(path, 8000)
+    assert (len(found), rate) == (8000, 8000)
+    wanted = 0.5 * np.sin(2 * np.pi * 440 * np.arange(8000) / 8000)
+    np.testing.assert_allclose(found[500:-500], wanted[500:-500], atol=0.01)
+
+
+def test_opposite_phase_does_not_cancel() -> None:
+    both = np.stack([SOUND, -SOUND], axis=1)
+    assert np.abs(mono(both)).max() == pytest.approx(np.abs(SOUND).max())
+    np.testing.assert_allclose(mono(np.stack([SOUND, SOUND], axis=1)), SOUND, atol=1e-6)
+    np.testing.assert_allclose(mono(np.stack([SOUND, 0 * SOUND], axis=1)), SOUND / 2, atol=1e-6)
+    # An offset is no sound, and hides nothing.
+    np.testing.assert_allclose(np.abs(mono(both + 0.5) - 0.5), np.abs(SOUND), atol=1e-6)
+
+
+def test_a_part_of_a_recording(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "a.wav", SOUND)
+    found, _ = read_sound(path, start=0.1, end=0.2)
+    np.testing.assert_allclose(found, SOUND[800:1600], atol=1e-4)
+    with pytest.raises(SoundError, match="outside"):
+        read_sound(path, start=0.1, end=9)
+
+
+def test_what_is_wrong_is_named(tmp_path: Path) -> None:
+    whole = write_wav(tmp_path / "whole.wav", SOUND).read_bytes()
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(whole[: len(whole) // 2])
+    piped = tmp_path / "piped.wav"
+    piped.write_bytes(whole[:40] + struct.pack("<I", 0xFFFFFFFF) + whole[44:])
+    nan = SOUND.copy()
+    nan[7] = np.nan
+    soundfile.write(str(tmp_path / "nan.wav"), nan, RATE, subtype="FLOAT")
+    write_wav(tmp_path / "silent.wav", np.zeros(800, np.float32))
+    write_wav(tmp_path / "none.wav", np.zeros(0, np.float32))
+    (tmp_path / "empty.wav").write_bytes(b"")
+    (tmp_path / "text.wav").write_bytes(b"this is no sound" * 9)
+    said = {}
+    for path in sorted(tmp_path.iterdir()):
+        try:
+            read_sound(path)
+        except SoundError as error:
+            said[path.stem] = str(error)
+    assert said == {
+        "cut": "truncated recording",
+        "empty": "empty file",
+        "nan": "recording with samples that are no numbers",
+        "none": "empty recording",
+        "silent": "silent recording",
+        "text": "file that cannot be read as sound",
+    }
+
+
+def test_raw_samples() -> None:
+    wanted = np.array([0.5, -0.25], np.float32)
+    assert pcm(struct.pack("<2h", 16384, -8192), "s16le").tolist() == wanted.tolist()
+    assert pcm(struct.pack("<2i", 2**30, -(2**29)), "s32le").tolist() == wanted.tolist()
+    assert pcm(struct.pack("<2f", 0.5, -0.25), "f32le").tolist() == wanted.tolist()
+    assert pcm(bytes([192, 96]), "u8").tolist() == wanted.tolist()
+    assert pcm(struct.pack("<4h", 16384, 1, -8192, 1), "s16le", 2).tolist() == wanted.tolist()
+
+
+def test_another_rate_piece_by_piece() -> None:
+    sound = tones("abcabc")
+    stream = Resampler(RATE, 16000)
+    pieces = [stream(sound[at : at + 700]) for at in range(0, len(sound), 700)]
+    whole = np.concatenate([*pieces, stream(np.zeros(0, np.float32), last=True)])
+    wanted = resample(sound, RATE, 16000)
+    assert abs(len(whole) - len(wanted)) <= 1
+    size = min(len(whole), len(wanted))
+    np.testing.assert_allclose(whole[:size], wanted[:size], atol=1e-3)
