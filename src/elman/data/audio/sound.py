@@ -124,7 +124,7 @@ def mono(data: npt.NDArray[Any]) -> Samples:
     mean = data.mean(axis=1, dtype=np.float64)
     if float(mean.var()) < CANCELLED * float(powers.mean()):
         return np.ascontiguousarray(data[:, int(powers.argmax())], dtype=np.float32)
-    return mean.astype(np.float32)
+    return np.asarray(mean, dtype=np.float32)
 
 
 def resample(samples: Samples, rate: float, to: float) -> Samples:
