@@ -4,7 +4,8 @@ The names are those of configs/classification (emotion, goemotions, sst2, sst5).
 (else the environment's ELMAN_DATA, else ../shared/data), a folder for each set; docs/classification.md says what they
 are. Each seed is a training of its own by `elman train`, which reads the test data once, at its end. Five seeds where
 there are fewer than 3,000 test texts, else one. A training that stands in the folder of `--runs` already is not done
-again. Written (`--out`) are a page and its numbers, with the lines of every run.
+again. Written (`--out`) are a page and its numbers, with the lines of every run; what is recorded there of other sets
+and seeds stays.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ SETS = [
 
 
 class Training(NamedTuple):
-    """A run that is done: its score on the test data, the baselines beside it, its lines."""
+    """A run that is done: its score on the test data, the baselines beside it, its lines; where: day and processor."""
 
     seed: int
     metric: str
@@ -61,6 +62,7 @@ class Training(NamedTuple):
     minutes: float
     epochs: int
     lines: list[str]
+    where: str = ""
 
 
 def product_rate() -> float:
@@ -120,6 +122,7 @@ def read(run: Path, seed: int, log: str) -> Training:
         # The line at the end names the epoch that would come next.
         max(event["epoch"] for event in events if event["event"] == "valid"),
         lines,
+        f"{events[0]['time'][:10]}, {machine()['processor']}",
     )
 
 
@@ -140,8 +143,28 @@ def page(found: dict[str, list[Training]], conditions: dict[str, Any]) -> str:
     for name, trainings in found.items():
         for one in trainings:
             body = "\n".join(f"    {line}" for line in one.lines)
-            pieces.append(f"## {name}, seed {one.seed}\n\n{body}\n")
+            pieces.append(f"## {name}, seed {one.seed}\n\n{one.where}\n\n{body}\n")
     return "\n".join(pieces)
+
+
+def with_recorded(found: dict[str, list[Training]], folder: Path | None) -> dict[str, list[Training]]:
+    """The trainings and those of other sets and seeds that are recorded in a folder, in order."""
+    record = None if folder is None else folder / "classification.json"
+    if record is None or not record.is_file():
+        return found
+    saved = json.loads(record.read_text(encoding="utf-8"))
+    # A record without a place of its own was made where the whole page was.
+    where = f"{saved['date']}, {saved['conditions']['processor']}"
+    old = {
+        name: [Training(**{"where": where, **one}) for one in own] for name, own in saved["results"].items()
+    }
+    whole: dict[str, list[Training]] = {}
+    for known in SETS:
+        fresh = found.get(known.name, [])
+        kept = [one for one in old.get(known.name, []) if one.seed not in {other.seed for other in fresh}]
+        if fresh or kept:
+            whole[known.name] = sorted([*fresh, *kept], key=lambda one: one.seed)
+    return whole
 
 
 def _row(known: Result, trainings: Sequence[Training]) -> str:
@@ -183,6 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
     rates = f"{before:.0f} and {product_rate():.0f} before and after"
     conditions = {**machine(), f"torch.mm {WIDTH} GFLOP/s": rates}
+    found = with_recorded(found, options.out)
     written = page(found, conditions)
     print(written.split("\n## ", maxsplit=1)[0])
     if options.out:

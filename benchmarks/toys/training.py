@@ -38,12 +38,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Toy:
-    """A problem with its network. batch: draws what a step learns from. judge: the figures on fresh rows."""
+    """A problem with its network. loss: of rows that it draws, (model, generator, share of the training that is
+    over). judge: the figures on fresh rows.
+    """
 
     name: str
     summary: str
     model: Callable[[], nn.Module]
-    loss: Callable[[Any, Generator], Tensor]
+    loss: Callable[[Any, Generator, float], Tensor]
     judge: Callable[[Any, Generator], list[Figure]]
     steps: int
     rate: float
@@ -71,9 +73,9 @@ def run(toy: Toy, seed: int, *, steps: int = 0) -> Run:
     optimizer = torch.optim.Adam(model.parameters(), toy.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, 0.01 * toy.rate)
     begun = time.process_time()
-    for _ in range(steps):
+    for step in range(steps):
         optimizer.zero_grad()
-        toy.loss(model, drawn).backward()
+        toy.loss(model, drawn, step / steps).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -92,7 +94,7 @@ def adder() -> nn.Module:
     return SequenceClassifier(Features(2), recurrent_stack("gru", 2, 64), 1)
 
 
-def adding_loss(model: Any, drawn: Generator) -> Tensor:
+def adding_loss(model: Any, drawn: Generator, over: float) -> Tensor:
     """The mean squared error on 32 rows."""
     x, y = problems.adding(drawn, 32)
     return F.mse_loss(model(x).squeeze(1), y)
@@ -119,16 +121,26 @@ def reader(symbols: int, cell: Any, hidden: int) -> Callable[[], nn.Module]:
     return make
 
 
-def string_loss(draw: Callable[[Generator, int], Strings]) -> Callable[[Any, Generator], Tensor]:
+def string_loss(
+    draw: Callable[[Generator, int, float], Strings],
+) -> Callable[[Any, Generator, float], Tensor]:
     """Cross entropy of each symbol's being legal, a mean over the steps of 32 strings."""
 
-    def loss(model: Any, drawn: Generator) -> Tensor:
-        strings = draw(drawn, 32)
+    def loss(model: Any, drawn: Generator, over: float) -> Tensor:
+        strings = draw(drawn, 32, over)
         valid = inside(strings)
         logits = model(strings.tokens, lengths=strings.lengths).logits
         return F.binary_cross_entropy_with_logits(logits[valid], strings.legal[valid])
 
     return loss
+
+
+def growing(over: float, first: int = 6, last: int = 50) -> int:
+    """The longest string so far: from `first` symbols to `last`, which it reaches half-way through the training.
+
+    With long strings from the start some networks come to count in their hidden units, as far as they have seen.
+    """
+    return min(last, first + int(2 * over * (last - first)))
 
 
 def inside(strings: Strings) -> Tensor:
@@ -190,16 +202,16 @@ TOYS = (
         "reber",
         "Embedded Reber strings: which symbols may come next; an LSTM of 32",
         reader(len(problems.REBER_SYMBOLS), "lstm", 32),
-        string_loss(problems.reber),
+        string_loss(lambda drawn, rows, over: problems.reber(drawn, rows)),
         judge_reber,
         2000,
         0.01,
     ),
     Toy(
         "counting",
-        "a^n b^n of up to 50 symbols; a cell of 16 units with a stack",
+        "a^n b^n of up to 50 symbols, short ones first; a cell of 16 units with a stack",
         reader(problems.COUNT_SYMBOLS, StackCell, 16),
-        string_loss(lambda drawn, rows: problems.counting(drawn, rows, 2, 50)),
+        string_loss(lambda drawn, rows, over: problems.counting(drawn, rows, 2, growing(over))),
         judge_longer(problems.counting),
         2000,
         0.005,
@@ -208,7 +220,7 @@ TOYS = (
         "dyck",
         "Balanced brackets of two kinds of up to 50 symbols; a cell of 16 units with a stack",
         reader(problems.DYCK_SYMBOLS, StackCell, 16),
-        string_loss(lambda drawn, rows: problems.dyck(drawn, rows, 2, 50)),
+        string_loss(lambda drawn, rows, over: problems.dyck(drawn, rows, 2, 50)),
         judge_longer(problems.dyck),
         1000,
         0.01,

@@ -1,6 +1,7 @@
 """The classifier: trained, measured, asked, explained; exact over long texts."""
 
 import json
+import os
 import random
 import re
 import shutil
@@ -22,6 +23,8 @@ from elman.tasks.classification.settings import Config
 from elman.tasks.classification.texts import Codec
 from tests.classification import moods
 from tolerances import assert_near
+
+START = Path(__file__).parents[2]
 
 
 def test_it_learns_what_there_is_to_learn_and_beats_the_majority(folder: Path) -> None:
@@ -151,6 +154,28 @@ def flips(trained: Any, texts: list[str], *, count: int, seed: int) -> tuple[flo
 def test_without_its_three_heaviest_words_a_text_changes_class_far_more_often(folder: Path) -> None:
     trained = package.load(folder / "run")
     heavy, drawn = flips(trained, trained.prepared.part("valid").texts, count=3, seed=0)
+    assert heavy >= 2 * drawn
+    assert heavy > 0.3
+
+
+DATA = Path(os.environ.get("ELMAN_DATA", "../shared/data"))
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_so_does_a_text_of_real_emotions(here: Path) -> None:
+    """Two epochs of the reported configuration, asked about its 2,000 validation texts."""
+    data = START / DATA / "emotion"
+    if not data.is_dir():
+        pytest.skip(f"no emotions under {DATA}: set ELMAN_DATA to the folder that holds emotion/")
+    config = START / "configs" / "classification" / "emotion.toml"
+    flags = ["--config", config, "--data", data, "--epochs", "2", "--threads", "1", "--quiet"]
+    done = elman("train", "emotion", *flags, "--run", "run")
+    assert done.code == 0, done.err
+    trained = package.load("run")
+    valid = trained.prepared.part("valid").texts
+    heavy, drawn = flips(trained, valid, count=3, seed=0)
+    assert len(valid) == 2000
     assert heavy >= 2 * drawn
     assert heavy > 0.3
 
