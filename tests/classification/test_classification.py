@@ -16,7 +16,7 @@ import elman as package
 from command import elman
 from elman.config import UserError, build
 from elman.data.labels import Labels, steady_thresholds
-from elman.data.words import Lexicon
+from elman.data.words import Lexicon, pieces_of
 from elman.tasks.classification import learning
 from elman.tasks.classification.learning import batch_of, build_model, loss_of
 from elman.tasks.classification.settings import Config
@@ -288,6 +288,21 @@ def test_pretrained_vectors_are_where_the_embedding_starts(folder: Path, here: P
     wide = elman("train", "emotion", "--data", folder / "data.csv", "--run", "b", "--vectors", "vectors.txt")
     assert wide.code == 2
     assert "vectors.txt" in wide.err
+
+
+def test_words_that_look_alike_share_subwords() -> None:
+    lexicon = Lexicon(("real", "really", "so"), subwords=10**4)
+    torch.manual_seed(0)
+    wide = config(embedding=200)
+    model = build_model(wide, Codec(Labels(("a", "b"), several=False), lexicon, {})).eval()
+    model.embedding.weight.data.zero_()
+    _, real, really, so = model.embedding(torch.arange(4).unsqueeze(1)).squeeze(1).unbind()
+    rows = model.embedding.subwords[pieces_of("real", 10**4)]
+    torch.testing.assert_close(real, rows.mean(0))
+    assert torch.cosine_similarity(real, really, dim=0) > torch.cosine_similarity(real, so, dim=0)
+    for given in ({"data.tokens": "characters"}, {"data.vectors": "v.txt", "data.frozen": True}):
+        with pytest.raises(UserError, match="--subwords"):
+            build(Config, {"data.subwords": 5, **given})
 
 
 def test_class_weights_reach_the_loss_and_names_are_checked(folder: Path) -> None:

@@ -1,12 +1,13 @@
 """Words and their places."""
 
 import json
+import zlib
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.data.words import Lexicon
+from elman.data.words import Lexicon, pieces_of
 
 texts = st.text(max_size=60)
 
@@ -47,3 +48,22 @@ def test_a_lexicon_is_learnt_kept_and_applied(drawn: list[str], count: int, size
         assert numbers.dtype == np.int32
         known = {word: number for number, word in enumerate(lexicon.words, 1)}
         assert numbers.tolist() == [known.get(word, 0) for word in words]
+
+
+def test_words_that_look_alike_share_pieces() -> None:
+    assert len(pieces_of("real", 1000)) == 4 + 3 + 2
+    assert pieces_of("a", 1000) == [zlib.crc32(b"<a>") % 1000]
+    whole, other = (set(pieces_of(word, 10**9)) for word in ("reading", "reader"))
+    # <re rea ead <rea read <read
+    assert len(whole & other) == 6
+
+
+@given(st.lists(texts, max_size=6), st.integers(1, 50))
+def test_pieces_lie_word_by_word(drawn: list[str], count: int) -> None:
+    lexicon = Lexicon.learn(drawn, subwords=count)
+    assert Lexicon.from_json(json.loads(json.dumps(lexicon.to_json()))) == lexicon
+    pieces, starts = lexicon.pieces()
+    assert (starts[0], starts[1], starts[-1]) == (0, 0, len(pieces))
+    for number, word in enumerate(lexicon.words, 1):
+        assert pieces[starts[number] : starts[number + 1]].tolist() == pieces_of(word, count)
+        assert len(pieces_of(word, count)) >= 1

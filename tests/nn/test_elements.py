@@ -156,6 +156,33 @@ def test_a_frozen_table_is_not_trained_and_the_rest_is() -> None:
     assert model.head.weight.grad is not None and model.recurrent.weight_ih_l0.grad.abs().sum() > 0
 
 
+def test_subwords_are_the_mean_of_a_token_s_pieces() -> None:
+    table = en.Embedding(V, I, subwords=5).to(DOUBLE)
+    pieces = [[0, 3, 3], [], [4], *([1, 2] for _ in range(V - 3))]
+    starts = torch.tensor([0, *map(len, pieces)]).cumsum(0)
+    table.spell([number for own in pieces for number in own], starts)
+    x = torch.randint(V, (7, 4))
+    x[0] = torch.arange(4)
+    rows = [
+        table.weight[v] + (table.subwords[pieces[v]].mean(0) if pieces[v] else 0)
+        for v in x.flatten().tolist()
+    ]
+    expected = torch.stack(rows).view(7, 4, I)
+    assert_same((table(x),), (expected,), dict(table.named_parameters()))
+    assert table(torch.ones(2, 3, dtype=torch.long)).equal(table.weight[1].expand(2, 3, I))
+    with pytest.raises(ValueError, match="one more than tokens"):
+        table.spell([0], [0, 1])
+    with pytest.raises(ValueError, match="with subwords"):
+        en.Embedding(V, I).spell([0], starts)
+
+
+def test_a_dropped_word_has_no_subwords() -> None:
+    table = en.Embedding(V, I, subwords=2, word_dropout=1.0)
+    table.spell([1] * V, range(V + 1))
+    assert (table(torch.zeros(3, 2, dtype=torch.long)) == 0).all()
+    assert (table.eval()(torch.zeros(3, 2, dtype=torch.long)) != 0).all()
+
+
 def test_pretrained_vectors_are_where_they_belong() -> None:
     table = en.Embedding(V, 30)
     vectors = 0.1 * torch.randn(4, 30)

@@ -104,6 +104,7 @@ def music_streamed(trained: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 TUNES = ["--hidden", "6", "--batch", "8", "--on-bad", "skip", "--engine", "torch", "--resolution", "1"]
 MOODS = ["--hidden", "6", "--batch", "8", "--min-count", "1", "--on-bad", "skip", "--engine", "torch"]
+MOODS += ["--subwords", "30"]
 
 
 def tagged() -> None:

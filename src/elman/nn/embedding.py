@@ -33,6 +33,9 @@ class Embedding(SequenceInput):
     norm: of the vectors, "layer" or "batch" (padding never counts), see `elman.nn.MaskedBatchNorm`.
     dropout: on the vectors; with `sequence_dropout` one mask for all steps of a sequence (Gal & Ghahramani 2016).
     frozen: the table is not trained (pretrained vectors that shall stay as they are).
+    subwords: P vectors F `(P, I)`, shared by the tokens that `spell` gives them to (Bojanowski et al. 2017, arXiv
+        1607.04606, with the mean in place of the sum): E[x_t] + mean over g in G(x_t) of F[g]; nothing for a token
+        without any. They are always trained.
 
     Differs from torch.nn.Embedding in that it is called with lengths, and has no padding index: padding is told apart
     by the lengths, and any number may stand in it.
@@ -49,10 +52,15 @@ class Embedding(SequenceInput):
         dropout: float = 0.0,
         sequence_dropout: bool = False,
         frozen: bool = False,
+        subwords: int = 0,
     ) -> None:
         super().__init__()
         self.count, self.output_size = count, size
         self.weight = nn.Parameter(torch.empty(count, size), requires_grad=not frozen)
+        self.subwords = nn.Parameter(torch.randn(subwords, size)) if subwords else None
+        # What `spell` is told; it belongs to the tokens, not to the weights.
+        self.register_buffer("pieces", torch.zeros(0, dtype=torch.long), persistent=False)
+        self.register_buffer("starts", torch.zeros(count + 1, dtype=torch.long), persistent=False)
         self.word_dropout = WordDropout(word_dropout, unknown)
         self.norm = feature_norm(norm, size)
         self.dropout = dropout_layer(dropout, sequence=sequence_dropout)
@@ -66,9 +74,37 @@ class Embedding(SequenceInput):
 
     def _look_up(self, tokens: Tensor) -> Tensor:
         if not self.training or self.word_dropout.p == 0 or self.word_dropout.unknown >= 0:
-            return F.embedding(tokens, self.weight)
+            return self._vectors(tokens)
         known = tokens >= 0
-        return F.embedding(tokens.clamp(min=0), self.weight) * known.unsqueeze(-1)
+        return self._vectors(tokens.clamp(min=0)) * known.unsqueeze(-1)
+
+    def _vectors(self, tokens: Tensor) -> Tensor:
+        own = F.embedding(tokens, self.weight)
+        if self.subwords is None or not len(self.pieces):
+            return own
+        each, places = tokens.unique(return_inverse=True)
+        begins = self.starts[each]
+        counts = self.starts[each + 1] - begins
+        offsets = counts.cumsum(0) - counts
+        # The pieces of the tokens that occur, one behind the other.
+        which = torch.arange(int(counts.sum()), device=tokens.device) + (begins - offsets).repeat_interleave(
+            counts
+        )
+        means = F.embedding_bag(self.pieces[which], self.subwords, offsets, mode="mean")
+        return own + means[places]
+
+    def spell(self, pieces: Any, starts: Any) -> None:
+        """Say which subwords each token has: token v those of `pieces[starts[v]:starts[v + 1]]`; integer arrays.
+
+        pieces `(N,)` with numbers below P, starts `(V + 1,)` from 0 to N. Raises ValueError where they do not fit.
+        """
+        pieces, starts = (torch.as_tensor(array).long() for array in (pieces, starts))
+        if self.subwords is None or starts.shape != (self.count + 1,):
+            raise ValueError(
+                f"starts has shape {tuple(starts.shape)}; expected ({self.count + 1},), one more than tokens, of an "
+                f"embedding with subwords"
+            )
+        self.pieces, self.starts = pieces.to(self.weight.device), starts.to(self.weight.device)
 
     @torch.no_grad()
     def load_vectors(self, numbers: Any, vectors: Any) -> None:
@@ -88,7 +124,12 @@ class Embedding(SequenceInput):
 
     def extra_repr(self) -> str:
         """The sizes."""
-        return f"{self.count}, {self.output_size}" + ("" if self.weight.requires_grad else ", frozen=True")
+        shared = "" if self.subwords is None else f", subwords={len(self.subwords)}"
+        return (
+            f"{self.count}, {self.output_size}"
+            + shared
+            + ("" if self.weight.requires_grad else ", frozen=True")
+        )
 
 
 class Features(SequenceInput):

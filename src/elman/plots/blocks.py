@@ -99,10 +99,15 @@ def indexed(letter: str, *below: str) -> str:
     return f"{letter}_{{{index}}}" if len(index) > 1 else f"{letter}_{index}" if index else letter
 
 
-def embedding(count: int, size: int, *, letter: str = "I", mark: str = "") -> Block:
-    """A table E of `count` rows of `size` numbers; the input is the number of a row."""
+def embedding(count: int, size: int, *, letter: str = "I", mark: str = "", subwords: int = 0) -> Block:
+    """A table E of `count` rows of `size` numbers; the input is the number of a row. subwords: rows of a table P, of
+    which a token has some.
+    """
     table = Weight(indexed("E", mark), (count, size), "embedding")
-    return Block("embedding", "embedding", count, size, letter, (table,), equations=("row x_t of E",))
+    shared = Weight(indexed("P", mark), (subwords, size), "embedding")
+    weights = (table, shared) if subwords else (table,)
+    equation = "row x_t of E" + (" + mean of its rows of P" if subwords else "")
+    return Block("embedding", "embedding", count, size, letter, weights, equations=(equation,))
 
 
 def dropout(size: int, probability: float, *, note: str = "") -> Block:

@@ -212,7 +212,7 @@ class _Reader:
         if not table and any("." in name for name in _own(module)):
             return None
         if table:
-            block = self.table(own["weight"], getattr(module, "word_dropout", None))
+            block = self.table(own["weight"], own.get("subwords"), getattr(module, "word_dropout", None))
         elif isinstance(module, nn.LayerNorm | nn.BatchNorm1d):
             block = self.norm(module, size, own)
         elif isinstance(module, nn.Linear):
@@ -226,9 +226,10 @@ class _Reader:
             block, {weight.name: [p] for weight, p in zip(block.weights, own.values(), strict=True)}
         )
 
-    def table(self, weight: Tensor, words: Any) -> Block:
-        """An embedding; words: the dropout of whole tokens in front of it, if there is one."""
-        block = blocks.embedding(*weight.shape, mark=self.place(nn.Embedding))
+    def table(self, weight: Tensor, subwords: Tensor | None, words: Any) -> Block:
+        """An embedding with its subwords, if it has any; words: the dropout of whole tokens in front of it."""
+        shared = 0 if subwords is None else len(subwords)
+        block = blocks.embedding(*weight.shape, mark=self.place(nn.Embedding), subwords=shared)
         lost = (
             [f"in training, {100 * words.p:.3g} % of the tokens become unknown"] if words and words.p else []
         )

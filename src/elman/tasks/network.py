@@ -205,7 +205,7 @@ class RecurrentSettings:
             options={**masks, **self.extras()},
         )
 
-    def table(self, count: int, *, unknown: int = -1, frozen: bool = False) -> Embedding:
+    def table(self, count: int, *, unknown: int = -1, frozen: bool = False, subwords: int = 0) -> Embedding:
         """The embedding of `count` tokens; `unknown`: what a dropped one is taken for (-1: nothing)."""
         from elman.nn import Embedding
 
@@ -218,6 +218,7 @@ class RecurrentSettings:
             dropout=self.dropout,
             sequence_dropout=self.sequence_dropout,
             frozen=frozen,
+            subwords=subwords,
         )
 
     def features(self, size: int) -> Features:

@@ -54,8 +54,12 @@ def build_model(config: Config, codec: Codec) -> SequenceClassifier:
     """The network; its buffer `thresholds` `(K,)` holds from which probability on a label counts."""
     import torch
 
-    table = config.model.table(codec.lexicon.size, unknown=0, frozen=config.data.frozen)
+    lexicon = codec.lexicon
+    table = config.model.table(lexicon.size, unknown=0, frozen=config.data.frozen, subwords=lexicon.subwords)
     torch.nn.init.normal_(table.weight, std=config.model.init)
+    if table.subwords is not None:
+        torch.nn.init.normal_(table.subwords, std=config.model.init)
+        table.spell(*lexicon.pieces())
     if codec.vectors is not None:
         table.load_vectors(codec.vectors.numbers, codec.vectors.rows)
     model = config.model.classifier(table, len(codec.labels.names))

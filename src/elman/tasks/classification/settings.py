@@ -82,6 +82,12 @@ class TextSettings:
     min_count: Count = option(
         2, "how often a word must occur to be kept; rarer ones are unknown", unit="TIMES"
     )
+    subwords: Whole = option(
+        0,
+        "vectors for pieces of words, 3 to 5 characters, which words that look alike share: 20000 help where words are "
+        "rare (0: none)",
+        unit="COUNT",
+    )
     longest: Whole = option(0, "cut texts after so many tokens (0: never)", unit="TOKENS")
     vectors: str = option(
         "",
@@ -118,6 +124,12 @@ class TextSettings:
             )
         if self.frozen and not self.vectors:
             raise UserError("--frozen leaves pretrained vectors as they are: name them by --vectors")
+        if self.subwords and self.tokens == "characters":
+            raise UserError("--subwords are pieces of words, and --tokens characters has none: leave one out")
+        if self.subwords and self.frozen:
+            raise UserError(
+                "--subwords add to the vectors of words, which --frozen leaves as they are: leave one out"
+            )
         if self.fold:
             self._check_fold()
         for entry in self.rename:

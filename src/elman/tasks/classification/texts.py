@@ -126,7 +126,9 @@ class Texts:
         labels = self.codec.labels
         names = ", ".join(labels.names[:12]) + ", ..." * (len(labels.names) > 12)
         kind = "any number of" if labels.several else "one of"
-        lines.append(f"{kind} {len(labels.names)} labels: {names}; {self.codec.lexicon.size:,} words")
+        lexicon = self.codec.lexicon
+        shared = f", {lexicon.subwords:,} subwords" if lexicon.subwords else ""
+        lines.append(f"{kind} {len(labels.names)} labels: {names}; {lexicon.size:,} words{shared}")
         if self.codec.vectors is not None:
             lines += self.codec.vectors.lines()
         return lines
@@ -326,6 +328,7 @@ def _learn_codec(
         lower=settings.lower,
         size=settings.vocabulary,
         min_count=settings.min_count,
+        subwords=settings.subwords,
     )
     vectors = None
     if settings.vectors:
