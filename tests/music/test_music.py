@@ -9,7 +9,7 @@ import torch
 
 import elman as package
 from command import elman
-from elman.data.music import read_midi, roll_of
+from elman.data.music import Piece, read_midi, roll_of
 from elman.tasks.music.composing import Wish, chord_offsets, compose, melody_offsets
 from elman.tasks.music.learning import piece_losses
 from tests.tolerances import assert_near
@@ -23,9 +23,9 @@ def run(request: pytest.FixtureRequest, folder: Path) -> Path:
 def test_the_likelihood_is_that_of_each_piece_by_itself(run: Path) -> None:
     trained = package.load(run)
     part = trained.prepared.part("test")
-    found = piece_losses(trained.model, part.rolls)
+    found = piece_losses(trained.model, part.sequences)
     total = steps = first = 0.0
-    for roll, losses in zip(part.rolls, found, strict=True):
+    for roll, losses in zip(part.sequences, found, strict=True):
         v = torch.from_numpy(roll).float()
         with torch.no_grad():
             features = trained.model.features(v[:-1].unsqueeze(1)).logits[:, 0]
@@ -86,14 +86,14 @@ def test_predict_takes_files_lines_and_lists(folder: Path, here: Path) -> None:
 def test_a_piece_is_the_same_by_its_seed_and_is_written_as_it_is(run: Path, here: Path) -> None:
     trained = package.load(run)
     (first,), (again,) = (trained.compose(length=24, seed=5) for _ in range(2))
-    assert np.array_equal(first.roll, again.roll)
-    assert not np.array_equal(first.roll, trained.compose(length=24, seed=6)[0].roll)
+    assert np.array_equal(first.sequence, again.sequence)
+    assert not np.array_equal(first.sequence, trained.compose(length=24, seed=6)[0].sequence)
     done = elman("compose", run, "--length", "24", "--seed", "5", "--to", "deep/a.mid", "--tempo", "90")
     assert done.out.splitlines()[:3] == ["deep/a.mid", "deep/a.png", "deep/a.svg"]
     assert "longest passage from the training data" in done.out
     (piece,) = read_midi(Path("deep/a.mid").read_bytes(), "a")
     roll, _ = roll_of(piece, trained.codec.keys, trained.codec.resolution)
-    own = first.roll[np.flatnonzero(first.roll.any(1))[0] :]
+    own = first.sequence[np.flatnonzero(first.sequence.any(1))[0] :]
     assert np.array_equal(roll, own[: len(roll)])
     assert not own[len(roll) :].any()
     assert piece.tempo[0][1] == pytest.approx(60 / 90)
@@ -113,20 +113,20 @@ def test_a_primer_stands_in_front_and_decides_what_comes(folder: Path) -> None:
     trained = package.load(folder / "run")
     chord = [[50, 54, 57, 66], [50, 54, 57, 69]]
     (found,) = trained.compose(primer=json.dumps(chord), length=1, temperature=0)
-    assert len(found.roll) == 3
+    assert len(found.sequence) == 4
     assert sorted(note.pitch for note in found.given if note.start == 0) == [50, 54, 57, 66]
-    heard = trained.hear(found.roll[:2])
-    assert np.array_equal(found.roll[2], heard.p > 0.5)
+    heard = trained.hear(Piece("chord", steps=[tuple(step) for step in chord]))
+    assert np.array_equal(found.sequence[3], heard.p > 0.5)
     (short,) = trained.compose(primer=json.dumps(chord), primer_steps=1, length=1, temperature=0)
-    assert len(short.roll) == 2
+    assert len(short.sequence) == 3
 
 
 def test_a_melody_stays_and_nothing_lies_above_it(run: Path) -> None:
     trained = package.load(run)
     melody = [[64], [67], [], [69, 50], [72]]
     (found,) = trained.compose(melody=json.dumps(melody), seed=1, particles=8)
-    assert found.roll.shape == (5, 88)
-    tops = [int(np.flatnonzero(row)[-1]) + 21 if row.any() else None for row in found.roll]
+    assert found.sequence.shape == (6, 88)
+    tops = [int(np.flatnonzero(row)[-1]) + 21 if row.any() else None for row in found.sequence[1:]]
     assert [top for t, top in enumerate(tops) if t != 2] == [64, 67, 69, 72]
     assert sorted(note.pitch for note in found.given) == [64, 67, 69, 72]
 
@@ -168,8 +168,8 @@ def test_harmonies_are_drawn_from_the_conditional_distribution() -> None:
 def test_chords_hold_most_notes(folder: Path) -> None:
     trained = package.load(folder / "run")
     (found,) = trained.compose(chords="C F", chord_steps=4, seed=1, chord_strength=50)
-    assert len(found.roll) == 8
-    for t, row in enumerate(found.roll):
+    assert len(found.sequence) == 9
+    for t, row in enumerate(found.sequence[1:]):
         tones = {(int(column) + 21) % 12 for column in np.flatnonzero(row)}
         assert tones <= ({0, 4, 7} if t < 4 else {5, 9, 0})
     offsets = chord_offsets([], 4, 0, trained.codec.keys, 1.0)

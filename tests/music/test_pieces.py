@@ -105,7 +105,8 @@ def test_batches_are_the_pieces_moved_and_cut(tmp_path: Path) -> None:
     config = Config(data=build(MusicSettings, {"train": [str(path)], "transpose": 6, "crop": 9, "batch": 4}))
     found = prepare(config, None)
     train = found.parts["train"]
-    batch, count = learning.batches_of(config, train, Keys())
+    codec = found.codec
+    batch, count = learning.batches_of(config, train, codec)
     moves, starts = set(), set()
     for epoch in range(1, 5):
         seen = 0
@@ -118,15 +119,15 @@ def test_batches_are_the_pieces_moved_and_cut(tmp_path: Path) -> None:
                 assert not one.targets[length:, column].any()
                 places = [
                     (by, start)
-                    for roll in train.rolls
+                    for roll in train.sequences
                     for by in range(-6, 7)
                     for start in range(len(roll) - length)
-                    if np.array_equal(learning.transposed(roll, by)[start : start + length + 1], whole)
+                    if np.array_equal(codec.transposed(roll, by)[start : start + length + 1], whole)
                 ]
                 assert places
                 moves |= {by for by, _ in places}
                 starts |= {start for _, start in places}
-        assert seen == len(train.rolls)
+        assert seen == len(train.sequences)
     assert len(moves) > 8
     assert max(moves) - min(moves) == 12
     assert {0, 1, 2} <= starts
@@ -135,8 +136,8 @@ def test_batches_are_the_pieces_moved_and_cut(tmp_path: Path) -> None:
 def test_percussion_is_not_moved() -> None:
     roll = np.zeros((3, 135), dtype=np.uint8)
     roll[:, [30, 60, 90]] = 1
-    keys = Keys(drums=True)
-    assert learning.room(roll, keys) == (30, 27)
-    moved = learning.transposed(roll, 27)
+    codec = Codec(Keys(drums=True), 4)
+    assert codec.room(roll) == (30, 27)
+    moved = codec.transposed(roll, 27)
     assert np.flatnonzero(moved[0]).tolist() == [57, 87, 90]
-    assert learning.room(roll[:, 88:], Keys(piano=False, drums=True)) == (0, 0)
+    assert Codec(Keys(piano=False, drums=True), 4).room(roll[:, 88:]) == (0, 0)

@@ -1,6 +1,7 @@
 """Music: files of notes and of piano rolls, read with an account, put on a grid of steps, and written as MIDI."""
 
 from elman.data.music.collection import Collection, Drums, Reading, read_collection
+from elman.data.music.events import Clock, EventWords
 from elman.data.music.midi import midi_bytes, read_midi
 from elman.data.music.piece import MAJOR, FaultError, Note, Piece, key_of, note_name, seconds_at
 from elman.data.music.rolls import HIGH, LOW, Keys, notes_of_roll, roll_of
@@ -9,8 +10,10 @@ __all__ = [
     "HIGH",
     "LOW",
     "MAJOR",
+    "Clock",
     "Collection",
     "Drums",
+    "EventWords",
     "FaultError",
     "Keys",
     "Note",

@@ -48,14 +48,16 @@ class Compose:
     """Flags of `elman compose`."""
 
     length: Whole = option(
-        0, "steps to write (0: those of the melody, of the chords once, or 64)", unit="STEPS"
+        0,
+        "steps to write (0: those of the melody, of the chords once, or 64), or events (0: until the piece ends)",
+        unit="STEPS",
     )
     count: Count = option(1, "pieces to write", unit="PIECES")
     primer: str = option(
         "", "piece to go on from: a file, or steps such as '[[60, 64, 67], [62]]'", unit="FILE|STEPS"
     )
     primer_steps: Whole = option(
-        0, "how many of its first steps are taken (0: all)", unit="STEPS", needs={"primer": True}
+        0, "how many of its first steps or events are taken (0: all)", unit="STEPS", needs={"primer": True}
     )
     melody: str = option(
         "", "piece whose highest notes stay, and below which the others are written", unit="FILE|STEPS"
@@ -97,7 +99,7 @@ class Compose:
 
 
 class Heard(NamedTuple):
-    """A piece as the model hears it: losses `(T,)` of its steps in nats; p: of each key at the step behind its end."""
+    """A piece as the model hears it: losses `(T,)` of its steps or events, in nats; p: of what comes behind it."""
 
     losses: Floats
     p: Floats
@@ -105,17 +107,19 @@ class Heard(NamedTuple):
 
 def answer_of(found: Heard, codec: Codec, settings: Predict) -> Answer:
     """A line for a person, an object for a program."""
-    order = np.argsort(-found.p, kind="stable")[: settings.notes]
-    notes = []
-    for column in order:
-        pitch, drum = codec.keys.note(int(column))
-        name = f"drum {pitch}" if drum else note_name(pitch)
-        notes.append({"note": name, "pitch": pitch, "probability": round(float(found.p[column]), 4)})
+    nexts = []
+    for number in np.argsort(-found.p, kind="stable")[: settings.notes].tolist():
+        if codec.words is not None:
+            about: dict[str, Any] = {"event": codec.words.name(number)}
+        else:
+            pitch, drum = codec.keys.note(number)
+            about = {"note": f"drum {pitch}" if drum else note_name(pitch), "pitch": pitch}
+        nexts.append({**about, "probability": round(float(found.p[number]), 4)})
     mean = float(found.losses.mean())
-    shown = ", ".join(f"{note['note']} {note['probability']:.2f}" for note in notes)
-    line = f"{len(found.losses):,} steps, {mean:.2f} nats a step"
-    data = {"steps": len(found.losses), "nll": round(mean, 4), "next": notes}
-    return Answer(f"{line}; next {shown}" if notes else line, data)
+    shown = ", ".join(f"{next(iter(one.values()))} {one['probability']:.2f}" for one in nexts)
+    line = f"{len(found.losses):,} {codec.unit}s, {mean:.2f} nats {'a step' if codec.words is None else 'an event'}"
+    data = {f"{codec.unit}s": len(found.losses), "nll": round(mean, 4), "next": nexts}
+    return Answer(f"{line}; next {shown}" if nexts else line, data)
 
 
 # What is to be answered

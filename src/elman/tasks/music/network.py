@@ -1,4 +1,4 @@
-"""Model: a network that reads the keys of each step and says which keys the next one has."""
+"""Model: networks that read the keys of each step and say which the next one has, or the next of events."""
 
 from __future__ import annotations
 
@@ -11,10 +11,59 @@ from torch import Tensor, nn
 from elman.nn import NADE, Tagger
 from elman.nn.networks import NetworkOutput
 
-__all__ = ["RollNetwork"]
+__all__ = ["EventNetwork", "MusicNetwork", "RollNetwork"]
 
 
-class RollNetwork(Tagger):
+class MusicNetwork(Tagger):
+    """What a piece's network has, whether it reads the steps of a roll or events."""
+
+    def features(self, x: Tensor, state: Any = None, lengths: Tensor | None = None) -> NetworkOutput:
+        """n `(T, B, F)` of steps `(T, B, K)`, in the place of logits, and the state after each row's last step."""
+        (y, final), lengths = self._run(x, state, lengths)
+        return NetworkOutput(self._before_head(y, lengths), final)
+
+    @property
+    def bias(self) -> Tensor:
+        """The biases of the output."""
+        head: Any = self.head
+        found: Tensor = head.visible.bias if isinstance(head, NADE) else head.bias
+        return found
+
+    def taken(self, x: Tensor) -> Tensor:
+        """Steps or events in the type that the network reads."""
+        raise NotImplementedError
+
+    def log_prob(self, features: Tensor, target: Tensor) -> Tensor:
+        """log p(target | n) `(N,)` in nats of features `(N, F)` and steps `(N, K)` or events `(N,)`."""
+        raise NotImplementedError
+
+    def chances(self, features: Tensor) -> Tensor:
+        """p `(N, K)` of each key, or of each event."""
+        raise NotImplementedError
+
+
+class EventNetwork(MusicNetwork):
+    """p(e_t | e_1 ... e_{t-1}) = softmax(W n_t + c) of events e_t; e_0 is the start.
+
+    (Oore et al. 2018, arXiv 1808.03715.)
+    """
+
+    def taken(self, x: Tensor) -> Tensor:
+        """Whole numbers."""
+        return x.long()
+
+    def log_prob(self, features: Tensor, target: Tensor) -> Tensor:
+        """See `MusicNetwork`."""
+        return -F.cross_entropy(self.head(features), target, reduction="none")
+
+    @torch.no_grad()
+    def chances(self, features: Tensor) -> Tensor:
+        """The softmax."""
+        found: Tensor = self.head(features).softmax(-1)
+        return found
+
+
+class RollNetwork(MusicNetwork):
     """p(v_t | v_1 ... v_{t-1}) of steps v_t `(K,)` of 0 and 1; v_0 = 0, so that the first step is predicted too.
 
         n_t = the network's readout before its output layer, over v_0 ... v_{t-1}
@@ -37,22 +86,15 @@ class RollNetwork(Tagger):
         found: int = self.head.out_features
         return found
 
-    @property
-    def bias(self) -> Tensor:
-        """The K visible biases."""
-        found: Tensor = self.head.visible.bias if isinstance(self.head, NADE) else self.head.bias
-        return found
+    def taken(self, x: Tensor) -> Tensor:
+        """0.0 and 1.0."""
+        return x.float()
 
-    def features(self, x: Tensor, state: Any = None, lengths: Tensor | None = None) -> NetworkOutput:
-        """n `(T, B, F)` of steps `(T, B, K)`, in the place of logits, and the state after each row's last step."""
-        (y, final), lengths = self._run(x, state, lengths)
-        return NetworkOutput(self._before_head(y, lengths), final)
-
-    def log_prob(self, features: Tensor, v: Tensor) -> Tensor:
-        """log p(v | n) `(N,)` in nats of features `(N, F)` and steps `(N, K)`."""
+    def log_prob(self, features: Tensor, target: Tensor) -> Tensor:
+        """See `MusicNetwork`."""
         if isinstance(self.head, NADE):
-            return self.head.log_prob(features, v)
-        return -F.binary_cross_entropy_with_logits(self.head(features), v, reduction="none").sum(-1)
+            return self.head.log_prob(features, target)
+        return -F.binary_cross_entropy_with_logits(self.head(features), target, reduction="none").sum(-1)
 
     @torch.no_grad()
     def draw(

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
 from elman.config import Count, Flag, Fold, Share, UserError, Whole, option
 from elman.data.account import OnBad
-from elman.data.music import Drums, Reading
+from elman.data.music import Clock, Drums, EventWords, Keys, Reading
+from elman.data.music.events import PER_SECOND
 from elman.tasks.network import RecurrentSettings
 from elman.training.settings import OptimizerSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from elman.nn import Embedding, Features
 
 __all__ = ["Config", "ModelSettings", "MusicSettings"]
 
 Channel = Annotated[int, msgspec.Meta(ge=0, le=16)]
 Semitones = Annotated[int, msgspec.Meta(ge=0, le=24)]
+Velocities = Annotated[int, msgspec.Meta(ge=1, le=127)]
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,15 @@ class MusicSettings:
     drum_channel: Channel = option(
         10, "channel of MIDI files whose notes are percussion (0: none)", unit="CHANNEL"
     )
-    resolution: Count = option(
-        4, "steps a quarter note; of files of piano rolls, how many theirs has", unit="STEPS"
+    resolution: Whole = option(
+        0,
+        "steps a quarter note; of files of piano rolls, how many theirs has (0: 4 of a roll, 12 of events)",
+        unit="STEPS",
     )
+    clock: Clock = option(
+        "beats", "in what events count time: parts of a quarter note, or hundredths of a second"
+    )
+    velocities: Velocities = option(16, "how many velocities events tell apart", unit="COUNT")
     transpose: Semitones = option(
         0, "move each piece, anew in each epoch, by up to so many semitones up or down", unit="SEMITONES"
     )
@@ -84,6 +95,11 @@ class MusicSettings:
             )
 
     @property
+    def keys(self) -> Keys:
+        """Those of the piano, of percussion, or both."""
+        return Keys(self.drums != "only", self.drums != "drop")
+
+    @property
     def reading(self) -> Reading:
         """How files are read."""
         return Reading(self.drums, self.drum_channel)
@@ -91,13 +107,18 @@ class MusicSettings:
 
 @dataclass(frozen=True)
 class ModelSettings(RecurrentSettings):
-    """Keys of the last step -> recurrent layers -> keys of this step."""
+    """What came last -> recurrent layers -> what comes next."""
 
-    kind: Literal["roll"] = option("roll", "what the model writes: roll, the keys that sound at each step")
+    kind: Literal["roll", "events"] = option(
+        "roll",
+        "what the model writes: the keys that sound at each step, or events, one after the other: a note begins, a "
+        "note ends, time passes, the velocity changes",
+    )
     nade: Whole = option(
         0,
         "hidden units of a NADE, which writes the keys of a step one after the other (0: each by itself)",
         unit="UNITS",
+        needs={"kind": ("roll",)},
     )
     dropout: Share = option(0.3, "part dropped between layers and before the output", unit="SHARE")
     input_dropout: Share = option(0.0, "part dropped of what the recurrent layers read", unit="SHARE")
@@ -109,7 +130,21 @@ class ModelSettings(RecurrentSettings):
         if self.word_dropout:
             raise UserError("--word-dropout: keys are no words; take --input-dropout")
 
-    def inputs(self, keys: int) -> Any:
+    def table(self, count: int, *, unknown: int = -1, frozen: bool = False) -> Embedding:
+        """The embedding of events."""
+        from elman.nn import Embedding
+
+        return Embedding(
+            count,
+            self.width,
+            unknown=unknown,
+            norm=self.input_norm,
+            dropout=self.input_dropout,
+            sequence_dropout=self.sequence_dropout,
+            frozen=frozen,
+        )
+
+    def inputs(self, keys: int) -> Features:
         """What a step's keys `(T, B, K)` become before the recurrent layers."""
         from elman.nn import Features
 
@@ -133,7 +168,25 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check what concerns two sections."""
+        if self.data.clock == "seconds" and self.model.kind != "events":
+            raise UserError("--clock seconds: a roll counts quarter notes; take --kind events")
+        if self.model.kind == "events" and self.model.nade:
+            raise UserError(f"--nade {self.model.nade}: events come one after the other; take --kind roll")
         if self.optimizer.loss != "mean":
             raise UserError(
                 f"--loss {self.optimizer.loss}: the pieces of a batch have lengths of their own; leave it out"
             )
+
+    @property
+    def resolution(self) -> int:
+        """Steps a quarter note."""
+        return self.data.resolution or (4 if self.model.kind == "roll" else 12)
+
+    @property
+    def words(self) -> EventWords | None:
+        """The events that the model writes; None where it writes the steps of a roll."""
+        data = self.data
+        if self.model.kind == "roll":
+            return None
+        per = PER_SECOND if data.clock == "seconds" else self.resolution
+        return EventWords(data.keys, data.clock, per, data.velocities)

@@ -7,63 +7,33 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from elman.config import UserError, pasted
+from elman.config import UserError, build, pasted
 from elman.data.inputs import Item
-from elman.data.music import FaultError, Note, Piece, roll_of
-from elman.data.music.chords import chords_of
+from elman.data.music import FaultError, Piece
 from elman.data.music.collection import piece_of_text
-from elman.data.music.copied import Figures, Passage, Passages, figures_of
+from elman.data.music.copied import Passage, Passages
 from elman.data.music.midi import midi_bytes
+from elman.data.music.rolls import piece_of_line
 from elman.page import Section
 from elman.tasks import verbs
 from elman.tasks.base import Answer, Baseline, Batches, Task, Trained, Verb
 from elman.tasks.music import answers, learning, scores, sections
 from elman.tasks.music.answers import Compose, Evaluate, Heard, Predict
-from elman.tasks.music.composing import Composed, Wish, chord_offsets, compose, melody_offsets
-from elman.tasks.music.learning import RollBatch
-from elman.tasks.music.pieces import Codec, Music, Part, Roll, prepare, read_codec, read_part, sequence_of
+from elman.tasks.music.learning import MusicBatch
+from elman.tasks.music.pieces import Codec, Music, Part, prepare, read_codec, read_part
 from elman.tasks.music.settings import Config
+from elman.tasks.music.written import Written, passages_of, pieces_by
 from elman.training.run import Run, write_bytes
 from elman.training.score import Score
 
 if TYPE_CHECKING:
     from elman.plots import ModelDrawing
-    from elman.tasks.music.network import RollNetwork
+    from elman.tasks.music.network import MusicNetwork
     from elman.training.loop import Measure, StepLoss
 
-__all__ = ["MusicTask", "TrainedMusician", "Written"]
-
-USUAL_STEPS = 64
-COPIED = "longest passage from the training data"
-
-
-class Written(NamedTuple):
-    """A piece that the model has written: its notes, those of them that were given, what it is like, what is copied.
-
-    tempo: quarter notes a minute. passage: the longest one that a training piece has too; None where the data are gone.
-    """
-
-    notes: list[Note]
-    given: list[Note]
-    roll: Roll
-    tempo: float
-    figures: Figures
-    passage: Passage | None
-
-    def rows(self) -> dict[str, object]:
-        """Its figures, by what they are called."""
-        return self.figures.rows() | {COPIED: passage_in_words(self.passage)}
-
-
-def passage_in_words(passage: Passage | None) -> str:
-    """`12 steps (5 changes)`."""
-    if passage is None:
-        return "not known"
-    return f"{passage.steps:,} steps, {passage.changes:,} of them changes" if passage.steps else "none"
+__all__ = ["MusicTask", "TrainedMusician"]
 
 
 class TrainedMusician(Trained):
@@ -71,23 +41,15 @@ class TrainedMusician(Trained):
 
     @cached_property
     def _passages(self) -> Passages | None:
-        """The training pieces, in which copied passages are looked for; None where they are no longer there."""
+        """Those of the training pieces; None where these are no longer there."""
         try:
-            return Passages([roll[1:] for roll in self.prepared.part("train").rolls])
+            return passages_of(self.codec, self.prepared.part("train"))
         except UserError:
             return None
 
-    def passage_of(self, roll: Roll) -> dict[str, object]:
-        """The longest passage of a roll that stands in the training data, by what it is called."""
-        found = None if self._passages is None else self._passages.longest(roll)
-        return {COPIED: passage_in_words(found)}
-
-    def _roll(self, piece: Piece) -> Roll:
-        """The steps of a piece `(T, K)`. Raises FaultError where it has none."""
-        roll, _ = roll_of(piece, self.codec.keys, self.codec.resolution)
-        if not roll.any():
-            raise FaultError("no note within the keys")
-        return roll
+    def longest_passage(self, roll: Any) -> Passage | None:
+        """The longest passage of a roll `(T, K)` that a training piece has too; None where they are not known."""
+        return None if self._passages is None else self._passages.longest(roll)
 
     def examples(self, settings: Any) -> Part:
         """What is measured on; other files are judged by the `--on-bad` that is given beside them."""
@@ -101,15 +63,15 @@ class TrainedMusician(Trained):
 
     def measured(self, settings: Any) -> Score:
         """What `elman evaluate` finds, with an interval over the pieces."""
-        losses = learning.piece_losses(self.model, self.examples(settings).rolls)
-        return scores.with_interval(scores.score_of(losses), losses)
+        losses = learning.piece_losses(self.model, self.examples(settings).sequences)
+        return scores.with_interval(scores.score_of(losses, self.codec.unit), losses)
 
     def in_words(self, score: Score) -> str:
         """The measure with its interval, and the same without each piece's first step."""
-        found = score.figures
+        found, unit = score.figures, self.codec.unit
         return (
-            f"{score} nats, each piece's first step among them; without it {found['without_first']:.3f}; "
-            f"{found['steps']:,} steps of {found['pieces']:,} pieces"
+            f"{score} nats, each piece's first {unit} among them; without it {found['without_first']:.3f}; "
+            f"{found[f'{unit}s']:,} {unit}s of {found['pieces']:,} pieces"
         )
 
     def inputs(self, settings: Predict) -> Iterator[list[Item]]:
@@ -121,81 +83,33 @@ class TrainedMusician(Trained):
         for value in values:
             try:
                 piece = value if isinstance(value, Piece) else self._piece(value)
-                yield answers.answer_of(self.hear(self._roll(piece)), self.codec, settings)
+                yield answers.answer_of(self.hear(piece), self.codec, settings)
             except FaultError as fault:
                 yield str(fault)
 
     def _piece(self, value: Any) -> Piece:
         """A piece of a line, of a file's path, or of a list of steps."""
-        from elman.data.music.rolls import piece_of_line
-
         if isinstance(value, Path):
             piece: Piece = answers.one_piece(str(value), self.config.data.reading, "predict")
             return piece
         return piece_of_text(value, "line") if isinstance(value, str) else piece_of_line(value, "steps")
 
-    def hear(self, roll: Roll) -> Heard:
-        """How likely each step of a roll `(T, K)` is, and each key behind its end."""
-        import torch
-
-        (losses,) = learning.piece_losses(self.model, [sequence_of(roll)])
-        return Heard(losses, learning.next_chances(self.model, torch.from_numpy(sequence_of(roll))))
+    def hear(self, piece: Piece) -> Heard:
+        """How likely each step or event of a piece is, and what comes behind it. Raises FaultError for no notes."""
+        sequence, _ = self.codec.encode(piece)
+        if self.codec.words is not None:
+            # Whether it ends here is not known.
+            sequence = sequence[:-1]
+        (losses,) = learning.piece_losses(self.model, [sequence])
+        return Heard(losses, learning.next_chances(self.model, sequence))
 
     def compose(self, **settings: Any) -> list[Written]:
         """Pieces, by the names of the flags of `elman compose`; nothing is written to files."""
-        from elman.config import build
-
         return list(self.pieces(build(Compose, settings)))
 
     def pieces(self, settings: Compose) -> Iterator[Written]:
         """The pieces that `elman compose` writes."""
-        import torch
-
-        wish = self._wish(settings)
-        generator = torch.Generator()
-        if settings.seed < 0:
-            generator.seed()
-        else:
-            generator.manual_seed(settings.seed)
-        for _ in range(settings.count):
-            yield self._written(compose(self.model, wish, generator), settings)
-
-    def _wish(self, settings: Compose) -> Wish:
-        reading, keys, resolution = self.config.data.reading, self.codec.keys, self.codec.resolution
-        primer: Roll = np.zeros((0, keys.size), dtype=np.uint8)
-        try:
-            if settings.primer:
-                primer = self._roll(answers.one_piece(settings.primer, reading, "--primer"))
-                primer = primer[: settings.primer_steps or None]
-            melody = (
-                self._roll(answers.one_piece(settings.melody, reading, "--melody"))
-                if settings.melody
-                else None
-            )
-        except FaultError as fault:
-            raise UserError(f"{'--primer' if settings.primer else '--melody'}: {fault}") from None
-        chords = chords_of(settings.chords) if settings.chords else []
-        each = settings.chord_steps or 4 * resolution
-        length = settings.length or (USUAL_STEPS if not chords else each * len(chords))
-        offsets = None
-        if melody is not None:
-            if not keys.piano:
-                raise UserError("--melody: this model knows percussion only")
-            melody = melody[: settings.length or None]
-            length, offsets = len(melody), melody_offsets(melody, keys)
-        if chords:
-            under = chord_offsets(chords, each, length, keys, settings.chord_strength)
-            offsets = under if offsets is None else offsets + under
-        particles = settings.particles if melody is not None else 1
-        return Wish(length, primer, offsets, particles, settings.temperature)
-
-    def _written(self, found: Composed, settings: Compose) -> Written:
-        tempo = settings.tempo or self.codec.tempo
-        own, given = answers.apart(found.roll, found.given, self.codec, held=settings.held)
-        # What was given is a voice of its own, and can have an instrument of its own.
-        notes = sorted([note._replace(voice=1) for note in own] + given)
-        passage = None if self._passages is None else self._passages.longest(found.roll)
-        return Written(notes, given, found.roll, tempo, figures_of(notes, 60 / tempo), passage)
+        return pieces_by(self, settings, self.longest_passage)
 
     def sections(self, examples: Part) -> Iterator[Section]:
         """Pieces that it writes beside pieces of the data, with their rolls and figures."""
@@ -276,15 +190,15 @@ class MusicTask(Task):
         """Keys, steps a quarter note, tempo."""
         return read_codec(run)
 
-    def model(self, config: Config, codec: Codec) -> RollNetwork:
+    def model(self, config: Config, codec: Codec) -> MusicNetwork:
         """The network; its output's biases are where each key sounds as often as in the training data."""
         return learning.build_model(config, codec)
 
     def batches(self, config: Config, prepared: Any) -> tuple[Batches, int]:
         """Pieces of like lengths side by side."""
-        return learning.batches_of(config, prepared.parts["train"], prepared.codec.keys)
+        return learning.batches_of(config, prepared.parts["train"], prepared.codec)
 
-    def loss(self, model: Any, batch: RollBatch, state: Any, config: Config) -> StepLoss:
+    def loss(self, model: Any, batch: MusicBatch, state: Any, config: Config) -> StepLoss:
         """The mean over all steps of all pieces."""
         from elman.training.loop import StepLoss
 
@@ -292,16 +206,16 @@ class MusicTask(Task):
         return StepLoss(losses.mean(), float(losses.detach().sum()), len(losses), ())
 
     def progress(self, codec: Codec) -> Measure:
-        """Nats a step."""
+        """Nats a step, or an event."""
         from elman.training.loop import Measure
 
-        return Measure(scores.METRIC, float, "steps")
+        return Measure(scores.METRICS[codec.unit], float, f"{codec.unit}s")
 
     def measure(self, model: Any, codec: Codec, examples: Part | None, config: Config) -> Score | None:
         """Nats a step; a likelihood is of what stands there, and nothing is decoded."""
         if examples is None:
             return None
-        return scores.score_of(learning.piece_losses(model, examples.rolls))
+        return scores.score_of(learning.piece_losses(model, examples.sequences), codec.unit)
 
     def read(self, paths: tuple[str, ...], config: Config, codec: Codec) -> Part:
         """Pieces of other files."""
@@ -316,10 +230,15 @@ class MusicTask(Task):
         from elman.plots import ModelDrawing, Signal, Stack
         from elman.plots.modules import blocks_of, dtype_of
 
-        model, count = trained.model, trained.codec.keys.size
-        parts = blocks_of([model], activation="" if trained.config.model.nade else "sigmoid")
-        reads = Signal("x_t", "keys of the last step", count, "K")
-        writes = Signal("y_t", "chances of the keys of this step", count, "K")
+        model, codec = trained.model, trained.codec
+        if codec.words is not None:
+            parts = blocks_of([model], activation="softmax")
+            reads = Signal("x_t", "an event")
+            writes = Signal("y_t", "chances of the next event", codec.size, "K")
+        else:
+            parts = blocks_of([model], activation="" if trained.config.model.nade else "sigmoid")
+            reads = Signal("x_t", "keys of the last step", codec.size, "K")
+            writes = Signal("y_t", "chances of the keys of this step", codec.size, "K")
         stack = Stack("music", parts, reads, writes, steps)
         return ModelDrawing(trained.run.path.name, (stack,), trained.config.data.batch, dtype_of(model))
 
