@@ -83,7 +83,7 @@ def build_model(config: Config, codec: Codec) -> MusicNetwork:
     from elman.tasks.music.network import EventNetwork, RollNetwork
 
     own, shares = config.model, torch.tensor(codec.shares, dtype=torch.float64)
-    inputs: Any = own.inputs(codec.size) if codec.words is None else own.table(codec.size)
+    inputs: Any = own.inputs(codec.size) if codec.words is None else own.event_table(codec.size)
     kind = RollNetwork if codec.words is None else EventNetwork
     more: dict[str, Any] = {"nade": own.nade} if own.nade else {}
     model: MusicNetwork = kind(

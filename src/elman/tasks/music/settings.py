@@ -130,18 +130,16 @@ class ModelSettings(RecurrentSettings):
         if self.word_dropout:
             raise UserError("--word-dropout: keys are no words; take --input-dropout")
 
-    def table(self, count: int, *, unknown: int = -1, frozen: bool = False) -> Embedding:
-        """The embedding of events."""
+    def event_table(self, count: int) -> Embedding:
+        """The embedding of `count` events."""
         from elman.nn import Embedding
 
         return Embedding(
             count,
             self.width,
-            unknown=unknown,
             norm=self.input_norm,
             dropout=self.input_dropout,
             sequence_dropout=self.sequence_dropout,
-            frozen=frozen,
         )
 
     def inputs(self, keys: int) -> Features:
