@@ -81,7 +81,7 @@ def gru_d(size: Size) -> Network:
     torch.manual_seed(
         1
     )  # 0 puts an argument of a ReLU at 1e-8 at (100, 64, 512, 512): either slope is right there
-    cell = cells.GRUDCell(size.I, size.H)
+    cell = elman.nn.GRUDCell(size.I, size.H)
     seen = (torch.rand(size.T, size.B, size.I, generator=seeded(2)) < SEEN).float()
     since = torch.zeros_like(seen)
     for t in range(1, size.T):

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+import elman.nn
 from benchmarks import cells
 from benchmarks.grid.network import Written
 from benchmarks.grid.optional import package
@@ -93,19 +94,20 @@ def li_gru(p: Any, inputs: Any, state: Any, context: Any) -> Any:
 
 
 def gru_d(p: Any, inputs: Any, state: Any, context: Any) -> Any:
-    """`cells.GRUDCell`."""
+    """`elman.nn.GRUDCell`."""
     jax = package("jax")
     jnp = jax.numpy
     x, seen, since = inputs
     h, last = state
-    decay_x = jnp.exp(-jax.nn.relu(p["decay_input"] * since + p["decay_input_bias"]))
-    decay_h = jnp.exp(-jax.nn.relu(_dense(p, "decay_hidden", since)))
+    H2 = 2 * h.shape[-1]
+    decay_x = jnp.exp(-jax.nn.relu(p["weight_decay_x"] * since + p["bias_decay_x"]))
+    decay_h = jnp.exp(-jax.nn.relu(since @ p["weight_decay_h"].T + p["bias_decay_h"]))
     last = seen * x + (1 - seen) * last
     filled = seen * x + (1 - seen) * (decay_x * last + (1 - decay_x) * p["mean"])
     h = decay_h * h
-    known = jnp.concatenate((filled, seen), axis=-1)
-    r, z = _split(jax.nn.sigmoid(_dense(p, "gates", known) + _dense(p, "gates_recurrent", h)), 2)
-    n = jnp.tanh(_dense(p, "candidate", known) + _dense(p, "candidate_recurrent", r * h))
+    a = jnp.concatenate((filled, seen), axis=-1) @ p["weight_ih"].T + p["bias_ih"]
+    r, z = _split(jax.nn.sigmoid(a[..., :H2] + h @ p["weight_hh"][:H2].T), 2)
+    n = jnp.tanh(a[..., H2:] + (r * h) @ p["weight_hh"][H2:].T)
     h = (1 - z) * h + z * n
     return h, (h, last)
 
@@ -123,7 +125,7 @@ STEPS: dict[type[nn.Module], JaxStep] = {
     cells.ZoneoutLSTMCell: zoneout,
     cells.PeepholeLSTMCell: peephole,
     cells.LiGRUCell: li_gru,
-    cells.GRUDCell: gru_d,
+    elman.nn.GRUDCell: gru_d,
     cells.SeparateGatesLSTMCell: separate_gates,
 }
 

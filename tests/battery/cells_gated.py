@@ -282,28 +282,6 @@ class LiGRU(Cell):
         return h, h
 
 
-class GRUD(Cell):
-    """GRU-D (Che 2018): x is (value, mask, delta); the state is (h, last seen value)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gx, self.gh = nn.Parameter(torch.rand(I)), nn.Linear(I, H)
-        self.zr, self.new = nn.Linear(2 * I + H, 2 * H), nn.Linear(2 * I + H, H)
-        self.register_buffer("mean", torch.randn(I))
-
-    def forward(self, x: tuple[Tensor, Tensor, Tensor], state: Pair) -> tuple[Tensor, Pair]:
-        value, mask, delta = x
-        h, last = state
-        decay_x = torch.exp(-F.relu(self.gx * delta))
-        last = mask * value + (1 - mask) * last
-        filled = mask * value + (1 - mask) * (decay_x * last + (1 - decay_x) * self.mean)
-        h = h * torch.exp(-F.relu(self.gh(delta))) * self.gain
-        z, r = torch.sigmoid(self.zr(torch.cat([filled, h, mask], 1))).chunk(2, 1)
-        new = torch.tanh(self.new(torch.cat([filled, r * h, mask], 1)))
-        h = (1 - z) * h + z * new
-        return h, (h, last)
-
-
 class SRU(Cell):
     """Simple recurrent unit (Lei 2018): nothing but elementwise work in the loop."""
 

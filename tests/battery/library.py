@@ -25,6 +25,11 @@ def _pair(B: int) -> tuple[Tensor, Tensor]:
     return _h(B), _h(B)
 
 
+def _observed(T: int, B: int) -> Tensor:
+    mask = (torch.rand(T, B, I) < 0.6).to(torch.get_default_dtype())
+    return torch.cat((torch.randn(T, B, I), mask, torch.rand(T, B, I)), dim=-1)
+
+
 def _case(name: str, make: Callable[[], nn.Module], state: Callable[[int], object] = _h) -> Case:
     return Case(f"library_{name}", partial(_uneven, make), _x, state)
 
@@ -55,4 +60,10 @@ LIBRARY: list[Case] = [
     _case("gru_layer_norm", lambda: cells.LayerNormGRUCell(I, H)),
     _case("gru_original", lambda: cells.OriginalGRUCell(I, H)),
     _case("minimal_gated", lambda: cells.MinimalGatedCell(I, H)),
+    Case(
+        "library_gru_d_side_by_side",
+        partial(_uneven, lambda: cells.GRUDCell(I, H)),
+        _observed,
+        lambda B: (_h(B), torch.randn(B, I)),
+    ),
 ]

@@ -16,6 +16,7 @@ from battery import cells_memory as memory
 from battery import cells_simple as simple
 from battery.cells_memory import M, S
 from battery.cells_simple import H, I
+from elman.nn import GRUDCell
 
 SEED = 20261121
 
@@ -107,6 +108,14 @@ def _grud_x(T: int, B: int) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
+def _grud() -> nn.Module:
+    """A cell of the library, its decays' biases and mean not zero."""
+    cell = GRUDCell(I, H, mean=torch.randn(I))
+    nn.init.uniform_(cell.bias_decay_x, 0.0, 0.5)
+    nn.init.uniform_(cell.bias_decay_h, 0.0, 0.5)
+    return cell
+
+
 def _tokens(T: int, B: int) -> Tensor:
     return torch.randint(9, (T, B))
 
@@ -182,7 +191,7 @@ CASES: list[Case] = [
     Case("gru_original", gated.OriginalGRU, _x, _h),
     Case("mgu", gated.MGU, _x, _h),
     Case("ligru", gated.LiGRU, _x, _h),
-    Case("gru_d", gated.GRUD, _grud_x, lambda B: (_h(B), torch.randn(B, I))),
+    Case("gru_d", _grud, _grud_x, lambda B: (_h(B), torch.randn(B, I))),
     Case("sru", gated.SRU, _x, _h),
     Case("min_gru", gated.MinGRU, _x, _h, without=_NO_AUTOCAST),
     Case("hyper_lstm", gated.HyperLSTM, _x, lambda B: (_pair(B), (torch.randn(B, 3), torch.randn(B, 3)))),

@@ -27,6 +27,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "LayerNormGRUCell": {},
     "OriginalGRUCell": {},
     "MinimalGatedCell": {},
+    "GRUDCell": {},
 }
 TORCH = {"ElmanCell": nn.RNNCell, "LSTMCell": nn.LSTMCell, "GRUCell": nn.GRUCell}
 
@@ -66,9 +67,41 @@ def minimal_gated(w: dict[str, Tensor]) -> by_hand.Step:
     return step
 
 
+def gru_d(w: dict[str, Tensor]) -> by_hand.Step:
+    """Che et al. 2018, eqs. 10 to 16, gate by gate; the mean of the inputs is 0."""
+    zero = torch.zeros((), dtype=DOUBLE)
+
+    def step(x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        h, last = state
+        value, m, since = x[:, :I], x[:, I : 2 * I], x[:, 2 * I :]
+        decay_x = torch.exp(-torch.maximum(zero, w["weight_decay_x"] * since + w.get("bias_decay_x", zero)))
+        decay_h = torch.exp(-torch.maximum(zero, since @ w["weight_decay_h"].T + w.get("bias_decay_h", zero)))
+        last = m * value + (1 - m) * last
+        filled = m * value + (1 - m) * decay_x * last
+        h = decay_h * h
+        b = w.get("bias_ih", torch.zeros(3 * H, dtype=DOUBLE))
+        r, z, n = (
+            filled @ W[:, :I].T + m @ W[:, I:].T + v
+            for W, v in zip(w["weight_ih"].split(H), b.split(H), strict=True)
+        )
+        U_r, U_z, U_n = w["weight_hh"].split(H)
+        r, z = by_hand.sigmoid(r + h @ U_r.T), by_hand.sigmoid(z + h @ U_z.T)
+        new = (1 - z) * h + z * torch.tanh(n + (r * h) @ U_n.T)
+        return new, (new, last)
+
+    return step
+
+
+def observed(x: Tensor) -> Tensor:
+    """x with the middle third made a mask, and the last a time."""
+    return torch.cat((x[:, :I], (x[:, I : 2 * I] > 0).to(x), x[:, 2 * I :].abs()), dim=1)
+
+
 def step_by_hand(name: str, w: dict[str, Tensor]) -> by_hand.Step:
     if name == "MinimalGatedCell":
         return minimal_gated(w)
+    if name == "GRUDCell":
+        return gru_d(w)
     if name == "ElmanCell":
         return by_hand.rnn_step(w)
     if "GRU" in name:
@@ -84,7 +117,8 @@ def test_every_cell_is_tested() -> None:
 @given(st.sampled_from(sorted(CELLS)), st.booleans())
 def test_one_step_is_the_equations(name: str, bias: bool) -> None:
     cell = make(name, bias=bias)
-    x = torch.randn(B, I, dtype=DOUBLE, requires_grad=True)
+    x = torch.randn(B, cell.input_size, dtype=DOUBLE)
+    x = (observed(x) if name == "GRUDCell" else x).requires_grad_()
     state = state_for(cell)
     y, new = step_by_hand(name, dict(cell.named_parameters()))(x, parts(state))
     inputs = {"x": x, **dict(cell.named_parameters()), **{f"s{i}": s for i, s in enumerate(parts(state))}}
@@ -142,7 +176,7 @@ def test_gradcheck(name: str) -> None:
     cell = make(name)
     names = [n for n, _ in cell.named_parameters()]
     state = state_for(cell)
-    x = torch.randn(B, I, dtype=DOUBLE, requires_grad=True)
+    x = torch.randn(B, cell.input_size, dtype=DOUBLE, requires_grad=True)
 
     def run(x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         states, weights = rest[: len(parts(state))], rest[len(parts(state)) :]
@@ -156,7 +190,7 @@ def test_gradcheck(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(CELLS))
 def test_copies_and_what_is_shown(name: str) -> None:
     cell = make(name)
-    x = torch.randn(B, I, dtype=DOUBLE)
+    x = torch.randn(B, cell.input_size, dtype=DOUBLE)
     for other in (copy.deepcopy(cell), pickle.loads(pickle.dumps(cell))):
         assert_same(other(x), cell(x), {})
     assert repr(cell).startswith(f"{name}({I}, {H}")
@@ -186,7 +220,32 @@ def test_lstm_forget_bias() -> None:
         en.LSTMCell(I, H, bias=False, forget_bias=1.0)
 
 
+def test_gru_d_keeps_what_it_saw_last_and_lets_the_rest_fade() -> None:
+    """After a long gap the input is the mean and the state is gone: the future is that of a cell that saw nothing."""
+    mean = torch.randn(I, dtype=DOUBLE)
+    cell = en.GRUDCell(I, H, mean=mean, dtype=DOUBLE)
+    with torch.no_grad():
+        for name in ("weight_decay_x", "weight_decay_h"):
+            getattr(cell, name).fill_(1.0)
+    start, nothing = state_for(cell), cell.initial_state(B, None, DOUBLE)
+    gap = torch.full((B, I), 1e3, dtype=DOUBLE), torch.zeros(B, I, dtype=DOUBLE)
+    y, (_, last) = cell((gap[0], gap[1], gap[0]), start)
+    assert_same(y, cell((gap[0], gap[1], gap[0]), nothing)[0], {})
+    assert torch.equal(last, start[1])
+    value, seen = torch.randn(B, I, dtype=DOUBLE), torch.ones(B, I, dtype=DOUBLE)
+    assert torch.equal(cell((value, seen, gap[1]), start)[1][1], value)
+    # Between the two: the mean weighs as much as has decayed.
+    filled = torch.exp(torch.tensor(-0.5, dtype=DOUBLE)) * (start[1] - mean) + mean
+    half = torch.full_like(value, 0.5)
+    hidden = start[0] * torch.exp(-cell.weight_decay_h.sum(1) * 0.5)
+    expected = cell((filled, gap[1], gap[1]), (hidden, filled))[0]
+    assert_same(cell((value, gap[1], half), start)[0], expected, {})
+
+
 BAD = [
+    (lambda: en.GRUDCell(I, H)(torch.zeros(B, I)), RuntimeError, "9 wide"),
+    (lambda: en.GRUDCell(I, H)((torch.zeros(B, I),) * 2), RuntimeError, "3 features each"),
+    (lambda: en.GRUDCell(I, H, mean=torch.zeros(2)), ValueError, "mean has shape"),
     (lambda: en.GRUCell(0, H), ValueError, "input_size must be greater than zero"),
     (lambda: en.GRUCell(I, 2.5), TypeError, "hidden_size should be of type int"),
     (lambda: en.ElmanCell(I, H, nonlinearity="thanh"), ValueError, "did you mean 'tanh'"),

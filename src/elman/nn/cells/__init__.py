@@ -4,6 +4,7 @@ from elman.nn.cells.base import Cell
 from elman.nn.cells.coupled_lstm import CoupledLSTMCell
 from elman.nn.cells.elman import ElmanCell
 from elman.nn.cells.gru import GRUCell
+from elman.nn.cells.gru_d import GRUDCell, Observed
 from elman.nn.cells.layer_norm_gru import LayerNormGRUCell
 from elman.nn.cells.layer_norm_lstm import LayerNormLSTMCell
 from elman.nn.cells.lstm import LSTMCell
@@ -17,10 +18,12 @@ __all__ = [
     "CoupledLSTMCell",
     "ElmanCell",
     "GRUCell",
+    "GRUDCell",
     "LSTMCell",
     "LayerNormGRUCell",
     "LayerNormLSTMCell",
     "MinimalGatedCell",
+    "Observed",
     "OriginalGRUCell",
     "PeepholeLSTMCell",
     "ProjectedLSTMCell",
