@@ -1,4 +1,4 @@
-"""Measures of a model, in numpy: of a loss, and of classes and labels beside the truth.
+"""Measures of a model, in numpy: of a loss, of classes and labels beside the truth, of forecasts, of marked rows.
 
 For classes: N items, K classes or labels. The truth and the answers are class numbers `(N,)`, or zeros and ones
 `(N, K)` where an item may have several labels. Where a quotient has no denominator it is 0, as scikit-learn has it.
@@ -22,14 +22,20 @@ __all__ = [
     "bootstrap",
     "calibration",
     "confusion",
+    "coverage",
     "f1",
+    "f1_of_marks",
     "log_loss",
     "macro_f1",
+    "mean_of_known",
     "micro_f1",
     "per_class",
     "perplexity",
+    "pinball",
+    "smape",
     "span_counts",
     "span_f1",
+    "windows_marked",
 ]
 
 Ints = npt.NDArray[np.integer[Any]]
@@ -199,3 +205,56 @@ def span_counts(
 def span_f1(counts: npt.NDArray[np.int64]) -> float:
     """The micro F1 of spans over all items, from `span_counts` (the measure of CoNLL-2003)."""
     return f1(*counts.sum(axis=0).tolist())
+
+
+# Forecasts: what is not known is NaN, and does not count.
+
+
+def mean_of_known(values: Floats) -> float:
+    """The mean of what is not NaN; NaN where nothing is."""
+    known = np.isfinite(values)
+    return float(values[known].mean()) if known.any() else math.nan
+
+
+def smape(truth: Floats, point: Floats) -> float:
+    """Symmetric mean absolute percentage error: the mean of 200 |y - f| / (|y| + |f|); 0 where both are 0.
+
+    Makridakis 1993, as in the M4 competition; from 0 to 200.
+    """
+    sizes = np.abs(truth) + np.abs(point)
+    errors = 200 * np.abs(truth - point)
+    return mean_of_known(
+        np.divide(errors, sizes, out=np.where(np.isnan(sizes), np.nan, 0.0), where=sizes > 0)
+    )
+
+
+def pinball(truth: Floats, quantiles: Floats, levels: Sequence[float]) -> Floats:
+    """The pinball losses of quantiles `(..., Q)` of evenly spaced levels i / (Q + 1), as the CRPS, `(...)`.
+
+    2 / (Q + 1) sum over i of max(t_i (y - q_i), (t_i - 1) (y - q_i)): the integral over all levels by the trapezoid
+    rule (Gneiting & Ranjan 2011, eq. 17).
+    """
+    error = truth[..., None] - quantiles
+    level = np.asarray(levels)
+    losses = np.maximum(level * error, (level - 1) * error).sum(axis=-1)
+    return np.asarray(2 * losses / (len(level) + 1))
+
+
+def coverage(truth: Floats, low: Floats, high: Floats) -> float:
+    """The share of known values from `low` to `high`."""
+    known = np.isfinite(truth)
+    return float(((truth >= low) & (truth <= high))[known].mean()) if known.any() else math.nan
+
+
+# Rows that are marked as out of the ordinary
+
+
+def f1_of_marks(truth: npt.NDArray[np.bool_], answers: npt.NDArray[np.bool_]) -> float:
+    """2 TP / (predicted + actual); 0 where nothing is either."""
+    total = int(truth.sum() + answers.sum())
+    return 2 * int((truth & answers).sum()) / total if total else 0.0
+
+
+def windows_marked(marks: npt.NDArray[np.bool_], size: int) -> npt.NDArray[np.bool_]:
+    """Which windows of `size` rows, one behind the other, hold a mark; the last one may be shorter."""
+    return np.array([bool(marks[a : a + size].any()) for a in range(0, len(marks), size)], dtype=bool)

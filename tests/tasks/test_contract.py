@@ -4,6 +4,7 @@ many answers come out as inputs went in, its report asks nothing of a network, a
 
 import importlib
 import json
+import math
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -103,6 +104,30 @@ def music_streamed(trained: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 TUNES = ["--hidden", "6", "--batch", "8", "--on-bad", "skip", "--engine", "torch", "--resolution", "1"]
+
+
+def waves() -> None:
+    draw = random.Random(0)
+    rows = [f"{math.sin(2 * math.pi * t / 8) + 0.1 * draw.gauss(0, 1):.3f}" for t in range(160)]
+    rows[40:43] = ["", "?", "nan"]
+    Path("data.txt").write_text("\n".join([*rows, ""]))
+
+
+def series_streamed(trained: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    model = trained.model
+    x, since = torch.randn(9, 2, 1), torch.rand(9, 2, 1)
+    x[3, 0] = x[4] = torch.nan
+    known = torch.zeros(9, 2, 0)
+    whole = model(x, since, known)
+    state, found = None, []
+    for step in range(9):
+        one = model(*(part[step : step + 1] for part in (x, since, known)), None, state)
+        state = one.state
+        found.append(torch.cat([one.loc.unsqueeze(-1), one.shape], dim=-1)[0])
+    return torch.cat([whole.loc.unsqueeze(-1), whole.shape], dim=-1), torch.stack(found)
+
+
+WAVES = ["--hidden", "6", "--batch", "4", "--season", "8", "--horizon", "3", "--length", "32"]
 MOODS = ["--hidden", "6", "--batch", "8", "--min-count", "1", "--on-bad", "skip", "--engine", "torch"]
 MOODS += ["--subwords", "30"]
 
@@ -154,6 +179,7 @@ CASES = {
         ["sounds/3.wav", "nothing.wav", "", "sounds/4.wav"],
         speech_streamed,
     ),
+    "series": Case(waves, ["--data", "data.txt", *WAVES], ["0.3", "what", "", "?", "1.5"], series_streamed),
     "parity": Case(bits, ["--data", "data.txt"], ["01", "what", "", "1"], parity_streamed, "both sides"),
 }
 EVERY = ["--threads", "1", "--quiet", "--epochs", "2", "--validate-every", "7", "--rate", "0.01"]

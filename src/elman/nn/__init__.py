@@ -35,6 +35,10 @@ from elman.nn.networks import (
     CELLS,
     Bridge,
     EncoderDecoder,
+    Forecaster,
+    ForecasterState,
+    Forecasts,
+    LaggedMap,
     LanguageModel,
     NetworkOutput,
     SequenceClassifier,
@@ -43,6 +47,7 @@ from elman.nn.networks import (
     recurrent_stack,
 )
 from elman.nn.norms import MaskedBatchNorm
+from elman.nn.outlooks import LEVELS, OUTLOOKS, Outlook, Prospect
 from elman.nn.pooling import POOLINGS, AttentionPooling, Pooling
 from elman.nn.recurrent import Recurrent
 from elman.nn.rnn import RNN
@@ -54,8 +59,10 @@ __all__ = [
     "ACTIVATIONS",
     "CELLS",
     "GRU",
+    "LEVELS",
     "LSTM",
     "NADE",
+    "OUTLOOKS",
     "POOLINGS",
     "RNN",
     "AdditiveAttention",
@@ -71,10 +78,14 @@ __all__ = [
     "Embedding",
     "EncoderDecoder",
     "Features",
+    "Forecaster",
+    "ForecasterState",
+    "Forecasts",
     "GRUCell",
     "GRUDCell",
     "GeneralAttention",
     "LSTMCell",
+    "LaggedMap",
     "LanguageModel",
     "LayerNormGRUCell",
     "LayerNormLSTMCell",
@@ -86,11 +97,13 @@ __all__ = [
     "NetworkOutput",
     "Observed",
     "OriginalGRUCell",
+    "Outlook",
     "Output",
     "OutputWithStates",
     "PeepholeLSTMCell",
     "Pooling",
     "ProjectedLSTMCell",
+    "Prospect",
     "Recurrent",
     "SequenceClassifier",
     "SequenceDropout",

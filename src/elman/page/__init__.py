@@ -1,6 +1,6 @@
 """Pages: one HTML file that holds all it shows and asks nothing of a network."""
 
-from elman.page.chart import COLOURS, Line, line_chart
+from elman.page.chart import COLOURS, Band, Line, line_chart
 from elman.page.document import Section, document
 from elman.page.parts import (
     Html,
@@ -18,6 +18,7 @@ from elman.page.parts import (
 
 __all__ = [
     "COLOURS",
+    "Band",
     "Html",
     "Line",
     "Section",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from elman.page.parts import text
 
-__all__ = ["COLOURS", "Line", "line_chart"]
+__all__ = ["COLOURS", "Band", "Line", "line_chart"]
 
 WIDTH, HEIGHT, LEGEND = 860, 340, 12
 LEFT, RIGHT, TOP, BOTTOM = 76, 20, 34, 46
@@ -27,6 +27,18 @@ class Line(NamedTuple):
     ring: tuple[float, float] | None = None
 
 
+class Band(NamedTuple):
+    """What lies between two lines, shaded: points (x, low, high) from left to right, or a stretch of x as a whole.
+
+    A low of -inf and a high of inf reach from edge to edge of the chart.
+    """
+
+    name: str
+    points: Sequence[tuple[float, float, float]]
+    colour: str = COLOURS[0]
+    strength: float = 0.18
+
+
 class _Scale(NamedTuple):
     low: float
     high: float
@@ -42,14 +54,25 @@ class _Scale(NamedTuple):
         return math.log(value) if self.log else value
 
 
-def line_chart(lines: Sequence[Line], x_name: str, y_name: str) -> str:
-    """A chart of one or several lines, with a legend where there are several; logarithmic over a wide range."""
+def line_chart(
+    lines: Sequence[Line], x_name: str, y_name: str, *, bands: Sequence[Band] = (), from_zero: bool = True
+) -> str:
+    """A chart of one or several lines, with a legend where there are several; logarithmic over a wide range.
+
+    bands: shaded behind the lines. from_zero: the x axis begins at 0, and wide ranges of y are logarithmic.
+    """
     points = [point for line in lines for point in line.points if math.isfinite(point[1])]
     if not points:
         return ""
-    across, up = _scales(points)
-    parts = [*_frame(across, up, x_name, y_name), *(_drawn(line, across, up) for line in lines)]
-    named = [line for line in lines if line.name]
+    edges = [(x, y) for band in bands for x, *both in band.points for y in both if math.isfinite(y)]
+    across, up = _scales([*points, *edges], from_zero=from_zero)
+    parts = [
+        *(_shaded(band, across, up) for band in bands),
+        *_frame(across, up, x_name, y_name),
+        *(_drawn(line, across, up) for line in lines),
+    ]
+    entries: list[Line | Band] = [*lines, *bands]
+    named = [entry for entry in entries if entry.name]
     if len(named) > 1:
         parts.append(_legend(named))
     label = f"{y_name} over {x_name}"
@@ -59,16 +82,30 @@ def line_chart(lines: Sequence[Line], x_name: str, y_name: str) -> str:
     )
 
 
-def _scales(points: Sequence[tuple[float, float]]) -> tuple[_Scale, _Scale]:
+def _shaded(band: Band, across: _Scale, up: _Scale) -> str:
+    low, high = min(up.start, up.end), max(up.start, up.end)
+
+    def at(x: float, y: float) -> str:
+        place = (low if y > 0 else high) if math.isinf(y) else up(y)
+        return f"{across(x):.1f},{place:.1f}"
+
+    upper = [at(x, b) for x, _, b in band.points]
+    lower = [at(x, a) for x, a, _ in reversed(band.points)]
+    style = f"fill: {band.colour}; fill-opacity: {band.strength:.2f}; stroke: none"
+    return f'<polygon points="{" ".join([*upper, *lower])}" style="{style}"/>' if band.points else ""
+
+
+def _scales(points: Sequence[tuple[float, float]], *, from_zero: bool) -> tuple[_Scale, _Scale]:
     low, high = (limit(y for _, y in points) for limit in (min, max))
-    log = low > 0 and high / low > 20
+    log = from_zero and low > 0 and high / low > 20
     if log:
         low, high = low / 1.1, high * 1.1
     else:
         room = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
         low, high = (max(0.0, low - room) if low >= 0 else low - room), high + room
     left, right = (limit(x for x, _ in points) for limit in (min, max))
-    return _Scale(min(0, left), right, LEFT, WIDTH - RIGHT), _Scale(low, high, HEIGHT - BOTTOM, TOP, log)
+    left = min(0, left) if from_zero else left
+    return _Scale(left, right, LEFT, WIDTH - RIGHT), _Scale(low, high, HEIGHT - BOTTOM, TOP, log)
 
 
 def ticks(low: float, high: float, *, log: bool = False, most: int = 6) -> list[float]:
@@ -140,13 +177,17 @@ def thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, floa
     return [points[round(place * step)] for place in range(MANY)]
 
 
-def _legend(lines: Sequence[Line]) -> str:
+def _legend(entries: Sequence[Line | Band]) -> str:
     parts, x = [], float(WIDTH - RIGHT)
-    for line in reversed(lines):
-        x -= 7.2 * len(line.name) + 8
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{LEGEND + 4}">{text(line.name)}</text>')
+    for entry in reversed(entries):
+        x -= 7.2 * len(entry.name) + 8
+        parts.append(f'<text class="tick" x="{x:.1f}" y="{LEGEND + 4}">{text(entry.name)}</text>')
         x -= 8
-        ends = f'x1="{x - 18:.1f}" x2="{x:.1f}" y1="{LEGEND}" y2="{LEGEND}"'
-        parts.append(f'<line class="line" {ends} style="stroke: {line.colour}"/>')
+        if isinstance(entry, Band):
+            style = f"fill: {entry.colour}; fill-opacity: {max(entry.strength, 0.25):.2f}"
+            parts.append(f'<rect x="{x - 18:.1f}" y="{LEGEND - 5}" width="18" height="10" style="{style}"/>')
+        else:
+            ends = f'x1="{x - 18:.1f}" x2="{x:.1f}" y1="{LEGEND}" y2="{LEGEND}"'
+            parts.append(f'<line class="line" {ends} style="stroke: {entry.colour}"/>')
         x -= 34
     return f"<g>{''.join(parts)}</g>"

@@ -85,6 +85,11 @@ TASKS: dict[str, Word] = {
         "tag the words of sentences: parts of speech, names, spans of any kind",
         {"optimizer.schedule": "cosine"},
     ),
+    "series": Word(
+        "series",
+        "forecast measured series, tell their class, find what is out of the ordinary",
+        {"optimizer.schedule": "cosine"},
+    ),
     "sentiment": Word(
         "classification",
         "tell good from bad: the sentiment of texts",

@@ -3,6 +3,7 @@
 from elman.nn.networks.bridge import Bridge
 from elman.nn.networks.classifier import SequenceClassifier
 from elman.nn.networks.encoder_decoder import EncoderDecoder
+from elman.nn.networks.forecaster import Forecaster, ForecasterState, Forecasts, LaggedMap
 from elman.nn.networks.generator import SequenceGenerator
 from elman.nn.networks.language_model import LanguageModel
 from elman.nn.networks.network import Network, NetworkOutput
@@ -14,6 +15,10 @@ __all__ = [
     "Bridge",
     "EncoderDecoder",
     "Engine",
+    "Forecaster",
+    "ForecasterState",
+    "Forecasts",
+    "LaggedMap",
     "LanguageModel",
     "Network",
     "NetworkOutput",

@@ -1,0 +1,154 @@
+"""Anomalies: how far each value lies from all the forecasts that were made for it, before it came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from elman.data.series import Frame
+from elman.tasks.base import Baseline
+from elman.tasks.series.learning import run_over
+from elman.tasks.series.panel import Codec, Panel, Part, encode
+from elman.tasks.series.scores import MEDIAN, score_marks
+
+if TYPE_CHECKING:
+    from elman.nn import Forecaster
+
+__all__ = ["Past", "marked", "marks_baselines", "marks_of", "row_scores", "surprise", "threshold_of"]
+
+Floats = npt.NDArray[np.float64]
+# The median and the quantiles on either side that say how wide a forecast is; and their distance in a normal one.
+LOW, HIGH, NORMAL = 2, 16, 2 * 1.0364333894937898
+WINDOW_OF_Z = 50
+
+
+def surprise(x: Floats, median: Floats, width: Floats) -> Floats:
+    """|x - median| over the deviation that the forecast had, `(..., M)`; NaN where x is missing."""
+    return np.asarray(np.abs(x - median) / np.maximum(width / NORMAL, 1e-6))
+
+
+def row_scores(model: Forecaster, codec: Codec, frame: Frame) -> Floats:
+    """The score of each row `(T,)`: NaN where nothing was seen, or nothing had been forecast.
+
+        score_t = max over targets of the mean over k = 1 .. h of |x_t - q_.5| / σ, both forecast at t - k
+
+    Only forecasts from rows before t speak of t.
+    """
+    numbers = encode(frame, codec)
+    h, M, T = codec.horizon, codec.targets, len(frame)
+    total, count = np.zeros((T + h, M)), np.zeros((T + h, M))
+    padded = np.concatenate([numbers.x[:, :M], np.full((h, M), np.nan)])
+    for first, prospect, _, _ in run_over(model, numbers, codec.scale(frame.name).deviation[:M]):
+        q = model.outlook.quantiles(prospect)[:, 0].detach().double().cpu().numpy()
+        q = q.reshape(len(q), h, M, -1)
+        for k in range(1, h + 1):
+            rows = slice(first + k, first + k + len(q))
+            z = surprise(padded[rows], q[:, k - 1, :, MEDIAN], q[:, k - 1, :, HIGH] - q[:, k - 1, :, LOW])
+            known = np.isfinite(z)
+            total[rows] += np.where(known, z, 0.0)
+            count[rows] += known
+    mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)[:T]
+    return _largest(mean)
+
+
+def _largest(scores: Floats) -> Floats:
+    """The largest over targets `(..., M)`; NaN where all are."""
+    largest = np.where(np.isnan(scores), -np.inf, scores).max(axis=-1)
+    return np.asarray(np.where(np.isinf(largest), np.nan, largest))
+
+
+class Past:
+    """The forecasts that were made for rows to come, as rows come one by one: the same scores as `row_scores`."""
+
+    def __init__(self, codec: Codec) -> None:
+        """Nothing has been forecast."""
+        self.h, self.M = codec.horizon, codec.targets
+        self.made: list[tuple[Floats, Floats]] = []
+
+    def score(self, x: Floats) -> float:
+        """Of the row that comes, x scaled `(M,)`; NaN where there is none."""
+        total, count = np.zeros(self.M), np.zeros(self.M)
+        for k, (median, width) in enumerate(reversed(self.made), 1):
+            z = surprise(x, median[k - 1], width[k - 1])
+            known = np.isfinite(z)
+            total += np.where(known, z, 0.0)
+            count += known
+        mean = np.divide(total, count, out=np.full(self.M, np.nan), where=count > 0)
+        return float(_largest(mean[None])[0])
+
+    def add(self, q: Floats) -> None:
+        """What is forecast behind that row, `(h, M, Q)`."""
+        self.made.append((q[..., MEDIAN], q[..., HIGH] - q[..., LOW]))
+        self.made = self.made[-self.h :]
+
+
+def threshold_of(scores: Sequence[Floats], false_alarms: float) -> float:
+    """From where on a row is flagged: so that this share of clean rows would be; infinite without any."""
+    clean = np.concatenate([own[np.isfinite(own)] for own in scores]) if scores else np.zeros(0)
+    return float(np.quantile(clean, 1 - false_alarms)) if len(clean) else np.inf
+
+
+def part_scores(model: Forecaster, codec: Codec, part: Part) -> list[Floats]:
+    """The scores of the rows of a part."""
+    return [
+        row_scores(model, codec, frame.part(0, end))[start:end]
+        for frame, start, end in zip(part.frames, part.starts, part.ends, strict=True)
+    ]
+
+
+def marks_of(part: Part) -> list[npt.NDArray[np.bool_]] | None:
+    """Which rows of a part are marked; None where none is, or nobody has said."""
+    found = [
+        np.zeros(end - start, dtype=bool) if frame.labels is None else frame.labels[start:end] == 1
+        for frame, start, end in zip(part.frames, part.starts, part.ends, strict=True)
+    ]
+    return found if any(own.any() for own in found) else None
+
+
+def marked(scores: Sequence[Floats], threshold: float) -> list[npt.NDArray[np.bool_]]:
+    """The rows whose score lies above the threshold."""
+    return [np.nan_to_num(own, nan=-np.inf) > threshold for own in scores]
+
+
+def clean_scores(scores: Sequence[Floats], part: Part) -> list[Floats]:
+    """The scores of rows that are not marked, nor read when a marked one had just been."""
+    marks = marks_of(part)
+    return list(scores) if marks is None else [own[~mark] for own, mark in zip(scores, marks, strict=True)]
+
+
+def marks_baselines(prepared: Panel, size: int, false_alarms: float) -> Iterator[Baseline]:
+    """A moving z-score, |x - mean| / deviation of the last 50 rows, its threshold from the same clean rows."""
+    codec, valid = prepared.codec, prepared.part("valid")
+    test = prepared.part("test")
+    truth = None if test is None else marks_of(test)
+    if test is None or truth is None or valid is None:
+        return
+    threshold = threshold_of(clean_scores(_moving(codec, valid), valid), false_alarms)
+    answers = marked(_moving(codec, test), threshold)
+    yield Baseline(f"moving z-score of {WINDOW_OF_Z} rows", "test", score_marks(truth, answers, size))
+
+
+def _moving(codec: Codec, part: Part) -> list[Floats]:
+    found = []
+    for frame, start, end in zip(part.frames, part.starts, part.ends, strict=True):
+        x = frame.values[:end, : codec.targets]
+        scores = np.full(x.shape, np.nan)
+        for t in range(max(start, 2), end):
+            before = x[max(0, t - WINDOW_OF_Z) : t]
+            known = (~np.isnan(before)).sum(axis=0) > 1
+            with np.errstate(invalid="ignore"):
+                own = _z(x[t], before)
+            scores[t] = np.where(known, own, np.nan)
+        found.append(_largest(scores)[start:end])
+    return found
+
+
+def _z(x: Floats, before: Floats) -> Floats:
+    known = ~np.isnan(before)
+    count = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, before, 0.0).sum(axis=0) / count
+    deviation = np.sqrt(np.where(known, (before - mean) ** 2, 0.0).sum(axis=0) / count)
+    return np.asarray(np.abs(x - mean) / np.maximum(deviation, 1e-9))

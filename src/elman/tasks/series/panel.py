@@ -1,0 +1,490 @@
+"""Data: series read, divided by time, scaled by what was seen in training, and put into numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from elman.config import UserError
+from elman.data.account import Account
+from elman.data.series import Frame, Layout, Step, read_series
+from elman.data.series.frames import since_of
+from elman.data.series.stamps import Clock, calendar
+from elman.tasks.series.maps import RidgeMap, fit_ridge, seasonal_error
+from elman.tasks.series.settings import Config, SeriesSettings
+
+__all__ = [
+    "Codec",
+    "Numbers",
+    "Panel",
+    "Part",
+    "Scale",
+    "clean",
+    "encode",
+    "prepare",
+    "read_part",
+    "static_features",
+]
+
+Floats = npt.NDArray[np.float64]
+LONGEST = 24
+# Words of a static column that are told apart.
+MOST_WORDS = 32
+
+
+class Scale(NamedTuple):
+    """Mean and deviation of each channel `(C,)`."""
+
+    mean: Floats
+    deviation: Floats
+
+    def down(self, values: Floats) -> Floats:
+        """To the network's scale; the first channels where there are fewer."""
+        C = values.shape[-1]
+        return np.asarray((values - self.mean[:C]) / self.deviation[:C])
+
+    def up(self, values: Floats) -> Floats:
+        """Back, `(..., M)`."""
+        M = values.shape[-1]
+        return np.asarray(values * self.deviation[:M] + self.mean[:M])
+
+
+@dataclass(frozen=True)
+class Codec:
+    """What the use of the model needs beside its weights; all of it learnt from the training rows.
+
+    scales: by the name of the series, "" stands for one that is not known. naive `(M,)`: by series, what MASE is
+    measured in. change `(C,)`: the deviation of a scaled channel's change from value to value. ends: the last time
+    that the training data have of each series. missing: whether values were missing in training.
+    """
+
+    target: str
+    layout: Layout
+    step: Step
+    clock: Clock
+    horizon: int
+    season: int
+    lags: int
+    scales: dict[str, Scale]
+    naive: dict[str, Floats]
+    change: Floats
+    map: RidgeMap
+    missing: bool
+    calendar: tuple[str, ...]
+    statics: dict[str, Any] = field(default_factory=dict)
+    ends: dict[str, float] = field(default_factory=dict)
+    counts: bool = False
+
+    @property
+    def channels(self) -> int:
+        """C: targets and what is known to now."""
+        return len(self.layout.channels) - len(self.layout.future)
+
+    @property
+    def targets(self) -> int:
+        """M."""
+        return self.channels - len(self.layout.past)
+
+    @property
+    def known(self) -> int:
+        """K: the calendar of the next row, what was known ahead of this one, static features, an irregular gap."""
+        words = sum(len(own.get("words", [0])) for own in self.statics.values())
+        return len(self.calendar) + len(self.layout.future) + words + (self.step.kind == "irregular")
+
+    @property
+    def ahead(self) -> int:
+        """A: what is known ahead of all h rows."""
+        return len(self.layout.future) * self.horizon
+
+    def scale(self, name: str) -> Scale:
+        """Of a series, or of all where it is not known."""
+        return self.scales.get(name, self.scales[""])
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
+        return {
+            "target": self.target,
+            "layout": self.layout.to_json(),
+            "step": list(self.step),
+            "clock": list(self.clock),
+            "horizon": self.horizon,
+            "season": self.season,
+            "lags": self.lags,
+            "scales": {name: [part.tolist() for part in scale] for name, scale in self.scales.items()},
+            "naive": {name: [_plain(v) for v in values] for name, values in self.naive.items()},
+            "change": self.change.tolist(),
+            "map": [part.tolist() if isinstance(part, np.ndarray) else part for part in self.map],
+            "missing": self.missing,
+            "calendar": list(self.calendar),
+            "statics": self.statics,
+            "ends": self.ends,
+            "counts": self.counts,
+        }
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Codec:
+        """What `to_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        weight, bias, spread, relative, strength = saved["map"]
+        return cls(
+            saved["target"],
+            Layout.from_json(saved["layout"]),
+            Step(*saved["step"]),
+            Clock(*saved["clock"]),
+            saved["horizon"],
+            saved["season"],
+            saved["lags"],
+            {name: Scale(np.array(mean), np.array(dev)) for name, (mean, dev) in saved["scales"].items()},
+            {
+                name: np.array([np.nan if value is None else value for value in values])
+                for name, values in saved["naive"].items()
+            },
+            np.array(saved["change"]),
+            RidgeMap(np.array(weight), np.array(bias), np.array(spread), relative, strength),
+            saved["missing"],
+            tuple(saved["calendar"]),
+            saved["statics"],
+            saved["ends"],
+            saved["counts"],
+        )
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+class Numbers(NamedTuple):
+    """A frame as the network reads it: x, since `(T, C)`, x NaN where missing; known `(T, K)`; ahead `(T, A)`."""
+
+    x: Floats
+    since: Floats
+    known: Floats
+    ahead: Floats
+
+
+class Part(NamedTuple):
+    """Frames, and from which row to which each is measured; rows before it are what the network has seen."""
+
+    name: str
+    frames: list[Frame]
+    starts: list[int]
+    ends: list[int]
+    account: Account | None = None
+
+    @property
+    def rows(self) -> int:
+        """Count the rows that are measured."""
+        return sum(end - start for start, end in zip(self.starts, self.ends, strict=True))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The data of a training."""
+
+    codec: Codec
+    parts: dict[str, Part]
+    accounts: dict[str, Account]
+    drawn: tuple[str, ...] = ()
+
+    def part(self, name: str) -> Part | None:
+        """The frames of "train", "valid" or "test"."""
+        return self.parts.get(name)
+
+    def facts(self) -> dict[str, Any]:
+        """Sizes, and a fingerprint of all values in their parts."""
+        digest = hashlib.sha256()
+        for name, part in self.parts.items():
+            for frame, start, end in zip(part.frames, part.starts, part.ends, strict=True):
+                digest.update(f"{name}\0{frame.name}\0{start}\0{end}\0".encode("utf-8", "surrogatepass"))
+                digest.update(np.nan_to_num(frame.values, nan=-1e300).tobytes() + frame.times.tobytes())
+                if frame.labels is not None:
+                    digest.update(frame.labels.tobytes())
+        return {
+            "read": {name: account.read for name, account in self.accounts.items()},
+            "rows": {name: part.rows for name, part in self.parts.items()},
+            "sha256": digest.hexdigest(),
+        }
+
+    def files(self) -> dict[str, Any]:
+        """The codec, the accounts, the split."""
+        return {
+            "codec.json": self.codec.to_json(),
+            "account.json": {name: account.to_json() for name, account in self.accounts.items()},
+            "split.json": {
+                name: [
+                    [frame.name, start, end]
+                    for frame, start, end in zip(p.frames, p.starts, p.ends, strict=True)
+                ]
+                for name, p in self.parts.items()
+            },
+        }
+
+    def lines(self) -> list[str]:
+        """The accounts, the sizes, what is learnt."""
+        several = len(self.accounts) > 1
+        lines = [
+            f"{name}: {line}" if several and line.startswith("read") else line
+            for name, account in self.accounts.items()
+            for line in account.lines()
+        ]
+        sizes = " / ".join(f"{part.rows:,}" for part in self.parts.values())
+        drawn = f"; the latest rows are {' and '.join(self.drawn)}" if self.drawn else ""
+        lines.append(f"{sizes} rows to {' / '.join(self.parts)}{drawn}")
+        codec = self.codec
+        how = "changes from the last value" if codec.map.relative else "values"
+        lines.append(
+            f"{codec.horizon} rows ahead of {codec.targets} target{'s' * (codec.targets > 1)}, season {codec.season}; "
+            f"{how} are learnt"
+        )
+        return lines
+
+
+def prepare(config: Config, codec: Codec | None) -> Panel:
+    """Read, divide by time and scale. The codec is learnt from the training rows unless it is given.
+
+    Raises UserError where the data cannot be used.
+    """
+    data = config.data
+    if not data.train:
+        raise UserError("nothing to learn from: give a table by --data, with a row for each time")
+    accounts: dict[str, Account] = {}
+    layout, step = (codec.layout, codec.step) if codec else (None, None)
+    read: dict[str, list[Frame]] = {}
+    for name, paths in (("train", data.train), ("valid", data.valid), ("test", data.test)):
+        if paths:
+            accounts[name] = Account()
+            read[name], layout = read_series(
+                paths, accounts[name], data.chosen, given=data.given, encoding=data.encoding,
+                layout=layout, step=step, marks=data.target == "anomalies",
+            )  # fmt: skip
+            step = step or read[name][0].step
+    for account in accounts.values():
+        account.judge(data.on_bad)
+    assert layout is not None
+    parts, drawn = _divide(read, data, accounts)
+    codec = codec or _learn(parts, layout, config)
+    return Panel(codec, parts, accounts, drawn)
+
+
+def read_part(paths: tuple[str, ...], data: SeriesSettings, codec: Codec) -> Part:
+    """The frames of other files, measured from their first row on."""
+    account = Account()
+    frames, _ = read_series(
+        paths, account, data.chosen, given=data.given, encoding=data.encoding,
+        layout=codec.layout, step=codec.step, marks=data.target == "anomalies",
+    )  # fmt: skip
+    account.judge(data.on_bad)
+    return Part(
+        "other", frames, [min(codec.lags, len(f) // 2) for f in frames], [len(f) for f in frames], account
+    )
+
+
+# The split
+
+
+def _divide(
+    read: dict[str, list[Frame]], data: SeriesSettings, accounts: dict[str, Account]
+) -> tuple[dict[str, Part], tuple[str, ...]]:
+    """By time: the latest rows of each series are the test, those before them the validation."""
+    whole = {frame.name: frame for frame in read["train"]}
+    cuts: dict[str, dict[str, tuple[int, int]]] = {"train": {}, "valid": {}, "test": {}}
+    drawn = []
+    for name, frame in whole.items():
+        end = len(frame)
+        asked = (("test", data.test_rows, data.test_share, "test" not in read and "valid" not in read),
+                 ("valid", data.valid_rows, data.valid_share, "valid" not in read))  # fmt: skip
+        for part, rows, share, wanted in asked:
+            count = (rows or round(share * len(frame))) if wanted else 0
+            if count:
+                cuts[part][name] = (end - count, end)
+                end -= count
+                drawn.append(part)
+        cuts["train"][name] = (0, end)
+        if end < 8:
+            raise UserError(
+                f"{frame.places[0]}: {len(frame)} rows{f' of {name}' if name else ''} leave {max(end, 0)} to train on; "
+                f"give more rows, or smaller parts by --valid-share and --test-share"
+            )
+    parts = {}
+    for part in ("train", "valid", "test"):
+        names = [name for name in whole if name in cuts[part]]
+        if names:
+            spans = [cuts[part][name] for name in names]
+            parts[part] = Part(part, [whole[n] for n in names], [a for a, _ in spans], [b for _, b in spans])
+    for part in ("valid", "test"):
+        if part in read:
+            parts[part] = _given(part, read[part], whole)
+    return {
+        part: parts[part]._replace(account=accounts.get(part, accounts["train"])) for part in parts
+    }, tuple(part for part in ("valid", "test") if part in drawn)
+
+
+def _given(part: str, frames: Sequence[Frame], whole: dict[str, Frame]) -> Part:
+    """A part from files of its own: behind the training rows where its times follow on them, else by itself."""
+    from elman.data.series.reading import joined
+
+    found, starts = [], []
+    for frame in frames:
+        known = whole.get(frame.name)
+        follows = known is not None and frame.step == known.step and frame.step.kind != "rows"
+        if follows and known is not None and len(frame) and frame.times[0] > known.times[-1]:
+            found.append(joined(known, frame))
+            starts.append(len(known))
+        else:
+            found.append(frame)
+            starts.append(0)
+    return Part(part, found, starts, [len(frame) for frame in found])
+
+
+# What is learnt
+
+
+def _learn(parts: dict[str, Part], layout: Layout, config: Config) -> Codec:
+    data = config.data
+    train = [frame.part(start, end) for frame, start, end in zip(*parts["train"][1:4], strict=True)]
+    train = [clean(frame) for frame in train]
+    first = train[0]
+    C = len(layout.channels) - len(layout.future)
+    M = C - len(layout.past)
+    counts = config.model.outlook == "negative-binomial"
+    scales = _scales(train, data, counts=counts, targets=M)
+    season = data.season or first.step.season
+    horizon = data.horizon or (max(4, min(LONGEST, season)) if data.target == "forecast" else 8)
+    shortest = max(len(frame) for frame in train)
+    if shortest <= horizon + 1:
+        raise UserError(
+            f"--horizon {horizon}: {shortest} training rows are too few; give more rows, or a smaller horizon"
+        )
+    lags = max(1, min(data.lags, shortest // 4))
+    scaled = [scales.get(f.name, scales[""]).down(f.values[:, :C]) for f in train]
+    relative = {"auto": None, "level": False, "change": True}[config.model.level] if not counts else False
+    found = _map(parts, train, scales, lags, horizon, M, relative)
+    if config.model.linear == "none":
+        found = found._replace(weight=np.zeros_like(found.weight), bias=np.zeros_like(found.bias))
+    names, _ = calendar(first.times[:2], first.step, first.clock) if data.calendar else ([], None)
+    return Codec(
+        data.target, layout, first.step, first.clock, horizon, season, lags, scales,
+        {f.name: seasonal_error(f.values[:, :M], season) for f in train},
+        _change(scaled, C), found, any(bool(np.isnan(f.values[:, :C]).any()) for f in train),
+        tuple(names), _statics(train, layout), {f.name: float(f.times[-1]) for f in parts["train"].frames}, counts,
+    )  # fmt: skip
+
+
+def clean(frame: Frame) -> Frame:
+    """The frame with marked rows missing: what is out of the ordinary is not learnt."""
+    if frame.labels is None or not (frame.labels == 1).any():
+        return frame
+    values = frame.values.copy()
+    values[frame.labels == 1] = np.nan
+    return Frame(
+        frame.name,
+        values,
+        frame.times,
+        frame.gap,
+        frame.step,
+        frame.clock,
+        frame.places,
+        frame.labels,
+        frame.static,
+    )
+
+
+def _scales(train: Sequence[Frame], data: SeriesSettings, *, counts: bool, targets: int) -> dict[str, Scale]:
+    whole = _scale(np.concatenate([frame.values for frame in train]), counts=counts, targets=targets)
+    scales = {"": whole}
+    if data.scale == "series":
+        scales |= {f.name: _scale(f.values, counts=counts, targets=targets) for f in train}
+    return scales
+
+
+def _scale(values: Floats, *, counts: bool, targets: int) -> Scale:
+    known = ~np.isnan(values)
+    n = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, values, 0.0).sum(axis=0) / n
+    deviation = np.sqrt(np.where(known, (values - mean) ** 2, 0.0).sum(axis=0) / n)
+    deviation = np.where(deviation > 1e-8 * (1 + np.abs(mean)), deviation, 1.0)
+    if counts:
+        if (np.where(known, values, 0.0)[:, :targets] < 0).any():
+            raise UserError("--outlook negative-binomial is for counts, and there are values below 0")
+        deviation[:targets] = np.maximum(mean[:targets], 1e-3)
+        mean[:targets] = 0.0
+    return Scale(mean, deviation)
+
+
+def _map(
+    parts: dict[str, Part], train: Sequence[Frame], scales: dict[str, Scale], lags: int, horizon: int, M: int,
+    relative: bool | None,
+) -> RidgeMap:  # fmt: skip
+    valid = []
+    if "valid" in parts:
+        for frame, start, end in zip(*parts["valid"][1:4], strict=True):
+            own = clean(frame.part(0, end))
+            valid.append((scales.get(frame.name, scales[""]).down(own.values[:, :M]), start))
+    inside = [scales.get(f.name, scales[""]).down(f.values[:, :M]) for f in train]
+    return fit_ridge(inside, valid, lags, horizon, relative=relative)
+
+
+def _change(scaled: Sequence[Floats], C: int) -> Floats:
+    """The root of the mean square of changes from one value that was seen to the next."""
+    found = np.ones(C)
+    for c in range(C):
+        steps = np.concatenate([np.diff(x[:, c][~np.isnan(x[:, c])]) for x in scaled])
+        if len(steps) and steps.std() > 1e-6:
+            found[c] = float(np.sqrt(np.mean(steps**2)))
+    return found
+
+
+def _statics(train: Sequence[Frame], layout: Layout) -> dict[str, Any]:
+    """Mean and deviation of static numbers, the words of others."""
+    found: dict[str, Any] = {}
+    for column in layout.static:
+        values = [frame.static.get(column) for frame in train]
+        if all(isinstance(value, float) for value in values):
+            numbers = np.array(values, dtype=np.float64)
+            found[column] = {"mean": float(numbers.mean()), "deviation": float(numbers.std()) or 1.0}
+        else:
+            found[column] = {"words": sorted({str(value) for value in values})[:MOST_WORDS]}
+    return found
+
+
+# Numbers
+
+
+def encode(frame: Frame, codec: Codec) -> Numbers:
+    """A frame as the network reads it. Row t holds nothing of a later row but what is known ahead."""
+    C, F = codec.channels, len(codec.layout.future)
+    scale = codec.scale(frame.name)
+    scaled = scale.down(frame.values)
+    x = scaled[:, :C]
+    since = since_of(~np.isnan(x), frame.gap)
+    T = len(frame)
+    future = np.nan_to_num(scaled[:, C:], nan=0.0)
+    padded = np.concatenate([future, np.zeros((codec.horizon, F))])
+    pieces = [future, static_features(frame.static, codec, T)]
+    if codec.calendar:
+        following = (
+            np.append(frame.times[1:], frame.step.after(float(frame.times[-1]), 1)) if T else frame.times
+        )
+        pieces.insert(0, calendar(following, frame.step, frame.clock)[1])
+    if codec.step.kind == "irregular":
+        pieces.append(np.log1p(frame.gap)[:, None])
+    rows = np.arange(T)[:, None] + np.arange(1, codec.horizon + 1)
+    ahead = padded[rows].reshape(T, -1) if F else np.zeros((T, 0))
+    return Numbers(x, since, np.concatenate(pieces, axis=1), ahead)
+
+
+def static_features(static: dict[str, Any], codec: Codec, rows: int) -> Floats:
+    """Static features of a series `(T, S)`: scaled numbers, a place for each word."""
+    values: list[float] = []
+    for column, known in codec.statics.items():
+        value = static.get(column)
+        if "words" in known:
+            values += [float(str(value) == word) for word in known["words"]]
+        else:
+            number = value if isinstance(value, float) else known["mean"]
+            values.append((number - known["mean"]) / known["deviation"])
+    return np.tile(np.array(values, dtype=np.float64), (rows, 1))
