@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BagOfWords", "FrequentTag", "TagModel", "majority", "word_features"]
+__all__ = ["BagOfWords", "FrequentTag", "NearestText", "TagModel", "majority", "word_features"]
 
 Ints = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
@@ -109,6 +109,47 @@ class BagOfWords:
             values += (found / max(float(np.linalg.norm(found)), 1e-12)).tolist()
             starts.append(len(columns))
         return _Rows(np.array(starts), np.array(columns, dtype=np.int64), np.array(values), len(self.numbers))
+
+
+class NearestText:
+    """The text of a collection that is most like another: the largest cosine of their TF-IDF vectors of words.
+
+    Words as in `BagOfWords`, those of one text alone too. Where no word is shared, the first text.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        """Index the collection."""
+        bags = [_bag(text, pairs=False) for text in texts]
+        documents = Counter(word for bag in bags for word in bag)
+        self._numbers = {word: number for number, word in enumerate(sorted(documents))}
+        counts = np.array([documents[word] for word in sorted(documents)], dtype=np.float64)
+        self._idf = np.log((1 + len(texts)) / (1 + counts)) + 1
+        self._count = len(texts)
+        held: list[list[int]] = [[] for _ in self._numbers]
+        weights: list[list[float]] = [[] for _ in self._numbers]
+        for i, bag in enumerate(bags):
+            for number, value in zip(*self._vector(bag), strict=True):
+                held[number].append(i)
+                weights[number].append(value)
+        self._held = [np.array(rows, dtype=np.int64) for rows in held]
+        self._weights = [np.array(values) for values in weights]
+
+    def _vector(self, bag: Counter[str]) -> tuple[list[int], list[float]]:
+        """The numbers of the known words, and their values, of length one together."""
+        numbers = [self._numbers[word] for word in bag if word in self._numbers]
+        counts = np.array([bag[word] for word in bag if word in self._numbers], dtype=np.float64)
+        values = (1 + np.log(counts)) * self._idf[numbers] if numbers else np.zeros(0)
+        return numbers, (values / max(float(np.linalg.norm(values)), 1e-12)).tolist()
+
+    def __call__(self, texts: Sequence[str]) -> list[int]:
+        """The number of the nearest text to each of `texts`."""
+        found = []
+        for text in texts:
+            likeness = np.zeros(self._count)
+            for number, value in zip(*self._vector(_bag(text, pairs=False)), strict=True):
+                likeness[self._held[number]] += value * self._weights[number]
+            found.append(int(likeness.argmax()))
+        return found
 
 
 def _bag(text: str, pairs: bool) -> Counter[str]:

@@ -128,6 +128,15 @@ def series_streamed(trained: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 WAVES = ["--hidden", "6", "--batch", "4", "--season", "8", "--horizon", "3", "--length", "32"]
+def pairs() -> None:
+    draw = random.Random(0)
+    words = {"eins": "one", "zwei": "two", "drei": "three"}
+    rows = [[draw.choice([*words]) for _ in range(draw.randint(1, 5))] for _ in range(60)]
+    lines = [f"{' '.join(row)}\t{' '.join(words[word] for word in row)}" for row in rows]
+    Path("data.txt").write_text("\n".join([*lines, "vier\t", ""]))
+
+
+PAIRS = ["--hidden", "6", "--batch", "4", "--tokens", "words", "--on-bad", "skip", "--engine", "torch"]
 MOODS = ["--hidden", "6", "--batch", "8", "--min-count", "1", "--on-bad", "skip", "--engine", "torch"]
 MOODS += ["--subwords", "30"]
 
@@ -180,6 +189,7 @@ CASES = {
         speech_streamed,
     ),
     "series": Case(waves, ["--data", "data.txt", *WAVES], ["0.3", "what", "", "?", "1.5"], series_streamed),
+    "translation": Case(pairs, ["--data", "data.txt", *PAIRS], ["eins zwei", "fünf", "", "drei"]),
     "parity": Case(bits, ["--data", "data.txt"], ["01", "what", "", "1"], parity_streamed, "both sides"),
 }
 EVERY = ["--threads", "1", "--quiet", "--epochs", "2", "--validate-every", "7", "--rate", "0.01"]

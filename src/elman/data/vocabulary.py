@@ -19,7 +19,18 @@ import numpy.typing as npt
 
 from elman.config import UserError
 
-__all__ = ["KINDS", "BytePairs", "Bytes", "Characters", "Stream", "Tokenizer", "Words", "from_json", "learn"]
+__all__ = [
+    "KINDS",
+    "BytePairs",
+    "Bytes",
+    "Characters",
+    "Stream",
+    "Tokenizer",
+    "Words",
+    "byte_letters",
+    "from_json",
+    "learn",
+]
 
 Ids = npt.NDArray[np.int32]
 
@@ -297,7 +308,7 @@ class BytePairs(Tokenizer):
 
     def stream(self, before: str = "") -> Stream:
         """A character appears with its last byte."""
-        letters = {letter: byte for byte, letter in enumerate(_byte_letters())}
+        letters = {letter: byte for byte, letter in enumerate(byte_letters())}
         spelled = [self._model.id_to_token(i) or "" for i in range(self._model.get_vocab_size())]
         return _Utf8([*(bytes(letters[letter] for letter in word) for word in spelled), b"\n\n"])
 
@@ -306,7 +317,7 @@ class BytePairs(Tokenizer):
         return {"tokenizers": json.loads(self._model.to_str()), "marked": self.mark is not None}
 
 
-def _byte_letters() -> list[str]:
+def byte_letters() -> list[str]:
     """The visible letter by which byte-level BPE writes each byte: printable ones stay, the rest begin at U+0100."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     spare = iter(range(0x100, 0x200))

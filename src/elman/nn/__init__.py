@@ -8,8 +8,10 @@ from elman.nn.attention import (
     DotAttention,
     GeneralAttention,
     LocationAttention,
+    Memory,
     MultiHeadAttention,
 )
+from elman.nn.attention_cell import AttentionCell
 from elman.nn.cells import (
     Cell,
     CoupledLSTMCell,
@@ -29,11 +31,14 @@ from elman.nn.chain import ChainCell, LinearChain
 from elman.nn.dropout import SequenceDropout, WordDropout
 from elman.nn.embedding import Embedding, Features, SequenceInput
 from elman.nn.gru import GRU
+from elman.nn.losses import smoothed_cross_entropy
 from elman.nn.lstm import LSTM
 from elman.nn.nade import NADE
 from elman.nn.networks import (
     CELLS,
+    AttentionEncoderDecoder,
     Bridge,
+    DecoderState,
     EncoderDecoder,
     Forecaster,
     ForecasterState,
@@ -44,6 +49,7 @@ from elman.nn.networks import (
     SequenceClassifier,
     SequenceGenerator,
     Tagger,
+    cell_factory,
     recurrent_stack,
 )
 from elman.nn.norms import MaskedBatchNorm
@@ -67,12 +73,15 @@ __all__ = [
     "RNN",
     "AdditiveAttention",
     "Attended",
+    "AttentionCell",
+    "AttentionEncoderDecoder",
     "AttentionPooling",
     "Bridge",
     "Cell",
     "ChainCell",
     "ConcatAttention",
     "CoupledLSTMCell",
+    "DecoderState",
     "DotAttention",
     "ElmanCell",
     "Embedding",
@@ -92,6 +101,7 @@ __all__ = [
     "LinearChain",
     "LocationAttention",
     "MaskedBatchNorm",
+    "Memory",
     "MinimalGatedCell",
     "MultiHeadAttention",
     "NetworkOutput",
@@ -114,5 +124,7 @@ __all__ = [
     "Stream",
     "Tagger",
     "WordDropout",
+    "cell_factory",
     "recurrent_stack",
+    "smoothed_cross_entropy",
 ]

@@ -2,7 +2,9 @@
 
 Each module is called as `attention(query, memory, mask)` with a query `(B, Q)`, a memory `(B, S, M)` and a mask
 `(B, S)`, true at the steps that may be looked at (None: all). It returns the vector read and the weights of the steps.
-A memory that is a cell's context does not change over the steps: the engine makes its products once a call.
+A memory that is a cell's context does not change over the steps: the engine makes its products once a call. Where steps
+are asked one by one, `prepare` makes these products once, and `read` looks: read(query, prepare(memory, mask)).
+There K queries of each row may look at once: query `(B, K, Q)`, vector `(B, K, M)`, weights `(B, K, S)`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ __all__ = [
     "DotAttention",
     "GeneralAttention",
     "LocationAttention",
+    "Memory",
     "MultiHeadAttention",
     "masked_softmax",
 ]
@@ -36,10 +39,23 @@ class Attended(NamedTuple):
     weights: Tensor
 
 
+class Memory(NamedTuple):
+    """A memory of S steps as an attention reads it: what scores are made of, what is read, and which steps count.
+
+    keys `(B, S, ...)`, values `(B, S, M)`, of heads `(B, S, N, A / N)`; mask `(B, S)` or None. Zeros where it is false.
+    """
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor | None
+
+
 def masked_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
     """Softmax over the last axis where `mask` is true, zero elsewhere; zeros in a row whose mask is all false."""
     if mask is None:
         return scores.softmax(-1)
+    if mask.dim() < scores.dim():
+        mask = mask.unsqueeze(1)
     # The lowest finite number, not -inf: a row of -inf alone has no softmax, and no gradient.
     scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     return scores.softmax(-1).masked_fill(~mask, 0.0)
@@ -49,14 +65,26 @@ class Attention(nn.Module):
     """a_s = softmax over s of score(q, m_s), where the mask is true; vector = Σ_s a_s m_s. A subclass has the score."""
 
     @abstractmethod
-    def scores(self, query: Tensor, memory: Tensor) -> Tensor:
-        """`(B, S)`."""
+    def keys(self, memory: Tensor) -> Tensor:
+        """What the score needs of each step of a memory `(B, S, M)`: `(B, S, A)`."""
+
+    @abstractmethod
+    def scores(self, query: Tensor, keys: Tensor) -> Tensor:
+        """`(B, S)`; of K queries `(B, K, S)`."""
+
+    def prepare(self, memory: Tensor, mask: Tensor | None = None) -> Memory:
+        """A memory `(B, S, M)` that is looked at many times; mask `(B, S)`."""
+        memory = seen(memory, mask)
+        return Memory(self.keys(memory), memory, mask)
+
+    def read(self, query: Tensor, memory: Memory) -> Attended:
+        """What `query` `(B, Q)`, or each of K queries `(B, K, Q)`, reads."""
+        weights = masked_softmax(self.scores(query, memory.keys), memory.mask)
+        return Attended(read(weights, memory.values), weights)
 
     def forward(self, query: Tensor, memory: Tensor, mask: Tensor | None = None) -> Attended:
         """What `query` `(B, Q)` reads of `memory` `(B, S, M)`; mask `(B, S)`."""
-        memory = seen(memory, mask)
-        weights = masked_softmax(self.scores(query, memory), mask)
-        return Attended(read(weights, memory), weights)
+        return self.read(query, self.prepare(memory, mask))
 
 
 def seen(memory: Tensor, mask: Tensor | None) -> Tensor:
@@ -66,7 +94,21 @@ def seen(memory: Tensor, mask: Tensor | None) -> Tensor:
 
 def read(weights: Tensor, memory: Tensor) -> Tensor:
     """Σ_s a_s m_s."""
+    if weights.dim() == memory.dim():
+        return weights @ memory
     return (weights.unsqueeze(-1) * memory).sum(1)
+
+
+def beside(query: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries and keys with an axis for each other: `(B, 1, A)` and `(B, S, A)`, or `(B, K, 1, A)`, `(B, 1, S, A)`."""
+    return query.unsqueeze(-2), keys.unsqueeze(1) if query.dim() == keys.dim() else keys
+
+
+def dot(query: Tensor, keys: Tensor) -> Tensor:
+    """Σ_a q_a k_sa."""
+    if query.dim() == keys.dim():
+        return query @ keys.transpose(-1, -2)
+    return (keys * query.unsqueeze(-2)).sum(-1)
 
 
 class DotAttention(Attention):
@@ -79,15 +121,19 @@ class DotAttention(Attention):
         super().__init__()
         self.scaled = scaled
 
-    def scores(self, query: Tensor, memory: Tensor) -> Tensor:
+    def keys(self, memory: Tensor) -> Tensor:
+        """The memory itself."""
+        return memory
+
+    def scores(self, query: Tensor, keys: Tensor) -> Tensor:
         """`(B, S)`; ValueError where the widths differ."""
-        if query.shape[-1] != memory.shape[-1]:
+        if query.shape[-1] != keys.shape[-1]:
             raise ValueError(
-                f"DotAttention: the query has {query.shape[-1]} features, the memory {memory.shape[-1]}; make them "
+                f"DotAttention: the query has {query.shape[-1]} features, the memory {keys.shape[-1]}; make them "
                 f"equal, or take GeneralAttention"
             )
-        found = (memory * query.unsqueeze(1)).sum(-1)
-        return found / memory.shape[-1] ** 0.5 if self.scaled else found
+        found = dot(query, keys)
+        return found / keys.shape[-1] ** 0.5 if self.scaled else found
 
     def extra_repr(self) -> str:
         """What differs from the default."""
@@ -101,10 +147,14 @@ class GeneralAttention(Attention):
         super().__init__()
         self.key = nn.Linear(check_size("memory_size", memory_size), query_size, bias=False)
 
-    def scores(self, query: Tensor, memory: Tensor) -> Tensor:
+    def keys(self, memory: Tensor) -> Tensor:
+        """W m_s."""
+        found: Tensor = self.key(memory)
+        return found
+
+    def scores(self, query: Tensor, keys: Tensor) -> Tensor:
         """`(B, S)`."""
-        keys: Tensor = self.key(memory)
-        return (keys * query.unsqueeze(1)).sum(-1)
+        return dot(query, keys)
 
 
 class AdditiveAttention(Attention):
@@ -119,9 +169,15 @@ class AdditiveAttention(Attention):
         self.key = nn.Linear(memory_size, size, bias=False)
         self.score = nn.Linear(size, 1, bias=False)
 
-    def scores(self, query: Tensor, memory: Tensor) -> Tensor:
+    def keys(self, memory: Tensor) -> Tensor:
+        """U m_s."""
+        found: Tensor = self.key(memory)
+        return found
+
+    def scores(self, query: Tensor, keys: Tensor) -> Tensor:
         """`(B, S)`."""
-        found: Tensor = self.score(torch.tanh(self.query(query).unsqueeze(1) + self.key(memory))).squeeze(-1)
+        q, k = beside(self.query(query), keys)
+        found: Tensor = self.score(torch.tanh(q + k)).squeeze(-1)
         return found
 
 
@@ -134,11 +190,14 @@ class ConcatAttention(Attention):
         self.mix = nn.Linear(query_size + memory_size, check_size("size", size), bias=False)
         self.score = nn.Linear(size, 1, bias=False)
 
-    def scores(self, query: Tensor, memory: Tensor) -> Tensor:
-        """`(B, S)`: the two parts of W are two products, so that the one over the memory does not wait for q."""
-        from_query = F.linear(query, self.mix.weight[:, : self.query_size])
-        from_memory = F.linear(memory, self.mix.weight[:, self.query_size :])
-        found: Tensor = self.score(torch.tanh(from_query.unsqueeze(1) + from_memory)).squeeze(-1)
+    def keys(self, memory: Tensor) -> Tensor:
+        """The part of W [q ; m_s] that does not wait for q."""
+        return F.linear(memory, self.mix.weight[:, self.query_size :])
+
+    def scores(self, query: Tensor, keys: Tensor) -> Tensor:
+        """`(B, S)`."""
+        q, k = beside(F.linear(query, self.mix.weight[:, : self.query_size]), keys)
+        found: Tensor = self.score(torch.tanh(q + k)).squeeze(-1)
         return found
 
 
@@ -160,16 +219,37 @@ class MultiHeadAttention(nn.Module):
         self.value = nn.Linear(memory_size, size)
         self.out = nn.Linear(size, size)
 
-    def forward(self, query: Tensor, memory: Tensor, mask: Tensor | None = None) -> Attended:
-        """What `query` `(B, Q)` reads of `memory` `(B, S, M)`: `(B, A)`, and the weights `(B, N, S)`."""
+    def prepare(self, memory: Tensor, mask: Tensor | None = None) -> Memory:
+        """Keys and values of the heads, `(B, S, N, A / N)` each."""
         B, S, _ = memory.shape
         memory = seen(memory, mask)
-        q = self.query(query).view(B, 1, self.heads, -1)  # (B, 1, N, A / N)
         keys, values = (part(memory).view(B, S, self.heads, -1) for part in (self.key, self.value))
-        scores = (q * keys).sum(-1).transpose(1, 2) / q.shape[-1] ** 0.5  # (B, N, S)
+        return Memory(keys, values, mask)
+
+    def read(self, query: Tensor, memory: Memory) -> Attended:
+        """What `query` `(B, Q)`, or each of K queries `(B, K, Q)`, reads; their weights are `(B, K, N, S)`."""
+        if query.dim() == 3:
+            return self._read_many(query, memory)
+        B, mask = query.shape[0], memory.mask
+        q = self.query(query).view(B, 1, self.heads, -1)  # (B, 1, N, A / N)
+        scores = (q * memory.keys).sum(-1).transpose(1, 2) / q.shape[-1] ** 0.5  # (B, N, S)
         weights = masked_softmax(scores, None if mask is None else mask.unsqueeze(1))
-        heads = (weights.transpose(1, 2).unsqueeze(-1) * values).sum(1)  # (B, N, A / N)
+        heads = (weights.transpose(1, 2).unsqueeze(-1) * memory.values).sum(1)  # (B, N, A / N)
         return Attended(self.out(heads.reshape(B, -1)), weights)
+
+    def _read_many(self, query: Tensor, memory: Memory) -> Attended:
+        B, K, _ = query.shape
+        q = self.query(query).view(B, K, self.heads, -1).transpose(1, 2)  # (B, N, K, A / N)
+        keys, values = (part.transpose(1, 2) for part in (memory.keys, memory.values))  # (B, N, S, A / N)
+        scores = q @ keys.transpose(-1, -2) / q.shape[-1] ** 0.5  # (B, N, K, S)
+        mask = None if memory.mask is None else memory.mask[:, None, None]
+        weights = masked_softmax(scores, mask)
+        heads = (weights @ values).transpose(1, 2)  # (B, K, N, A / N)
+        return Attended(self.out(heads.reshape(B, K, -1)), weights.transpose(1, 2))
+
+    def forward(self, query: Tensor, memory: Tensor, mask: Tensor | None = None) -> Attended:
+        """What `query` `(B, Q)` reads of `memory` `(B, S, M)`: `(B, A)`, and the weights `(B, N, S)`."""
+        return self.read(query, self.prepare(memory, mask))
 
     def extra_repr(self) -> str:
         """The number of heads."""
@@ -198,10 +278,26 @@ class LocationAttention(nn.Module):
         self.score = nn.Linear(size, 1, bias=False)
         nn.init.uniform_(self.kernels, -(width**-0.5), width**-0.5)
 
+    def prepare(self, memory: Tensor, mask: Tensor | None = None) -> Memory:
+        """U m_s as keys."""
+        memory = seen(memory, mask)
+        return Memory(self.key(memory), memory, mask)
+
+    def read(self, query: Tensor, memory: Memory, before: Tensor) -> Attended:
+        """What `query` `(B, Q)` reads where the weights of the step before were `before` `(B, S)`.
+
+        Of K queries `(B, K, Q)` each has its own, `(B, K, S)`.
+        """
+        S, width = before.shape[-1], self.kernels.shape[1]
+        around = F.pad(before, (width // 2, width // 2))
+        # As slices: the engine has them, and no convolution.
+        windows = torch.stack([around[..., j : j + S] for j in range(width)], -1)  # (B, S, width)
+        features = F.linear(windows, self.kernels)  # (B, S, filters)
+        q, k = beside(self.query(query), memory.keys)
+        scores = self.score(torch.tanh(q + k + self.location(features))).squeeze(-1)
+        weights = masked_softmax(scores, memory.mask)
+        return Attended(read(weights, memory.values), weights)
+
     def forward(self, query: Tensor, memory: Tensor, before: Tensor, mask: Tensor | None = None) -> Attended:
         """What `query` `(B, Q)` reads of `memory` `(B, S, M)`; before: the weights `(B, S)` of the step before."""
-        memory = seen(memory, mask)
-        features = F.conv1d(before.unsqueeze(1), self.kernels.unsqueeze(1), padding="same")  # (B, filters, S)
-        total = self.query(query).unsqueeze(1) + self.key(memory) + self.location(features.transpose(1, 2))
-        weights = masked_softmax(self.score(torch.tanh(total)).squeeze(-1), mask)
-        return Attended(read(weights, memory), weights)
+        return self.read(query, self.prepare(memory, mask), before)

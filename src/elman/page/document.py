@@ -37,6 +37,9 @@ tbody tr:last-child > * { border-bottom: 0; }
 .number { text-align: right; white-space: nowrap; }
 .strong td { font-weight: 600; }
 .matrix { width: auto; } .matrix tbody th { font-weight: 500; } .matrix td { min-width: 52px; }
+.heat { width: auto; } .heat th { font-weight: 500; padding: 1px 8px; white-space: nowrap; } .heat td { width: 22px;
+  height: 22px; min-width: 22px; padding: 0; border: 1px solid var(--frame); } .upright { vertical-align: bottom; }
+.upright span { writing-mode: vertical-rl; transform: rotate(180deg); }
 figure { margin: 0 0 18px; } figure svg { display: block; width: 100%; height: auto; max-height: 900px; }
 figcaption { color: var(--muted); font-size: 14px; margin-top: 6px; }
 .chart { font-size: 12.5px; } .chart text { fill: var(--muted); } .chart .name { font-size: 13px; }

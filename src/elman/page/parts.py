@@ -13,6 +13,7 @@ __all__ = [
     "details",
     "facts",
     "figure",
+    "heat_map",
     "inline",
     "matrix",
     "paragraph",
@@ -145,6 +146,27 @@ def _shaded(value: float, share: float, *, right: bool) -> str:
     ink = "#fff" if share > 0.6 else "inherit"
     shown = "" if value == 0 else text(value)
     return f'<td class="number" style="background: rgba({colour}, {share:.2f}); color: {ink}">{shown}</td>'
+
+
+def heat_map(
+    rows: Sequence[str], names: Sequence[str], values: Sequence[Sequence[float]], corner: str
+) -> str:
+    """A table without numbers, whose cells are the darker, the nearer their value is to 1: attention.
+
+    A cell's value, to three digits, shows under the pointer. The names of the columns stand upright.
+    """
+    head = "".join(f'<th class="upright"><span>{text(name)}</span></th>' for name in names)
+    lines = []
+    for name, row in zip(rows, values, strict=True):
+        cells = "".join(
+            f'<td style="background: rgba(11, 98, 168, {value:.2f})" title="{value:.3f}"></td>'
+            for value in row
+        )
+        lines.append(f"<tr><th>{text(name)}</th>{cells}</tr>")
+    return (
+        f'<div class="scroll"><table class="heat"><thead><tr><th>{text(corner)}</th>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
 
 
 REFERENCE = re.compile(r'(\bid="|href="#|url\(#)')

@@ -47,6 +47,7 @@ def basic(drawing: ModelDrawing) -> Canvas:
     _ties(canvas, drawing, boxes)
     if len(drawing.stacks) == 2:
         _handover(canvas, drawing, boxes)
+        _memory(canvas, drawing, boxes)
     y = totals(canvas, _statistics(drawing), y + 10, CARD_RIGHT)
     y = letters(
         canvas, [*legend(drawing), ("x_t, y_t", "in a card: what enters and what leaves that block")], y + 30
@@ -330,6 +331,7 @@ def _handover(canvas: Canvas, drawing: ModelDrawing, boxes: list[list[Area]]) ->
     """The encoder's final state goes to the decoder's first."""
     encoder, decoder = drawing.stacks
     source, target = boxes[0][encoder.core[1]], boxes[1][decoder.core[0]]
+    target_block = decoder.blocks[decoder.core[0]]
     far = source.left - LOOP - 25
     start = far if encoder.blocks[encoder.core[1]].states else source.left
     upper, lower = (target.top + target.bottom) / 2, (source.top + source.bottom) / 2
@@ -346,11 +348,29 @@ def _handover(canvas: Canvas, drawing: ModelDrawing, boxes: list[list[Area]]) ->
     note = Label(
         TIE + 18,
         boxes[1][0].bottom + 30,
-        "final state" if start == far else "first state",
+        "final state" if start == far and not target_block.looks else "first state",
         theme.SMALL,
         colour=theme.RECURRENT,
     )
     canvas.add(note)
+
+
+def _memory(canvas: Canvas, drawing: ModelDrawing, boxes: list[list[Area]]) -> None:
+    """What the encoder gives at all its steps goes to the block of the decoder that looks at it."""
+    top, right = boxes[0][-1], CENTRE + BOX_WIDTH / 2
+    for block, box in zip(drawing.stacks[1].blocks, boxes[1], strict=True):
+        if block.looks:
+            middle, far = (box.top + box.bottom) / 2, right + LOOP + 42
+            points = (
+                (CENTRE, top.top),
+                (CENTRE, top.top - 16),
+                (far, top.top - 16),
+                (far, middle),
+                (box.right, middle),
+            )
+            canvas.add(arrow(*points, colour=theme.MEMORY, halo=theme.PAPER))
+            names = Label(box.right + 12, middle - 8, "m_1 … m_S", theme.INDEX, "math", theme.MEMORY)
+            canvas.add(names)
 
 
 def _statistics(drawing: ModelDrawing) -> list[tuple[str, str, str]]:

@@ -61,7 +61,8 @@ class Block:
 
     `letter` is the letter of the output size ("H_1", "K"; empty: unchanged). `residual` counts the blocks that a
     residual connection goes around before it is added to this block's output: 1 this one, 2 also that below, 0 none.
-    `gathers`: it makes one vector of what all steps below it give. `remarks` are what no equation says, such as
+    `gathers`: it makes one vector of what all steps below it give. `looks`: at each step it reads what the steps of the
+    first stack have given (attention). `remarks` are what no equation says, such as
     "zoneout 0.1".
     """
 
@@ -75,6 +76,7 @@ class Block:
     equations: tuple[str, ...] = ()
     residual: int = 0
     gathers: bool = False
+    looks: bool = False
     remarks: tuple[str, ...] = ()
 
     @property

@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 from elman.plots import blocks
 from elman.plots.blocks import CELLS, DIRECTIONS, Layer, Merge, indexed, spoken
 from elman.plots.drawing import Block, Direction, State, Weight
+from elman.plots.looking import looking
 
 __all__ = ["blocks_of", "dtype_of"]
 
@@ -140,6 +141,19 @@ def _kind(module: nn.Module) -> str | None:
     return None
 
 
+def _joined(before: list[Block], block: Block) -> list[Block]:
+    """What stands between a block and a dense one that reads the embedding too, beside what comes from below."""
+    size = before[-1].output_size if before else block.input_size
+    if block.kind != "dense" or block.input_size == size:
+        return []
+    table = next(
+        (b for b in before if b.kind == "embedding" and b.output_size == block.input_size - size), None
+    )
+    if table is None:
+        return []
+    return [Block("with e_t", "other", size, block.input_size, "F", equations=("y_t = [x_t ; e_t]",))]
+
+
 def _activated(block: Block, activation: str) -> Block:
     total = block.equations[0].removeprefix("y_t = ")
     equations = (f"y_t = {activation}({total})", *block.equations[1:])
@@ -188,7 +202,7 @@ class _Reader:
             return self.bridge(module, before)
         plain = self.plain(module, size)
         if plain is not None:
-            return [plain]
+            return [*_joined(before, plain), plain]
         if not any(True for _ in module.parameters()) and before and before[-1].kind == "dense":
             before[-1] = _activated(before[-1], spoken(type(module).__name__.lower()))
             return []
@@ -252,6 +266,7 @@ class _Reader:
         """What makes the start of a decoder: a part of the encoder's last block, or of its own behind a vector."""
         act = "tanh" if module.bounded else ""
         what = ("[" + " ; ".join(state.name for state in before[-1].states) + "]") if before else "v"
+        what = "mean(m_1 … m_S)" if _is_of(module, "MeanBridge") else what
         total = f"W_s {what} + b_s"
         equation = f"s_0 = {act}({total})" if act else f"s_0 = {total}"
         weights = {
@@ -362,7 +377,8 @@ class _Reader:
         merge: Merge = getattr(module, "merge", "concat")
         remarks = _remarks(module, tracks)
         if kind is None:
-            return self.own_cell(tracks, size, number, merge, remarks, differ=_widths_differ(module))
+            own = self.own_cell(tracks, size, number, merge, remarks, differ=_widths_differ(module))
+            return looking(own, cell, _kind(cell.cell)) if _is_of(cell, "AttentionCell") else own
         hidden = cell.hidden_sizes[place] if hasattr(cell, "hidden_sizes") else cell.hidden_size
         projection = _projection(cell)
         act = getattr(cell, "nonlinearity", "tanh")
@@ -469,6 +485,8 @@ def _states(track: _Track) -> list[State]:
     """Names and sizes of the state of a cell, from the start that it makes itself, else one of its width."""
     cell: Any = track.cell
     prime = "′" if track.direction == "backward" else ""
+    if getattr(cell, "looks_back", False):
+        cell = cell.cell  # the weights of the step before are as many as the memory has steps
     make = getattr(cell, "initial_state", None)
     start = make(1, "cpu", torch.float32) if callable(make) else torch.zeros(1, _own_width(cell) or 1)
     leaves = [leaf for leaf in pytree.tree_leaves(start) if isinstance(leaf, Tensor)]

@@ -17,6 +17,7 @@ INPUT: Final = "#0b62a8"
 RECURRENT: Final = "#c8431d"
 OUTPUT: Final = "#0f7b55"
 EMBEDDING: Final = "#7a3e96"
+MEMORY: Final = "#2b6f8f"
 
 FILLS: Final = {
     "embedding": "#f3ebf7",

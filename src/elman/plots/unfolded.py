@@ -11,6 +11,7 @@ from elman.plots.basic import MARGIN, heading, input_weights, letters, plus, ten
 from elman.plots.canvas import Anchor, Canvas, Disc, Label, Line, Point, Rectangle, arrow, centred
 from elman.plots.drawing import INDEX_BYTES, Block, Direction, ModelDrawing, Signal, Stack, Weight
 from elman.plots.grid import ASIDE, LANE, NARROWEST_HALF, SKIP, TOP, Column, Grid, Row, grids, inside, side
+from elman.plots.looking import memory_wires
 from elman.plots.quantities import grouped, has_time, in_bytes, legend, state_list, step_shape
 from elman.plots.text import fitted, width
 
@@ -38,6 +39,8 @@ def unfolded(drawing: ModelDrawing) -> Canvas:
         if grid.stack.steps > 1:
             _bracket(canvas, grid)
     _states(canvas, placed)
+    if len(placed) == 2:
+        memory_wires(canvas, *placed)
     for grid in placed:
         _boxes(canvas, grid)
     _row_names(canvas, placed[0])
@@ -185,7 +188,7 @@ def _states(canvas: Canvas, placed: list[Grid]) -> None:
             for direction in row.block.directions:
                 _between(canvas, grid, row, direction)
                 _ends(canvas, grid, row, direction, first=number == 0, last=number == len(placed) - 1)
-    if len(placed) == 2:
+    if len(placed) == 2 and not any(row.block.looks for row in placed[1].rows):
         _handover(canvas, *placed)
 
 

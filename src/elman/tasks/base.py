@@ -105,6 +105,11 @@ TASKS: dict[str, Word] = {
         "write down speech, while one speaks if wanted; or tell words, speakers, emotions",
         {"optimizer.schedule": "cosine"},
     ),
+    "translation": Word(
+        "translation",
+        "translate: learn from sentences with their translations, or from any pairs of sequences",
+        {"optimizer.schedule": "cosine", "optimizer.optimizer": "adam", "optimizer.beta2": 0.98},
+    ),
 }
 
 

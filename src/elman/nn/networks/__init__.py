@@ -1,5 +1,6 @@
 """Whole networks: the shapes of a recurrent network, from tokens or features to logits."""
 
+from elman.nn.networks.attention_decoder import AttentionEncoderDecoder, DecoderState
 from elman.nn.networks.bridge import Bridge
 from elman.nn.networks.classifier import SequenceClassifier
 from elman.nn.networks.encoder_decoder import EncoderDecoder
@@ -7,12 +8,14 @@ from elman.nn.networks.forecaster import Forecaster, ForecasterState, Forecasts,
 from elman.nn.networks.generator import SequenceGenerator
 from elman.nn.networks.language_model import LanguageModel
 from elman.nn.networks.network import Network, NetworkOutput
-from elman.nn.networks.stacks import CELLS, Engine, recurrent_stack
+from elman.nn.networks.stacks import CELLS, Engine, cell_factory, recurrent_stack
 from elman.nn.networks.tagger import Tagger
 
 __all__ = [
     "CELLS",
+    "AttentionEncoderDecoder",
     "Bridge",
+    "DecoderState",
     "EncoderDecoder",
     "Engine",
     "Forecaster",
@@ -25,5 +28,6 @@ __all__ = [
     "SequenceClassifier",
     "SequenceGenerator",
     "Tagger",
+    "cell_factory",
     "recurrent_stack",
 ]

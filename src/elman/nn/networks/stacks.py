@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -11,14 +11,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from elman.nn.cells import MinimalGatedCell
+from elman.nn.cells import (
+    CoupledLSTMCell,
+    ElmanCell,
+    GRUCell,
+    LSTMCell,
+    MinimalGatedCell,
+    OriginalGRUCell,
+    PeepholeLSTMCell,
+)
 from elman.nn.gru import GRU
 from elman.nn.lstm import LSTM
 from elman.nn.recurrent import CellFactory, Recurrent
 from elman.nn.rnn import RNN
 from elman.nn.stack import Output, Stack
 
-__all__ = ["CELLS", "Engine", "ends_of", "recurrent_stack", "run_stack", "stack_width", "start_of"]
+__all__ = [
+    "CELLS",
+    "Engine",
+    "cell_factory",
+    "ends_of",
+    "recurrent_stack",
+    "run_stack",
+    "stack_width",
+    "start_of",
+]
 
 Engine = Literal["elman", "torch"]
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -39,6 +56,15 @@ CELLS: dict[str, Known] = {
     "coupled-lstm": Known(LSTM, {"coupled": True}),
     "original-gru": Known(GRU, {"reset_after": False}),
     "minimal-gated": Known(MinimalGatedCell),
+}
+_CELLS: dict[str, Callable[[int, int], nn.Module]] = {
+    "lstm": LSTMCell,
+    "gru": GRUCell,
+    "rnn": ElmanCell,
+    "peephole-lstm": PeepholeLSTMCell,
+    "coupled-lstm": CoupledLSTMCell,
+    "original-gru": OriginalGRUCell,
+    "minimal-gated": MinimalGatedCell,
 }
 _TORCH = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
@@ -71,6 +97,12 @@ def recurrent_stack(
     sizes = (input_size, hidden_size) if is_layer else (maker, input_size, hidden_size)
     stack: nn.Module = layer(*sizes, num_layers=num_layers, dropout=between, **own, **options)
     return stack
+
+
+def cell_factory(word: str) -> Callable[[int, int], nn.Module]:
+    """The cell of a word of `CELLS`, as f(input_size, hidden_size) -> cell; ValueError for another word."""
+    _known(word)
+    return _CELLS[word]
 
 
 def _known(word: str) -> Known:
