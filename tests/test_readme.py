@@ -10,6 +10,7 @@ from tests.classification import moods
 from tests.music import tunes
 from tests.speech import sounds
 from tests.tagging import names as tagged
+from tests.translation import small_language
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -53,6 +54,11 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         small = ["--hidden", "8", "--epochs", "1", "--threads", "1", "--engine", "torch", "--quiet"]
         flags = [*small, "--no-bidirectional", "--data", "data.csv", "--run", "runs/dictation"]
         assert elman("train", "speech", *flags).code == 0
+    if "runs/de-en" in text:
+        small_language.write(tmp_path, 80, 0)
+        small = ["--hidden", "8", "--epochs", "1", "--threads", "1", "--engine", "torch", "--quiet"]
+        flags = [*small, "--data", "train", "--from", "de", "--to", "en", "--run", "runs/de-en"]
+        assert elman("train", "translation", *flags).code == 0
     names: dict[str, object] = {"__name__": "__main__"}
     for block in BLOCK.finditer(text):
         # Blank lines in front, so that a traceback gives the line of the page.

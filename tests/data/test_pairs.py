@@ -169,12 +169,12 @@ def test_a_folder_has_its_parts(tmp_path: Path) -> None:
         parts_of(tmp_path, Reading())
 
 
+VARIANT = '<tuv xml:lang="{}"><seg>x</seg></tuv>'
 BAD = {
     "one.txt": ("a line\nanother\n", "no table of pairs"),
     "broken.tmx": ("<tmx><body><tu>", r"broken\.tmx:1 is no sound XML"),
     "three.tmx": (
-        "<tmx><body><tu>%s</tu></body></tmx>"
-        % "".join(f'<tuv xml:lang="{x}"><seg>x</seg></tuv>' for x in "abc"),
+        f"<tmx><body><tu>{''.join(VARIANT.format(x) for x in 'abc')}</tu></body></tmx>",
         r"its languages are a, b, c; name the two",
     ),
     "numbers.tsv": ("1\t2\n3\t4\n", "cannot tell the two columns"),
