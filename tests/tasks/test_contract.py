@@ -128,6 +128,8 @@ def series_streamed(trained: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 WAVES = ["--hidden", "6", "--batch", "4", "--season", "8", "--horizon", "3", "--length", "32"]
+
+
 def pairs() -> None:
     draw = random.Random(0)
     words = {"eins": "one", "zwei": "two", "drei": "three"}
