@@ -183,6 +183,26 @@ def test_a_dropped_word_has_no_subwords() -> None:
     assert (table.eval()(torch.zeros(3, 2, dtype=torch.long)) != 0).all()
 
 
+@pytest.mark.parametrize("T", [3, 4, 5])
+def test_only_calls_longer_than_a_chunk_compute_again(T: int) -> None:
+    taken = 0
+
+    class Counting(OwnCell):
+        def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+            nonlocal taken
+            taken += 1
+            return super().forward(x, h)
+
+    for kind in ({}, {"bidirectional": True}):
+        layer = en.Recurrent(Counting, I, H, checkpoint_every=4, **kind)
+        taken = 0
+        y = layer(torch.randn(T, 2, I))[0]
+        forward = taken
+        y.sum().backward()
+        assert forward == T * (2 if kind else 1)
+        assert taken == forward * (2 if T > 4 else 1)
+
+
 def test_pretrained_vectors_are_where_they_belong() -> None:
     table = en.Embedding(V, 30)
     vectors = 0.1 * torch.randn(4, 30)

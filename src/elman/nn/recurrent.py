@@ -343,7 +343,7 @@ class Recurrent(Stack):
         """The same as `_call` in a fraction of its time, which is a part of a small cell's."""
         scan = self.scans()[0]
         start = default_state(scan.owner or self.cell, x.shape[1], x.device, x.dtype)
-        result = scan(x, start, reverse=self.reverse, checkpoint_every=self.checkpoint_every)
+        result = scan(x, start, reverse=self.reverse, checkpoint_every=self._every(x))
         return Output(result.y, result.state)
 
     def _own(self, states: list[Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import _register_namedtuple
+from torch.utils._pytree import _register_namedtuple, tree_leaves
 
 from elman.engine import EngineError, Scan, ScanResult, check, refuse_tracing
 from elman.nn.cells.base import check_size
@@ -84,7 +84,7 @@ class Stack(nn.Module):
     `checkpoint_every=k` runs each layer and direction k steps at a time and computes each chunk again in the backward.
     What is kept then is, for each layer and direction, its x and y `(T, B, ...)` and one state `(B, ...)` for every k
     steps, not what each step keeps; the gradients are exact. It costs one more forward, and a call's overhead for each
-    chunk; about sqrt(T) needs the least memory.
+    chunk; about sqrt(T) needs the least memory. A call of k steps or fewer would be one chunk, and runs as without it.
 
     `output_size` is the number of features of y; None where the cells do not say.
 
@@ -292,7 +292,7 @@ class Stack(nn.Module):
                     reset=sequences.reset,
                     reverse=flip != (direction == 1),
                     return_states=return_states,
-                    checkpoint_every=self.checkpoint_every,
+                    checkpoint_every=self._every(inputs),
                 )
                 outputs.append(result.y)
                 finals.append(result.state)
@@ -312,6 +312,11 @@ class Stack(nn.Module):
                 f"handed on (one layer in one direction may give any structure)"
             )
         return outputs[0] if len(outputs) == 1 else _MERGES[self.merge](*outputs)
+
+    def _every(self, x: Any) -> int | None:
+        """The steps of a chunk; None for a call that would be one chunk, all of it computed again in the backward."""
+        every = self.checkpoint_every
+        return None if every is None or len(tree_leaves(x)[0]) <= every else every
 
     def _drop(self, x: Any) -> Any:
         if self.dropout == 0 or not self.training:
