@@ -33,7 +33,8 @@ OPTIONS: tuple[tuple[str, ...], ...] = (
     ("initial",),
     ("lengths", "reset"),
 )
-PARTS = ("input", "loop", "output", "parameter")
+PARTS = ("input", "loop", "output", "parameter", "memory")
+LONGEST, PLACES = 16, range(6, 14)  # of a memory, whose size is another one at each call
 EXPRESSIONS = 6  # in a cell, each with a state and an output of its own
 
 
@@ -44,6 +45,7 @@ class _Draw:
         self.cell, self.x, self.h = cell, x, x
         self.numbers: Iterator[tuple[int, int]] = enumerate(cell.code)
         self.bare = False  # nothing with rows is to be given
+        self.places = 0  # of the memory, while it is worked on
 
     def pick(self, *options: Any) -> Any:
         return options[next(self.numbers)[1] % len(options)]
@@ -53,7 +55,10 @@ class _Draw:
 
     def vector(self, *shape: int) -> Tensor:
         k, number = next(self.numbers)
-        return self.cell.tensor(f"v{k}", shape, number)
+        if self.places not in shape:
+            return self.cell.tensor(f"v{k}", shape, number)
+        t = self.cell.tensor(f"v{k}", tuple(LONGEST if n == self.places else n for n in shape), number)
+        return t[tuple(slice(n) for n in shape)]
 
     def other(self, a: Tensor) -> Tensor:
         n = a.shape[-1]
@@ -89,7 +94,8 @@ class DrawnCell(nn.Module):
         self.w, self.u = nn.Linear(inputs, width), nn.Linear(width, width, bias=False)
         self.x_gate, self.h_gate = nn.Linear(inputs, 1), nn.Linear(width, 1, bias=False)
         self.making = True
-        self(torch.randn(2, inputs), tuple(torch.randn(2, width) for _ in parts))
+        memory = torch.randn(2, PLACES[0], width) if "memory" in parts else None
+        self(torch.randn(2, inputs), tuple(torch.randn(2, width) for _ in parts), memory)
         self.making = False
 
     def tensor(self, name: str, shape: tuple[int, ...], number: int) -> Tensor:
@@ -106,6 +112,17 @@ class DrawnCell(nn.Module):
     def apply_op(self, d: _Draw, a: Tensor) -> Tensor:
         """The operation on rows, as rows of `width`."""
         return fit(GENERATORS[self.op](d, a), self.width)
+
+    def look(self, d: _Draw, memory: Tensor, h: Tensor) -> Tensor:
+        """The operation on a row's scores of the places of its memory, and what they read of it."""
+        scores = (memory * h.unsqueeze(1)).sum(2)
+        d.places = memory.shape[1]
+        weights = GENERATORS[self.op](d, d.pick(scores, memory[:, :, 0]))
+        d.places = 0
+        weights = weights.reshape(weights.shape[0], -1).to(memory.dtype)
+        if weights.shape[1] != memory.shape[1]:
+            return weights.mean(1, keepdim=True) * h
+        return (torch.tanh(weights).unsqueeze(2) * memory).sum(1)
 
     def total(self, d: _Draw, terms: list[Tensor]) -> Tensor:
         """The terms, and some more, added in a drawn order and with drawn brackets."""
@@ -124,7 +141,7 @@ class DrawnCell(nn.Module):
             terms[i : i + 2] = [d.pick(left + right, left + right, left - right, right + left)]
         return terms[0]
 
-    def expression(self, d: _Draw, part: str) -> tuple[Tensor, Tensor]:
+    def expression(self, d: _Draw, part: str, memory: Tensor | None) -> tuple[Tensor, Tensor]:
         """(y, next state) of one expression."""
         x, h = d.x, d.h
         drive, back = self.w(x), self.u(h)
@@ -132,6 +149,8 @@ class DrawnCell(nn.Module):
             drive = drive + self.apply_op(d, d.pick(drive, fit(x, self.width)))
         if part == "loop":
             back = back + 0.5 * self.apply_op(d, d.pick(back, h, drive + back))
+        if part == "memory" and memory is not None:
+            back = back + 0.5 * self.look(d, memory, h)
         if part == "parameter":
             vector = d.vector(*d.pick((1, self.width), (self.width,))).view(1, -1)
             d.bare = True
@@ -144,12 +163,14 @@ class DrawnCell(nn.Module):
         y = self.apply_op(d, d.pick(new, h, new * drive)) if part == "output" else new * d.other(new)
         return y, new
 
-    def forward(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def forward(
+        self, x: Tensor, state: tuple[Tensor, ...], memory: Tensor | None = None
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         d = _Draw(self, x)
         outs = []
         for part, h in zip(self.parts, state, strict=True):
             d.h = h
-            outs.append(self.expression(d, part))
+            outs.append(self.expression(d, part, memory))
         return tuple(y for y, _ in outs), tuple(new for _, new in outs)
 
 
@@ -179,20 +200,22 @@ class Drawn:
         parts = tuple(chance.choice(PARTS) for _ in range(EXPRESSIONS))
         return DrawnCell(self.op, code, chance.choice(INPUTS), chance.choice(WIDTHS), parts)
 
-    def calls(self) -> Iterator[tuple[int, int, str, tuple[str, ...]]]:
-        """T, B, values of x and the state, options of three calls."""
+    def calls(self) -> Iterator[tuple[int, int, int, str, tuple[str, ...]]]:
+        """T, B, S, values of x and the state, options of three calls."""
         chance = random.Random(f"{self.seed} calls")
         for options in ((), (), chance.choice(OPTIONS)):
-            yield chance.choice((1, 2, 4)), chance.choice((1, 2, 3, 7)), chance.choice(VALUES), options
+            T, B, kind = chance.choice((1, 2, 4)), chance.choice((1, 2, 3, 7)), chance.choice(VALUES)
+            yield T, B, random.Random(f"{self.seed} {T} {B}").choice(PLACES), kind, options
 
 
-def sample(cell: DrawnCell, T: int, B: int, kind: str) -> Inputs:
+def sample(cell: DrawnCell, T: int, B: int, S: int, kind: str) -> Inputs:
     """Inputs of a call."""
     x = _values(kind, (T, B, cell.w.in_features), 1).requires_grad_()
     state, initial = (
         tuple(_values(k, (B, cell.width), 1).requires_grad_() for _ in cell.parts) for k in (kind, "drawn")
     )
-    return Inputs(x, state, initial, None)
+    memory = _values(kind, (B, S, cell.width), 1).requires_grad_() if "memory" in cell.parts else None
+    return Inputs(x, state, initial, memory)
 
 
 def move(cell: DrawnCell) -> None:
@@ -211,11 +234,11 @@ def run_drawn(drawn: Drawn) -> Run:
     cell = drawn.cell()
     run = Run(Scan(cell))
     chance = drawn.op in RANDOM
-    for number, (T, B, kind, names) in enumerate(drawn.calls()):
-        inputs, options = sample(cell, T, B, kind), options_of(names, sample(cell, T, B, kind), T, B)
+    for number, (T, B, S, kind, names) in enumerate(drawn.calls()):
+        inputs, options = sample(cell, T, B, S, kind), options_of(names, sample(cell, T, B, S, kind), T, B)
         options["initial_state"] = inputs.initial if "initial" in names else None
-        if chance and number == 0:
-            run(inputs.x, inputs.state)
+        if chance:  # a trace sees no fixed draws
+            run(inputs.x, inputs.state, context=inputs.context)
         through = ("y", "state") if number < 2 else ("y", "state", "states")
         with FixedDraws() if chance else nullcontext():
             expected = expected_outcome(cell, inputs, options, through)
@@ -226,7 +249,9 @@ def run_drawn(drawn: Drawn) -> Run:
             )
         except AssertionError as error:
             if run.scan.path != "loop" and not _is_a_leap(cell, inputs, options, through, expected):
-                raise SilentlyWrong(f"call {number} (T={T}, B={B}, {kind}, {names}): {error}") from error
+                raise SilentlyWrong(
+                    f"call {number} (T={T}, B={B}, S={S}, {kind}, {names}): {error}"
+                ) from error
         move(cell)
     return run
 
@@ -285,7 +310,7 @@ def main() -> None:
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     if not chosen.verify:
-        scan.verify = scan.verify_size = _unverified  # type: ignore[assignment]
+        scan.verify = scan.verify_size = scan.verify_case = _unverified  # type: ignore[assignment]
     ops, paths = chosen.op or list(GENERATORS), Counter[str]()
     cells = -(-chosen.draws // EXPRESSIONS)
     for k in range(cells):

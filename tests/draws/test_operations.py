@@ -75,7 +75,7 @@ def test_a_planted_fault_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unverified, a sum in the shape of one of its terms is found."""
     from elman.engine import scan
 
-    for name in ("verify", "verify_size"):
+    for name in ("verify", "verify_size", "verify_case"):
         monkeypatch.setattr(scan, name, lambda *a: None)
     monkeypatch.setattr(passes, "broadcast_shape", lambda *shapes: max(shapes, key=len))
     with pytest.raises(SilentlyWrong):
@@ -86,7 +86,7 @@ def test_a_planted_instruction_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None
     """Unverified, a fused instruction that is another one is found."""
     from elman.engine import scan
 
-    for name in ("verify", "verify_size"):
+    for name in ("verify", "verify_size", "verify_case"):
         monkeypatch.setattr(scan, name, lambda *a: None)
     monkeypatch.setitem(fuse.CHAINS, ("sub", 0), "fma")
     with pytest.raises(SilentlyWrong):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["EngineError", "EngineWarning", "NotSupported"]
+import sys
+
+__all__ = ["EngineError", "EngineWarning", "NotSupported", "user_level"]
 
 
 class EngineError(RuntimeError):
@@ -10,7 +12,8 @@ class EngineError(RuntimeError):
 
 
 class EngineWarning(UserWarning):
-    """A cell runs on the slow plain loop; the message names the op, the source line and what to write instead."""
+    """A cell runs slower than it could (on the plain loop, traced at every call); the message says why, with the op and
+    the source line, and what to write instead."""
 
 
 class NotSupported(Exception):  # noqa: N818 - it is a reason, not a failure: the plain loop answers instead
@@ -29,3 +32,13 @@ class NotSupported(Exception):  # noqa: N818 - it is a reason, not a failure: th
         """The same reason, to be kept and raised later: an exception that is raised anew keeps the frames, and so the
         tensors, of every time that it was raised."""
         return NotSupported(self.reason, hint=self.hint, op=self.op)
+
+
+def user_level() -> int:
+    """How many frames up the caller of the library is, for warnings."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and (
+        "/elman/" in frame.f_code.co_filename or "/torch/" in frame.f_code.co_filename
+    ):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -103,6 +103,11 @@ class Guard:
                 return place
         return None
 
+    def changed(self) -> str:
+        """The name of something that is not as it was; empty where all is."""
+        place = self._changed()
+        return "" if place is None else place.label()
+
     def holds(self) -> bool:
         """Whether everything is as it was when the step was traced."""
         return self.held() is not None

@@ -44,13 +44,24 @@ class Inputs:
         return self.x[0].shape[1]
 
     def key(self) -> tuple[Any, ...]:
-        """What a trace depends on beside its guard: kinds of tensors, structure, device, grad mode, autocast."""
-        kinds = tuple((tuple(t.shape[2:]), t.dtype) for t in self.x)
-        kinds += tuple((tuple(t.shape[1:]), t.dtype) for t in (*self.s, *self.c))
+        """What a trace depends on beside its guard: kinds of tensors, structure, device, grad mode, autocast; and the
+        sizes beside T and B."""
+        tensors = (*self.x, *self.s, *self.c)
+        kinds = tuple((t.dim(), t.dtype) for t in tensors)
         device = self.x[0].device
         cast = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
         default = torch.get_default_dtype()
-        return (kinds, self.x_spec, self.s_spec, self.c_spec, device, torch.is_grad_enabled(), cast, default)
+        kind = (kinds, self.x_spec, self.s_spec, self.c_spec, device, torch.is_grad_enabled(), cast, default)
+        return kind, self.sizes()
+
+    def sizes(self) -> tuple[int, ...]:
+        """All sizes of x, state and context beside T and B, one after the other."""
+        found: list[int] = []
+        for t in self.x:
+            found += t.shape[2:]
+        for t in (*self.s, *self.c):
+            found += t.shape[1:]
+        return tuple(found)
 
     def loop(self, step: Callable[..., Any]) -> ScanResult:
         """This call on the plain loop."""
@@ -195,13 +206,13 @@ def common_length(x: Any, lengths: Any) -> int | None:
 # ---- small samples
 
 
-def batch_sizes(given: Inputs, others: Iterable[Tensor]) -> tuple[int, int]:
-    """Two primes that divide no other size, of the inputs or of the tensors that the step may read."""
-    sizes = {n for t in given.x for n in t.shape[2:]}
-    sizes |= {n for t in (*given.s, *given.c) for n in t.shape[1:]}
-    sizes |= {n for t in others for n in t.shape}
+def batch_sizes(given: Inputs, others: Iterable[Tensor], count: int = 1) -> list[tuple[int, int]]:
+    """Pairs of primes that divide no other size, of the inputs or of the tensors that the step may read: for the batch
+    size, and for so many sizes in all that are to vary."""
+    sizes = {*given.sizes(), *(n for t in others for n in t.shape)}
     free = [p for p in _PRIMES if all(n % p or not n for n in sizes)]
-    return (free[0], free[1]) if len(free) > 1 else (_PRIMES[-1], _PRIMES[-2])
+    free += [p for p in reversed(_PRIMES) if p not in free]
+    return [(free[2 * k], free[2 * k + 1]) for k in range(count)]
 
 
 def _like(v: Tensor, grad: bool, dtype: torch.dtype | None = None) -> Tensor:
@@ -231,12 +242,23 @@ def _going(given: Inputs) -> tuple[int, Tensor]:
     return int(lengths[going].min()), going
 
 
-def sample(given: Inputs, rows: int, dtypes: Sequence[torch.dtype], grad: bool) -> Sample:
-    """One step's inputs for `rows` rows, taken from those of a call."""
+def sample(
+    given: Inputs, rows: int, dtypes: Sequence[torch.dtype], grad: bool, sizes: Sequence[int] | None = None
+) -> Sample:
+    """One step's inputs for `rows` rows, taken from those of a call; with other sizes than it has, in its order."""
     _, going = _going(given)
-    x = [_like(_rows(v.detach()[0, going], rows, 0), grad) for v in given.x]
-    s = [_like(_rows(v.detach()[going], rows, 0), grad, d) for v, d in zip(given.s, dtypes, strict=True)]
-    c = [_like(_rows(v.detach()[going], rows, 0), grad) for v in given.c]
+    left = iter(given.sizes() if sizes is None else sizes)
+
+    def few(v: Tensor) -> Tensor:
+        v = _rows(v, rows, 0)
+        for axis, n in enumerate(v.shape[1:], start=1):
+            if (wanted := next(left)) != n:
+                v = _rows(v, wanted, axis)
+        return v
+
+    x = [_like(few(v.detach()[0, going]), grad) for v in given.x]
+    s = [_like(few(v.detach()[going]), grad, d) for v, d in zip(given.s, dtypes, strict=True)]
+    c = [_like(few(v.detach()[going]), grad) for v in given.c]
     return Sample(x, s, c, given.x_spec, given.s_spec, given.c_spec)
 
 

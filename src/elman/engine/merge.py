@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from elman.engine.errors import NotSupported
+from elman.engine.lengths import Symbols
 from elman.engine.ops import OPS, check_rows
 from elman.engine.program import Graph, Node, Rows, Size, Value, refs
 from elman.engine.record import FILLED, FILLS, FULL, SAME, VIEWS, Record, op_name, tensors_in
 from elman.engine.structure import TreeSpec
 
-__all__ = ["Run", "merge", "swap"]
+__all__ = ["Run", "merge", "size_of", "swap"]
 
 aten = torch.ops.aten
 _OTHER_OPERATIONS = "the step does other operations at another batch size"
@@ -34,17 +35,34 @@ class Run:
     y_spec: TreeSpec
 
 
-def merge(first: Run, second: Run, rows: tuple[int, int], externals: list[Tensor]) -> Graph:
-    """The graph that both runs, at these batch sizes, are cases of. Raises NotSupported where there is none."""
-    return _Merge(first, second, rows, externals).graph()
+def merge(
+    first: Run, second: Run, rows: tuple[int, int], externals: list[Tensor], symbols: Symbols | None = None
+) -> Graph:
+    """The graph that both runs, at these batch sizes, are cases of. symbols: other sizes that differ between the runs.
+    Raises NotSupported where there is none."""
+    return _Merge(first, second, rows, externals, symbols or Symbols()).graph()
+
+
+def size_of(m: int, n: int, rows: tuple[int, int], symbols: Symbols) -> Size:
+    """The size that is `m` in one run and `n` in the other."""
+    if m == n:
+        return m
+    batches = m % rows[0] == 0 and n % rows[1] == 0
+    found = symbols.length(m // rows[0], n // rows[1]) if batches else symbols.length(m, n)
+    if found is None:
+        what = "a size that varies" if symbols.pairs else "the batch size"
+        raise NotSupported(f"{what} enters a computation", hint="write the step row by row")
+    return Rows(found) if batches else found
 
 
 class _Merge:
     """Walks the records of the two runs side by side; sizes that differ are the batch, anything else is refused."""
 
-    def __init__(self, first: Run, second: Run, rows: tuple[int, int], externals: list[Tensor]) -> None:
+    def __init__(
+        self, first: Run, second: Run, rows: tuple[int, int], externals: list[Tensor], symbols: Symbols
+    ) -> None:
         self.first, self.second = first, second
-        self.rows = rows
+        self.rows, self.symbols = rows, symbols
         self.names: tuple[dict[int, Value], dict[int, Value]] = ({}, {})
         self.nodes: list[Node] = []
         self.idle: set[Value] = set()  # zero, or no number: as often as it may be added
@@ -94,12 +112,7 @@ class _Merge:
         return tuple(self._size(m, n) for m, n in zip(a.shape, b.shape, strict=True))
 
     def _size(self, m: int, n: int) -> Size:
-        if m == n:
-            return m
-        factor, rest = divmod(m, self.rows[0])
-        if rest or factor * self.rows[1] != n:
-            raise NotSupported("the batch size enters a computation", hint="write the step row by row")
-        return Rows(factor)
+        return size_of(m, n, self.rows, self.symbols)
 
     def _value(self, a: Tensor, b: Tensor) -> Value:
         va, vb = self.names[0].get(id(a)), self.names[1].get(id(b))
@@ -237,7 +250,7 @@ class _Merge:
         """One form for operations that have several."""
         out = a.outs[0]
         if a.func in FILLED or a.func in FULL or a.func in FILLS:
-            return "full.default", (self._sizes(a, b), self._fill(a)), {"dtype": out.dtype}
+            return "full.default", (self._sizes(a, b), self._fill(a, b)), {"dtype": out.dtype}
         if a.func in VIEWS:
             return "elman.view", (self._value(a.args[0], b.args[0]), self._sizes(a, b)), {}
         if a.func is aten.expand.default:
@@ -260,15 +273,13 @@ class _Merge:
         sizes = [1] * (len(times) - t.dim()) + list(t.shape)
         return all(n == 1 or k == 1 for n, k in zip(sizes, times, strict=True))
 
-    def _fill(self, a: Record) -> float | int | bool:
+    def _fill(self, a: Record, b: Record) -> Any:
         if a.func in FILLED:
             return FILLED[a.func]
-        number = a.args[0] if a.func is aten.scalar_tensor.default else a.args[1]
-        if a.func is aten.new_full.default:
-            number = a.args[2]
-        if isinstance(number, Tensor):
+        place = {aten.scalar_tensor.default: 0, aten.new_full.default: 2}.get(a.func, 1)
+        if isinstance(a.args[place], Tensor):
             raise NotSupported("the step fills a tensor with the number in another one")
-        return number
+        return self._argument(a.args[place], b.args[place])
 
     def _argument(self, m: Any, n: Any) -> Any:
         if isinstance(m, Tensor):
@@ -281,9 +292,12 @@ class _Merge:
             return None
         if isinstance(m, int) and not isinstance(m, bool) and m != n:
             return self._size(m, n)
-        if repr(m) != repr(n):
+        if repr(m) == repr(n):
+            return m
+        portion = self.symbols.portion(m, n) if isinstance(m, float) and isinstance(n, float) else None
+        if portion is None:
             raise NotSupported("the batch size enters a computation", hint="write the step row by row")
-        return m
+        return portion
 
 
 _DROPPED = {"device", "layout", "pin_memory", "memory_format", "generator", "non_blocking", "implicit"}

@@ -31,7 +31,7 @@ from elman.engine.origins import (
 from elman.engine.picture import Picture
 from elman.engine.places import Place
 
-__all__ = ["GLOBAL_HOOKS", "Reached", "names_of"]
+__all__ = ["GLOBAL_HOOKS", "Entered", "Reached", "names_of"]
 
 GLOBAL_HOOKS = ("_global_forward_pre_hooks", "_global_forward_hooks", "_global_backward_hooks",
                 "_global_backward_pre_hooks")  # fmt: skip
@@ -99,6 +99,32 @@ class _Profile:
             sys.setprofile(self._before)
         else:
             self._before.enable()
+
+
+class Entered:
+    """Which functions of the user's and of libraries runs of a step enter, until they are known; then, which others."""
+
+    def __init__(self) -> None:
+        self.codes: set[types.CodeType] = set()
+        self.others: set[types.CodeType] = set()
+        self.known = False
+
+    def __call__(self, frame: types.FrameType, event: str, argument: Any) -> None:
+        code = frame.f_code
+        if event == "call" and code not in self.codes and not is_torch(code) and not is_engine(code):
+            (self.others if self.known else self.codes).add(code)
+
+    def during(self, call: Callable[[], Any]) -> Any:
+        """Run `call` and see what it enters. A profiler that is under way sees nothing of it, and goes on after."""
+        profile = core_profile() or _Profile()
+        profile.take()
+        self.others.clear()
+        sys.setprofile(self)
+        try:
+            return call()
+        finally:
+            sys.setprofile(None)
+            profile.put_back()
 
 
 @dataclass(slots=True)

@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,15 +16,14 @@ from torch import Tensor, nn
 from elman.engine.backends import choose_loops
 from elman.engine.checkpoint import carrying, check_every, loop_in_chunks, run_in_chunks
 from elman.engine.compiling import scan_compiled, stay_outside
-from elman.engine.errors import EngineError, EngineWarning, NotSupported
+from elman.engine.errors import EngineError, EngineWarning, NotSupported, user_level
 from elman.engine.explain import Explanation, explain_program
-from elman.engine.guards import Guard, Reached, make_guard, reach
-from elman.engine.inputs import Inputs, Manner, batch_sizes, common_length, gather, manner_of, sample
-from elman.engine.lower import Needs, lower
+from elman.engine.families import Anew, Axes, Entry, Family, bound, same_way, traced
+from elman.engine.guards import Guard, make_guard, reach
+from elman.engine.inputs import Inputs, Manner, common_length, gather, manner_of
+from elman.engine.lower import Needs
 from elman.engine.masks import check_mask, taken
 from elman.engine.ops import is_random
-from elman.engine.passes import optimize
-from elman.engine.program import Graph
 from elman.engine.quick import Again, remember
 from elman.engine.records import Recorder
 from elman.engine.run import Plan, run_plan
@@ -40,27 +38,15 @@ from elman.engine.surroundings import (
     refuse_tracing,
     unseen,
 )
-from elman.engine.trace import trace
-from elman.engine.verify import Execute, verify, verify_size
+from elman.engine.verify import Execute, verify, verify_case, verify_size
 
 __all__ = ["Scan", "check"]
 
 BACKENDS = ("native", "reference", "loop")
 _MOST_ENTRIES = 16
+_MOST_FAMILIES = 8
 _MOST_SIZES = 256
 _STEPS_OF_A_CHUNK = 2  # of three, when chunks are verified
-
-
-@dataclass(slots=True)
-class _Entry:
-    """A traced step that may be used while its guard holds; or the reason why there is none."""
-
-    key: tuple[Any, ...]
-    guard: Guard
-    graph: Graph | None = None
-    dtypes: list[torch.dtype] = field(default_factory=list)
-    reason: NotSupported | None = None
-    plans: dict[tuple[Needs, str | None], Plan] = field(default_factory=dict)
 
 
 class Scan:
@@ -99,7 +85,9 @@ class Scan:
 
     def _forget(self) -> None:
         self.path: str | None = None
-        self._entries: list[_Entry] = []
+        self._entries: list[Entry] = []
+        self._families: list[Family] = []
+        self._anew = Anew()
         self._explanation = Explanation(None)
         self._warned: set[str] = set()
         self._last: Again | None = None
@@ -290,7 +278,8 @@ class Scan:
         place = reason.reason.rsplit(" at ", 1)[-1]  # one warning for each line of the step
         if place not in self._warned:
             self._warned.add(place)
-            warnings.warn(text, EngineWarning, stacklevel=_user_level())
+            warnings.warn(text, EngineWarning, stacklevel=user_level())
+        self._say_anew()
         result = self._loop(given, reason.reason, reason.hint, every)
         self._settle(reason)
         return result
@@ -305,7 +294,12 @@ class Scan:
 
     # -- the fast path
 
+    def _say_anew(self) -> None:
+        if text := self._anew.take():
+            warnings.warn(text, EngineWarning, stacklevel=user_level())
+
     def _say(self, plan: Plan, device: torch.device) -> None:
+        self._say_anew()
         if self.path != plan.loops.name or self._explanation.path != plan.loops.name:
             self.path = plan.loops.name
             self._explanation = explain_program(plan.loops.name, plan.program, plan.reason)
@@ -313,19 +307,13 @@ class Scan:
             if device.type != "cpu" and self.backend is None and not self._warned & {device.type}:
                 self._warned.add(device.type)
                 text = f"custom cells run on the reference backend on {device.type}: a torch call for each operation"
-                warnings.warn(text, EngineWarning, stacklevel=_user_level())
+                warnings.warn(text, EngineWarning, stacklevel=user_level())
 
-    def _look(self, given: Inputs, wanted: str | None, every: int | None) -> tuple[_Entry, Plan]:
+    def _look(self, given: Inputs, wanted: str | None, every: int | None) -> tuple[Entry, Plan]:
         """The trace and the verified plan for this call. NotSupported where there is none, whatever the trouble."""
         try:
             check_tensors([*given.x, *given.s, *given.initial, *given.c], "x, the state or the context")
-            entry = self._entry(given)
-            plan = self._plan(entry, given if every is None else carrying(given), wanted)
-            manner = manner_of(given, every)
-            if manner not in plan.seen:
-                self._see_manner(entry, plan, given, manner)
-            if given.B not in plan.sizes:
-                self._see_size(entry, plan, given)
+            return self._ready(given, wanted, every)
         except (NotSupported, EngineError):
             raise
         except Exception as error:
@@ -333,50 +321,110 @@ class Scan:
                 f"the engine could not look at the step ({type(error).__name__}: {error})",
                 hint="nothing is wrong with the cell; backend='loop' says that the loop is meant",
             ) from error
+
+    def _ready(self, given: Inputs, wanted: str | None, every: int | None) -> tuple[Entry, Plan]:
+        entry = self._entry(given)
+        manner = manner_of(given, every)
+        try:
+            plan = self._plan(entry, given if every is None else carrying(given), wanted)
+            if manner not in plan.seen:
+                self._see_manner(entry, plan, given, manner)
+            if given.B not in plan.sizes:
+                self._see_size(entry, plan, given)
+        except Exception as error:
+            if entry.family is None:
+                raise
+            entry.reason = NotSupported(str(error))  # at these sizes; a trace of their own may do
+            if not any(entry.family.seen.values()):
+                self._families = [f for f in self._families if f is not entry.family]
+                self._anew.unfit[entry.family.kind, entry.family.axes] = str(error)
+            return self._ready(given, wanted, every)
         return entry, plan
 
-    def _entry(self, given: Inputs) -> _Entry:
+    def _entry(self, given: Inputs) -> Entry:
         """The trace for this kind of call, a new one where there is none that still holds."""
-        key = given.key()
-        for i, entry in enumerate(self._entries):
-            if entry.key == key and entry.guard.holds():
-                if i:
-                    self._entries.insert(0, self._entries.pop(i))
-                break
-        else:
-            entry = self._trace(key, given)
-            self._entries = [entry, *self._entries][:_MOST_ENTRIES]
+        entry = self._known(given) or self._new(given)
         if entry.reason is not None:
             raise entry.reason.again()
         return entry
 
-    def _trace(self, key: tuple[Any, ...], given: Inputs) -> _Entry:
-        check_modules(self.step, self.owner)
-        snapshot, reached = Snapshot(self.step, self.owner), reach(self.step, self.owner)
-        cached = torch.is_autocast_cache_enabled()
-        torch.set_autocast_cache_enabled(False)
+    def _known(self, given: Inputs) -> Entry | None:
+        key = kind, sizes = given.key()
+        for i, entry in enumerate(self._entries):
+            if entry.key == key and entry.guard.holds():
+                if i:
+                    self._entries.insert(0, self._entries.pop(i))
+                return entry
+        for family in self._families:
+            values = bound(family.axes, sizes) if family.kind == kind else None
+            if values is None or not family.guard.holds():
+                continue
+            if family.pattern is None:
+                return family.entries[()]
+            found = family.entries.get(values) or self._member(family, given, key, values)
+            if found.reason is None:
+                return found
+        return None
+
+    def _new(self, given: Inputs) -> Entry:
+        """A new trace; for sizes that vary, where some did already."""
+        key = kind, sizes = given.key()
+        with self._anew.measured(self._entries, key):
+            axes = self._anew.axes(self._entries, self._families, key)
+            entry = self._trace(key, given, axes) if axes != sizes else None
+            if entry is not None and entry.reason is None:
+                return entry
+            if entry is not None and entry.reason is not None and entry.family is None:
+                self._anew.unfit[kind, axes] = entry.reason.reason
+            entry = self._trace(key, given)
+        if (alike := same_way(entry, self._entries)) is not None:
+            self._families = [alike, *self._families][:_MOST_FAMILIES]
+        self._entries = [entry, *self._entries][:_MOST_ENTRIES]
+        return entry
+
+    def _member(self, family: Family, given: Inputs, key: Any, sizes: tuple[int, ...]) -> Entry:
+        """The entry of a family for other sizes than those that were seen so far."""
+        snapshot = Snapshot(self.step, self.owner)
         try:
             with alone():
-                graph, dtypes = _trace_to_fixed_point(self.step, given, snapshot, reached)
+                family.check(given, snapshot, sizes)
+            family.guard.check_undisturbed()
+        except NotSupported as reason:
+            return family.entry(key, sizes, reason.again())
+        finally:
+            snapshot.restore()
+        return family.entry(key, sizes)
+
+    def _trace(self, key: tuple[Any, ...], given: Inputs, axes: Axes | None = None) -> Entry:
+        """The entry of a new trace. axes: which sizes are to vary; it is one of a family then."""
+        check_modules(self.step, self.owner)
+        snapshot, reached = Snapshot(self.step, self.owner), reach(self.step, self.owner)
+        axes = axes or given.sizes()
+        try:
+            with alone():
+                graph, dtypes, pattern = traced(self.step, given, snapshot, reached, axes)
             snapshot.check()
             reached.check()
             guard = make_guard(self.step, self.owner, graph.externals, reached)
             _debug(2, "\n".join(map(str, graph.nodes)))
-            return _Entry(key, guard, optimize(graph), dtypes)
+            if pattern is None:
+                return Entry(key, guard, graph, dtypes)
+            family = Family(key[0], axes, guard, graph, dtypes, pattern)
+            self._families = [family, *self._families][:_MOST_FAMILIES]
+            return self._member(family, given, key, bound(axes, key[1]) or ())
         except NotSupported as reason:
             told = reached.better_reason(snapshot.better_reason(reason))
             self._sets = snapshot.set_tensors()
             snapshot.restore()
             reached.restore()
             guard = make_guard(self.step, self.owner, [], reached, alone=True)
-            return _Entry(key, guard, reason=told.again())
+            return Entry(key, guard, reason=told.again())
         finally:
             snapshot.restore()
             reached.restore()
-            torch.set_autocast_cache_enabled(cached)
 
     def _see_manner(
-        self, entry: _Entry, plan: Plan, given: Inputs, manner: Manner, execute: Execute | None = None
+        self, entry: Entry, plan: Plan, given: Inputs, manner: Manner, execute: Execute | None = None
     ) -> None:
         """At the first call of each manner, whoever will carry it out is compared with the user's own step."""
         run = execute or (self._run_in_chunks if manner.chunks else partial(run_plan, self.step))
@@ -388,7 +436,7 @@ class Scan:
         return run_in_chunks(self.step, self.owner, plan, p, few, _STEPS_OF_A_CHUNK)
 
     @contextmanager
-    def _left_alone(self, entry: _Entry) -> Iterator[None]:
+    def _left_alone(self, entry: Entry) -> Iterator[None]:
         """Small runs of the step leave no trace; what they refuse is refused for good."""
         snapshot = Snapshot(self.step, self.owner)
         try:
@@ -401,22 +449,25 @@ class Scan:
         finally:
             snapshot.restore()
 
-    def _see_size(self, entry: _Entry, plan: Plan, given: Inputs) -> None:
+    def _see_size(self, entry: Entry, plan: Plan, given: Inputs) -> None:
         """At each new batch size (up to a bound) one step is compared with the user's own."""
         if len(plan.sizes) >= _MOST_SIZES:
             return
-        with self._left_alone(entry):
-            verify_size(self.step, plan, entry.guard.tensors(), given)
+        if entry.family is None or not entry.family.believes(given.B):
+            with self._left_alone(entry):
+                verify_size(self.step, plan, entry.guard.tensors(), given)
+            if entry.family is not None:
+                entry.family.believe(given.B)
         plan.sizes.add(given.B)
 
-    def _plan(self, entry: _Entry, given: Inputs, wanted: str | None) -> Plan:
+    def _plan(self, entry: Entry, given: Inputs, wanted: str | None) -> Plan:
         needs = _needs(entry, given)
         plan = entry.plans.get((needs, wanted))
         if plan is not None:
             return plan
         assert entry.graph is not None and entry.graph.y_spec is not None
         try:
-            program = lower(entry.graph, needs)
+            program = entry.lowered(needs)
             _debug(3, str(program))
             loops, reason = choose_loops(program, wanted, given.x[0].device)
         except NotSupported as error:
@@ -426,27 +477,18 @@ class Scan:
         plan = Plan.of(
             program, loops, entry.graph, s_spec=given.s_spec, needs=needs, reason=reason, random=random
         )
+        if entry.family is not None:
+            plan.seen = entry.family.seen.setdefault((needs, wanted), set())
+            if plan.seen:
+                with self._left_alone(entry):
+                    verify_case(self.step, plan, entry.guard.tensors(), given, entry.dtypes)
+                plan.sizes.add(given.B)
+                entry.family.believe(given.B)
         entry.plans[needs, wanted] = plan
         return plan
 
 
-def _trace_to_fixed_point(
-    step: Callable[..., Any], given: Inputs, snapshot: Snapshot, reached: Reached
-) -> tuple[Graph, list[torch.dtype]]:
-    """Trace with the dtypes that the state settles on (autocast turns some of it bfloat16 after one step)."""
-    dtypes = [s.dtype for s in given.s]
-    grad = torch.is_grad_enabled()
-    for _ in range(3):
-        first, second = (sample(given, rows, dtypes, grad) for rows in batch_sizes(given, snapshot.tensors()))
-        graph = trace(step, (first, second), grad=grad, labels=snapshot.labels(), reached=reached)
-        after = [v.dtype for v in graph.ns]
-        if after == dtypes:
-            return graph, dtypes
-        dtypes = after
-    raise NotSupported(f"the dtypes of the state do not settle: {dtypes}")
-
-
-def _needs(entry: _Entry, given: Inputs) -> Needs:
+def _needs(entry: Entry, given: Inputs) -> Needs:
     """Which gradients this call wants."""
     if not torch.is_grad_enabled():
         return Needs()
@@ -456,16 +498,6 @@ def _needs(entry: _Entry, given: Inputs) -> Needs:
     s = any(t.requires_grad for t in (*given.s, *given.initial))
     needs = Needs(x, c, p, s, given.return_states)
     return needs if needs.any else Needs()
-
-
-def _user_level() -> int:
-    """How many frames up the caller of the library is, for warnings."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and (
-        "/elman/" in frame.f_code.co_filename or "/torch/" in frame.f_code.co_filename
-    ):
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def _debug(level: int, text: str) -> None:

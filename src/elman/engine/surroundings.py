@@ -137,7 +137,7 @@ def check_modules(step: Callable[..., Any], owner: nn.Module | None) -> None:
 @contextmanager
 def alone() -> Iterator[None]:
     """For the engine's own small runs: hooks on saved tensors that others have set (checkpointing) are taken off and
-    put on again.
+    put on again; autocast casts a weight anew, whoever has cast it before.
 
     Hooks that do nothing, on top of the others, would keep what is saved for good: a node that saves its own result
     through a hook holds itself.
@@ -147,9 +147,12 @@ def alone() -> Iterator[None]:
     while (pair := hooks._top_saved_tensors_default_hooks(True)) is not None:
         taken.append(pair)
         hooks._pop_saved_tensors_default_hooks()
+    cached = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
     try:
         yield
     finally:
+        torch.set_autocast_cache_enabled(cached)
         for pair in reversed(taken):
             hooks._push_saved_tensors_default_hooks(*pair)
 

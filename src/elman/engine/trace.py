@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from elman.engine.errors import NotSupported
+from elman.engine.lengths import Symbols
 from elman.engine.merge import Run, merge, swap
 from elman.engine.program import Graph
 from elman.engine.record import Tracer, op_name, record, tensors_in
@@ -63,9 +64,11 @@ def trace(
     grad: bool,
     labels: dict[int, str],
     reached: Any,
+    symbols: Symbols | None = None,
 ) -> Graph:
     """Record `step` (and its gradient where `grad`) at the two batch sizes of `samples` and merge the two.
 
+    symbols: other sizes that differ between the samples.
     Raises NotSupported with the reason where the step is outside the rules.
     """
     found = [_externals(step, sample, labels, reached) for sample in samples]
@@ -80,7 +83,7 @@ def trace(
         _run(step, samples[1], found[0], grad, labels),
     ]
     rows = [sample.rows for sample in samples]
-    return merge(runs[0], runs[1], (rows[0], rows[1]), found[0])
+    return merge(runs[0], runs[1], (rows[0], rows[1]), found[0], symbols)
 
 
 def _externals(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from elman.engine.run import Plan, run_plan
 from elman.engine.structure import ScanResult, flatten
 from elman.engine.trace import Sample
 
-__all__ = ["Execute", "FixedDraws", "verify", "verify_size"]
+__all__ = ["Execute", "FixedDraws", "verify", "verify_case", "verify_size"]
 
 _TOLERANCE = {torch.float64: 1e-7, torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 3e-2}
 Found = tuple[list[Tensor], list[Tensor | None]]  # results, gradients
@@ -239,6 +240,20 @@ def verify_size(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given
             f"with {given.B} rows the step does something else than with fewer", op="size",
             hint="let the step do the same for any number of rows",
         ) from error  # fmt: skip
+
+
+def verify_case(
+    step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: Inputs, dtypes: Sequence[torch.dtype]
+) -> None:
+    """Two steps, with as many rows as the call has, of a plan that was verified at other sizes beside T and B: values
+    and all gradients. Raises NotSupported where they differ from the plain loop."""
+    grad = plan.needs.any
+    tolerance = max(_TOLERANCE.get(d, 0.0) for d in _dtypes(plan.program))
+    with torch.set_grad_enabled(grad), FixedDraws() if plan.random else nullcontext():
+        few = small(given, 2, given.B, dtypes, grad, Manner())
+        expected = _evaluate(partial(few.loop, step), few, p, grad)
+        got = _evaluate(partial(run_plan, step, plan, p, few), few, p, grad)
+    assert_agree(got, expected, tolerance)
 
 
 def _dtypes(program: Program) -> set[torch.dtype]:
