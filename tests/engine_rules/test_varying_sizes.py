@@ -7,7 +7,7 @@ import math
 import random
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,6 @@ from torch.utils._pytree import tree_leaves
 from elman.engine import EngineWarning, Scan
 from elman.engine.loop import plain_loop
 from elman.engine.stream import Stepper
-from elman.engine.verify import FixedDraws
 from elman.nn import attention
 
 H, I, T = 6, 3, 4
@@ -86,7 +85,6 @@ VARYING: dict[str, Read] = {
     "roots": lambda self, h, m, mask: m.sum(1) * h * m.shape[1] ** -0.5 + math.log(m.size(1)),
     "numbered": lambda self, h, m, mask: mixed(torch.softmax(torch.arange(m.shape[1]) * h[:, :1], 1), m),
     "flat": lambda self, h, m, mask: h * m.flatten(1).sum(1, keepdim=True),
-    "draws": lambda self, h, m, mask: mixed(self.draws(torch.sigmoid(scores(h, m))), m),
 }  # fmt: skip
 
 
@@ -163,15 +161,11 @@ def test_one_trace_for_all_sizes(name: str) -> None:
     torch.manual_seed(0)
     cell = Decoder(VARYING[name]).double()
     scan, rng = Scan(cell, fallback="error"), random.Random(name)
-    if name == "draws":  # a trace sees that they are fixed
-        for S in SIZES[:2]:
-            x, h, context = inputs(S, 2, 0)
-            scan(x, h, context=context)
-    with traces(scan) as found, FixedDraws() if name == "draws" else nullcontext():
+    with traces(scan) as found:
         for seed, S in enumerate(SIZES):
             assert_as_loop(scan, cell, inputs(S, rng.randint(1, 5), seed))
             assert scan.path == "native"
-        assert len(found) == (2 if name != "draws" else 0)  # of the first size, and of sizes that vary
+        assert len(found) == 2  # of the first size, and of sizes that vary
     (family,) = scan._families
     assert not [entry for entry in family.entries.values() if entry.reason]
 
@@ -366,6 +360,21 @@ def test_under_autocast(grad: bool) -> None:
             expected = plain_loop(cell, x, h, context=(m, mask)).y
             torch.testing.assert_close(got, expected, rtol=0.1, atol=0.05)
         assert len(found) == 2
+
+
+def test_a_mask_is_drawn_for_each_place() -> None:
+    """Dropout of the weights: other ones at each place, step and row, and the same share of all at any size."""
+    cell = Decoder(lambda self, h, m, mask: mixed(self.draws(torch.ones_like(m[:, :, 0])), m)).double()
+    cell.cell = None  # type: ignore[assignment]
+    cell.forward = lambda x, h, context: (cell.draws(torch.ones_like(context[0][:, :, 0])), h)  # type: ignore[method-assign]
+    scan = Scan(cell, fallback="error")
+    for S in (20, 30, 40, 25):
+        x, h, context = inputs(S, 50, 0)
+        y = scan(x, h, context=context).y
+        assert y.shape == (T, 50, S) and scan.path == "native"
+        assert set(y.unique().tolist()) == {0.0, 2.0}
+        assert abs(float(y.mean()) - 1) < 0.1
+        assert bool((y.std((0, 1)) > 0.5).all())
 
 
 def test_the_sum_of_sizes_is_known() -> None:
