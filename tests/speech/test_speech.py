@@ -25,6 +25,7 @@ from elman.tasks.speech import learning
 from elman.tasks.speech.hearing import HeardWord, _aligned, heard, heard_by_beam
 from elman.tasks.speech.recordings import needed
 from elman.tasks.speech.scores import errors_of, text_score
+from elman.tasks.speech.searching import Search, fusion_of
 from elman.tasks.speech.subtitles import cues
 from elman.tasks.speech.symbols import Symbols, cleaned
 from tests.speech.sounds import texts, tones, write_table, write_wav
@@ -318,7 +319,7 @@ def test_a_beam_is_never_less_likely_than_the_best_path(trained: Any) -> None:
     logs = torch.randn(12, len(trained.codec.symbols.names) + 1).log_softmax(-1)
     plain, searched = (
         heard(logs, trained.codec, trained.config.features),
-        heard_by_beam(logs, trained.codec, trained.config.features, 20),
+        heard_by_beam(logs, trained.codec, trained.config.features, Search(20)),
     )
     chances = []
     for one in (plain, searched):
@@ -329,6 +330,55 @@ def test_a_beam_is_never_less_likely_than_the_best_path(trained: Any) -> None:
         )
         chances.append(-float(loss))
     assert chances[1] >= chances[0] - 1e-6 or not plain.text
+
+
+def test_a_language_model_is_fused_in(trained: Any, tmp_path: Path) -> None:
+    Path("said.txt").write_text("ab ba\n" * 150)
+    tiny = [
+        "--tokens",
+        "characters",
+        "--hidden",
+        "12",
+        "--batch",
+        "4",
+        "--steps",
+        "12",
+        "--epochs",
+        "8",
+        "--rate",
+        "0.03",
+    ]
+    done = elman(
+        *("train", "language-model", "--data", "said.txt", "--run", "text", *tiny, "--threads", "1"),
+        *("--engine", "torch", "--quiet", "--overwrite"),
+    )
+    assert done.code == 0, done.err
+    refused = elman("predict", "run", "sounds/0.wav", "--language-model", "text")
+    assert (refused.code, "has no token for 'c'" in refused.err) == (2, True)
+    refused = elman("predict", "run", "sounds/0.wav", "--language-model", "run")
+    assert "is a run of speech; give one of language-model" in refused.err
+
+    import elman as package
+
+    symbols = Symbols((" ", "a", "b"))
+    model = package.load("text")
+    fusion = fusion_of(model, symbols, 1.0, 0.0, "text")
+    # p of each next symbol is the language model's own, over the recognizer's symbols alone.
+    state, numbers = fusion.state, [0, 2, 3]
+    for number, following in ((0, 2), (2, 3), (3, 1)):
+        logits, state = fusion.step(torch.tensor([number]), state)
+        assert int(logits.argmax()) == following
+        assert float(logits[0, 0]) == -math.inf
+    picked = fusion.pick(state, torch.tensor([0, 0]))
+    assert fusion.step(torch.tensor(numbers[:2]), picked)[0].shape == (2, 4)
+    # Sound that says a and b alike is decided by the text.
+    p = torch.tensor([[0.02, 0.01, 0.50, 0.47], [0.94, 0.02, 0.02, 0.02], [0.02, 0.01, 0.50, 0.47]])
+    codec = trained.codec._replace(symbols=symbols)
+    plain, fused = (
+        heard_by_beam(p.log(), codec, trained.config.features, search).text
+        for search in (Search(8), Search(8, fusion))
+    )
+    assert (plain, fused) == ("aa", "ab")
 
 
 def test_errors_are_counted_by_recording() -> None:

@@ -16,7 +16,17 @@ import numpy.typing as npt
 
 from elman.config import require
 
-__all__ = ["SUFFIXES", "Resampler", "SoundError", "check_sound", "mono", "pcm", "read_sound", "resample"]
+__all__ = [
+    "FOREIGN",
+    "SUFFIXES",
+    "Resampler",
+    "SoundError",
+    "check_sound",
+    "mono",
+    "pcm",
+    "read_sound",
+    "resample",
+]
 
 Samples = npt.NDArray[np.float32]
 
@@ -25,6 +35,8 @@ _SUFFIXES = """
 .wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .w64 .rf64 .caf .sph .nist .voc
 """
 SUFFIXES = frozenset(_SUFFIXES.split())
+# Sound that libsndfile does not read: taken for recordings too, so that they are named.
+FOREIGN = frozenset({".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr"})
 # Below this peak a recording is silence: a quarter of the smallest step of 16 bits.
 SILENCE = 2.0**-17
 # Sizes that writers into a pipe leave in a header that they could not go back to.
@@ -61,6 +73,8 @@ def read_sound(
             data = file.read(last - first, dtype="float32", always_2d=True)
             found, of = int(file.samplerate), last - first
     except (soundfile.SoundFileError, OSError):
+        if path.suffix.lower() in FOREIGN:
+            raise SoundError(f"{path.suffix[1:]}, which cannot be read: convert it to wav or flac") from None
         raise SoundError("file that cannot be read as sound") from None
     if len(data) < of:
         raise SoundError("truncated recording")

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from elman.config import UserError, nearest
 from elman.data.account import Account, Place
 from elman.data.audio.segments import SEGMENTED, Segment, read_segments
-from elman.data.audio.sound import SUFFIXES
+from elman.data.audio.sound import FOREIGN, SUFFIXES
 from elman.data.audio.tables import Columns, find_columns, located, row_of
 from elman.data.encoding import decode, lines_of, read_bytes
 from elman.data.table import read_table
@@ -77,7 +77,8 @@ def read_recordings(paths: Sequence[str], account: Account, how: Listing = Listi
 
 def recordings_in(folder: Path) -> list[Path]:
     """The sound files of a folder and its folders, by name; hidden ones are passed over."""
-    files = (file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    known = SUFFIXES | FOREIGN
+    files = (file for file in folder.rglob("*") if file.suffix.lower() in known and file.is_file())
     return sorted(
         file for file in files if not any(p.startswith(".") for p in file.relative_to(folder).parts)
     )

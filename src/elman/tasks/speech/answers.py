@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from elman.config import Whole, option
+from elman.config import option
 from elman.data.account import OnBad
 from elman.data.audio.mel import LogMel
-from elman.data.audio.sound import SUFFIXES, SoundError, read_sound
+from elman.data.audio.sound import FOREIGN, SUFFIXES, SoundError, read_sound
 from elman.data.audio.transcripts import pattern_of, recordings_in
 from elman.data.inputs import STANDARD_INPUT, Item, check_inputs, lines
 from elman.tasks import verbs
@@ -21,6 +21,7 @@ from elman.tasks.base import Answer
 from elman.tasks.speech.hearing import Heard
 from elman.tasks.speech.learning import steps_for
 from elman.tasks.speech.recordings import Codec
+from elman.tasks.speech.searching import Searching
 from elman.tasks.speech.settings import Config
 
 __all__ = [
@@ -39,7 +40,7 @@ Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Evaluate(verbs.Evaluate):
+class Evaluate(Searching, verbs.Evaluate):
     """Flags of `elman evaluate`."""
 
     on_bad: OnBad = option(
@@ -54,14 +55,11 @@ class Evaluate(verbs.Evaluate):
         unit="PATTERN",
         needs={"data": True},
     )
-    beam: Whole = option(0, "prefixes that a search keeps (0: the best path)", unit="COUNT")
 
 
 @dataclass(frozen=True)
-class Predict(verbs.Predict):
+class Predict(Searching, verbs.Predict):
     """Flags of `elman predict`: recordings, folders of them, or files and standard input whose lines name them."""
-
-    beam: Whole = option(0, "prefixes that a search keeps (0: the best path)", unit="COUNT")
 
 
 class Opened(NamedTuple):
@@ -79,7 +77,7 @@ def inputs_of(settings: Predict) -> Iterator[list[Item]]:
     """Recordings in groups; the lines of any other file, and of standard input, name recordings."""
     check_inputs(settings.inputs)
     for path in settings.inputs:
-        sound = path != STANDARD_INPUT and Path(path).suffix.lower() in SUFFIXES
+        sound = path != STANDARD_INPUT and Path(path).suffix.lower() in SUFFIXES | FOREIGN
         if path == STANDARD_INPUT or not (sound or Path(path).is_dir()):
             yield from lines([path], settings.together)
             continue

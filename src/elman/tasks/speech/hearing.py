@@ -14,6 +14,7 @@ from elman.data.audio.normalizing import RunningNormalizer
 from elman.data.audio.sound import Resampler
 from elman.tasks.speech.learning import stacked
 from elman.tasks.speech.recordings import Codec
+from elman.tasks.speech.searching import Search
 from elman.tasks.speech.settings import Config, FeatureSettings
 from elman.tasks.speech.symbols import BLANK, Symbols
 
@@ -76,13 +77,19 @@ def heard(logs: Tensor, codec: Codec, features: FeatureSettings) -> Heard:
     return _words_of(path.symbols, codec.symbols, step_seconds(codec, features))
 
 
-def heard_by_beam(logs: Tensor, codec: Codec, features: FeatureSettings, beam: int) -> Heard:
-    """What the likeliest labelling found by prefix beam search writes; times from its best alignment to the steps."""
+def heard_by_beam(logs: Tensor, codec: Codec, features: FeatureSettings, search: Search) -> Heard:
+    """What the best labelling found by prefix beam search writes; times from its likeliest path."""
     from elman.decoding import ctc_beam_search
 
     if not len(logs):
         return Heard("", [])
-    found = ctc_beam_search(logs.unsqueeze(1), [len(logs)], blank=BLANK, beam=beam, cutoff=1e-4)[0][0]
+    fused: dict[str, Any] = {}
+    if search.fusion is not None:
+        step, state, pick, weight, bonus = search.fusion
+        fused = {"language_model": step, "state": state, "pick": pick, "weight": weight, "bonus": bonus}
+    found = ctc_beam_search(
+        logs.unsqueeze(1), [len(logs)], blank=BLANK, beam=search.beam, cutoff=1e-4, first=BLANK, **fused
+    )[0][0]
     aligned = _aligned(logs.double().numpy(), found.symbols)
     return _words_of(aligned, codec.symbols, step_seconds(codec, features))
 
@@ -198,6 +205,7 @@ class Listener:
         self._path = _Greedy()
         # Symbols in front of this one belong to utterances that have ended.
         self._begun = 0
+        self._known: tuple[Any, Heard] = None, Heard("", [])
         # A space may be written anywhere in a silence, and ends none.
         self._spaces = {number for number, name in enumerate(codec.symbols.names, 1) if name.isspace()}
 
@@ -275,4 +283,9 @@ class Listener:
         return (until - self._path.symbols[last].last - 1) * self.seconds >= self.endpoint
 
     def _utterance(self, until: int) -> Heard:
-        return _words_of(self._path.symbols[self._begun : until], self.codec.symbols, self.seconds)
+        """The symbols up to one; made anew only where something has come."""
+        own = self._path.symbols[self._begun : until]
+        key = (self._begun, until, own[-1] if own else None)
+        if key != self._known[0]:
+            self._known = key, _words_of(own, self.codec.symbols, self.seconds)
+        return self._known[1]

@@ -274,10 +274,8 @@ def field_of(recording: Recording, name: str) -> str:
     if recording.speaker:
         known["speaker"] = recording.speaker
     if name not in known:
-        hint = nearest(name, known) or f"; its fields are {', '.join(known)}"
-        raise UserError(
-            f"{recording.place} has no field {name!r}{hint}; fields come from --pattern and from tables"
-        )
+        hint = nearest(name, known) or f"; its fields are {', '.join(known)}, from --pattern and from tables"
+        raise UserError(f"{recording.place} has no field {name!r}{hint}")
     return known[name]
 
 

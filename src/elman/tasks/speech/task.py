@@ -16,6 +16,7 @@ from elman.tasks.speech.drawing import drawing_of
 from elman.tasks.speech.hearing import Heard, Listener, heard, heard_by_beam
 from elman.tasks.speech.learning import SpeechBatch
 from elman.tasks.speech.recordings import Codec, Part, Speech
+from elman.tasks.speech.searching import Search, search_of
 from elman.tasks.speech.sections import sections_of
 from elman.tasks.speech.settings import Config
 from elman.tasks.speech.transcribing import Transcribe, transcribe
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from elman.training.loop import Measure, StepLoss
 
 __all__ = ["SpeechTask", "TrainedSpeech"]
+
+
+BEST_PATH = Search()
 
 
 class TrainedSpeech(Trained):
@@ -49,7 +53,9 @@ class TrainedSpeech(Trained):
     def measured(self, settings: Any) -> Score:
         """What `elman evaluate` finds, with an interval."""
         part = self.examples(settings)
-        return measure(self.model, self.codec, part, self.config, beam=settings.beam, interval=True)
+        return measure(
+            self.model, self.codec, part, self.config, search_of(settings, self.codec.symbols), interval=True
+        )
 
     def in_words(self, score: Score) -> str:
         """The measure with its interval, and the others; and where nothing is written, so."""
@@ -87,33 +93,42 @@ class TrainedSpeech(Trained):
             return [
                 answers.of_classes(p, self.codec.classes) for p in learning.probabilities(self.model, steps)
             ]
-        return [answers.of_text(one) for one in self.heard(steps, settings.beam)]
+        search = search_of(settings, self.codec.symbols)
+        return [answers.of_text(one) for one in self.heard(steps, search)]
 
-    def heard(self, steps: Sequence[Any], beam: int = 0) -> list[Heard]:
+    def heard(self, steps: Sequence[Any], search: Search = BEST_PATH) -> list[Heard]:
         """What is heard in the steps of recordings."""
-        return [written(logs, self.codec, self.config, beam) for logs in learning.outputs(self.model, steps)]
+        return [
+            written(logs, self.codec, self.config, search) for logs in learning.outputs(self.model, steps)
+        ]
 
     def sections(self, examples: Part) -> Iterator[Section]:
         """Errors, best, median and worst recordings with their pictures; or classes and confusion."""
         return sections_of(self, examples)
 
 
-def written(logs: Any, codec: Codec, config: Config, beam: int = 0) -> Heard:
+def written(logs: Any, codec: Codec, config: Config, search: Search = BEST_PATH) -> Heard:
     """What log p `(T, V)` of a recording writes, by the best path or by a beam."""
-    if beam > 1:
-        return heard_by_beam(logs, codec, config.features, beam)
+    if search.beam:
+        return heard_by_beam(logs, codec, config.features, search)
     return heard(logs, codec, config.features)
 
 
 def measure(
-    model: Any, codec: Codec, part: Part, config: Config, *, beam: int = 0, interval: bool = False
+    model: Any,
+    codec: Codec,
+    part: Part,
+    config: Config,
+    search: Search = BEST_PATH,
+    *,
+    interval: bool = False,
 ) -> Score:
     """The word error rate, or the accuracy, decoded as in use."""
     steps = learning.normalized(part, codec, config)
     if codec.classes:
         p = learning.probabilities(model, steps)
         return scores.class_score(scores.classes_of(part), p, interval=interval)
-    said = [written(logs, codec, config, beam).text for logs in learning.outputs(model, steps)]
+    said = [written(logs, codec, config, search).text for logs in learning.outputs(model, steps)]
     return scores.text_score(part.texts, said, interval=interval)
 
 

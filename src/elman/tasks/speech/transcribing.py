@@ -16,6 +16,7 @@ from elman.data.audio.transcripts import recordings_in
 from elman.data.inputs import STANDARD_INPUT, check_inputs
 from elman.tasks.speech import answers
 from elman.tasks.speech.hearing import Heard, Update
+from elman.tasks.speech.searching import Searching, search_of
 from elman.tasks.speech.subtitles import WRITERS, Transcript
 from elman.tasks.verbs import CHECKPOINT
 from elman.training.run import write_bytes
@@ -30,7 +31,7 @@ WIDTHS = {"s16le": 2, "s32le": 4, "f32le": 4, "u8": 1}
 
 
 @dataclass(frozen=True)
-class Transcribe:
+class Transcribe(Searching):
     """Flags of `elman transcribe`."""
 
     inputs: tuple[str, ...] = option(
@@ -43,7 +44,6 @@ class Transcribe:
         "text", "text, a word a line with times and confidence, JSON, subtitles, or CTM"
     )
     to: str = option("", "folder that gets a file for each recording (empty: all is printed)", unit="FOLDER")
-    beam: Whole = option(0, "prefixes that a search keeps (0: the best path)", unit="COUNT")
     samples: Samples = option("s16le", "raw samples on standard input; a WAV header there says it by itself")
     hertz: Whole = option(0, "their rate (0: that of the training)", unit="HERTZ")
     channels: Count = option(1, "their channels, of which the first is heard", unit="COUNT")
@@ -68,6 +68,10 @@ def transcribe(trained: TrainedSpeech, settings: Transcribe) -> Iterator[str]:
     if STANDARD_INPUT in settings.inputs:
         if len(settings.inputs) > 1 or settings.to:
             raise UserError("- is heard as it comes: give it alone, and without --to")
+        if settings.beam or settings.language_model:
+            raise UserError(
+                "- is written by the best path, of which nothing changes later: leave --beam and --language-model out"
+            )
         yield from live(trained, settings, sys.stdin.buffer)
         return
     files = [file for path in settings.inputs for file in _files(Path(path))]
@@ -90,17 +94,16 @@ def _files(path: Path) -> list[Path]:
 def _recordings(trained: TrainedSpeech, settings: Transcribe, files: Sequence[Path]) -> Iterator[str]:
     write = WRITERS[settings.format]
     folder = Path(settings.to) if settings.to else None
-    names = _names(files)
+    names, search = _names(files), search_of(settings, trained.codec.symbols)
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
+    faults: list[str] = []
     for file, name in zip(files, names, strict=True):
         (found,) = answers.opened([str(file)], trained.codec, trained.config)
         if isinstance(found, str):
-            sys.stderr.write(f"{file}: {found}\n")
+            faults.append(f"{file}: {found}")
             continue
-        (heard,) = trained.heard(
-            answers.steps_of_opened([found], trained.codec, trained.config), settings.beam
-        )
+        (heard,) = trained.heard(answers.steps_of_opened([found], trained.codec, trained.config), search)
         transcript = Transcript(name, heard, found.seconds)
         if folder:
             path = folder / f"{name}.{_suffix(settings.format)}"
@@ -109,6 +112,9 @@ def _recordings(trained: TrainedSpeech, settings: Transcribe, files: Sequence[Pa
             yield f"{path}\n"
         else:
             yield write([transcript], several=len(files) > 1)
+    if len(faults) == len(files):
+        raise UserError(f"nothing could be written down: {faults[0]}{', ...' * (len(faults) > 1)}")
+    sys.stderr.writelines(f"{fault}\n" for fault in faults)
 
 
 def _suffix(form: str) -> str:
