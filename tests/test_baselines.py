@@ -66,3 +66,34 @@ def test_several_labels_are_one_regression_each() -> None:
 def test_majority(several: bool) -> None:
     truth = np.array([[1, 0], [1, 1], [1, 0], [0, 0]]) if several else np.array([0, 0, 0, 1])
     assert majority(truth, 2).tolist() == [[0.75, 0.25]] * 2
+
+
+def test_the_most_frequent_tag() -> None:
+    from elman.baselines import FrequentTag
+
+    rule = FrequentTag.fit([["a", "b", "a"], ["a", "c"]], [np.array([0, 1, 0]), np.array([2, 1])], 3)
+    assert rule(["a", "b", "new"]).tolist() == [0, 1, 1]
+
+
+def test_the_linear_model_of_words_is_scikit_learns() -> None:
+    from sklearn.feature_extraction import DictVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    from elman.baselines import TagModel, word_features
+
+    draw = np.random.default_rng(0)
+    sentences = [
+        [str(word) for word in draw.choice(["ab", "Ab", "cd", "c1", "x"], size=4)] for _ in range(30)
+    ]
+    truth = [
+        np.array([len(set(word)) % 3 if word != "x" else draw.integers(3) for word in row])
+        for row in sentences
+    ]
+    model = TagModel.fit(sentences, truth, 3, steps=300)
+    rows = [features for words in sentences for features in word_features(words)]
+    known = [{name: 1.0 for name in features if name in model.numbers} for features in rows]
+    x = DictVectorizer().fit_transform(known)
+    judge = LogisticRegression(C=1.0, tol=1e-8, max_iter=5000).fit(x, np.concatenate(truth))
+    found = np.exp(np.concatenate(model.log_probabilities(sentences)))
+    np.testing.assert_allclose(found, judge.predict_proba(x), atol=2e-3)
+    assert all(len(set(features)) == len(features) for features in rows)

@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 
 import numpy as np
+import pytest
 import sklearn.metrics as oracle
 from hypothesis import given
 from hypothesis import strategies as st
@@ -110,3 +111,26 @@ def test_the_interval_of_an_accuracy_is_that_of_a_binomial() -> None:
     assert abs(low - (0.8 - error)) < 0.003
     assert abs(high - (0.8 + error)) < 0.003
     assert bootstrap(accuracy, (truth, answers)) == (low, high)
+
+
+def test_spans_as_seqeval_counts_them() -> None:
+    from seqeval.metrics import f1_score
+
+    from elman.data.schemes import spans_of
+    from elman.metrics import f1, span_counts, span_f1
+
+    draw = np.random.default_rng(0)
+    tags = np.array(["O", "B-X", "I-X", "B-Y", "I-Y"])
+    truth = [draw.choice(tags, size=9).tolist() for _ in range(40)]
+    said = [
+        [
+            b if draw.random() < 0.2 else a
+            for a, b in zip(row, draw.choice(tags, size=9).tolist(), strict=True)
+        ]
+        for row in truth
+    ]
+    counts = span_counts([spans_of(row) for row in truth], [spans_of(row) for row in said])
+    assert counts.shape == (40, 3)
+    assert span_f1(counts) == pytest.approx(f1_score(truth, said))
+    assert f1(0, 0, 0) == 0.0
+    assert span_f1(span_counts([], [])) == 0.0

@@ -149,7 +149,8 @@ def read_slashes(name: str, text: str, account: Account, how: WordReading) -> li
         cut = [piece.rpartition(sign) for piece in line.split()]
         if all(word and tag for word, _, tag in cut):
             words = tuple(word.replace(f"\\{sign}", sign) for word, _, _ in cut)
-            found.append(Sentence(words, tuple(tag for _, _, tag in cut), Place(name, number)))
+            tags = tuple(tag for _, _, tag in cut) if how.tagged else ()
+            found.append(Sentence(words, tags, Place(name, number)))
         else:
             account.fault("word without a tag", Place(name, number))
     return found
