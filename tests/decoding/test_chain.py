@@ -34,12 +34,16 @@ def test_best_sum_and_marginals_are_those_of_all_sequences(case: tuple[int, int,
     T, K = e.shape
     every = list(product(range(K), repeat=T))
     scores = np.array([by_hand(tags, e, chain) for tags in every])
-    tags, best = viterbi(e, chain)
+    (tags,), (best,) = (part.T for part in viterbi(e[:, None], np.array([T]), chain))
     assert best == pytest.approx(scores.max())
     assert by_hand(tuple(tags.tolist()), e, chain) == pytest.approx(best)
     assert score(e, tags, chain) == pytest.approx(best)
     found = infer(e, chain)
-    assert found.log_z == pytest.approx(log_partition(e, chain)) == pytest.approx(np.logaddexp.reduce(scores))
+    assert (
+        found.log_z
+        == pytest.approx(log_partition(e[:, None], np.array([T]), chain)[0])
+        == pytest.approx(np.logaddexp.reduce(scores))
+    )
     p = np.exp(scores - found.log_z)
     expected = np.array(
         [[sum(p[i] for i, y in enumerate(every) if y[t] == k) for k in range(K)] for t in range(T)]
@@ -56,15 +60,24 @@ def test_best_sum_and_marginals_are_those_of_all_sequences(case: tuple[int, int,
         assert found.stretch(start, own, barred) == pytest.approx(said, abs=1e-9)
 
 
-def test_no_steps_no_tags() -> None:
-    tags, best = viterbi(np.zeros((0, 3)), Chain(np.zeros((3, 3)), np.zeros(3), np.zeros(3)))
-    assert (tags.shape, best) == ((0,), 0.0)
+def test_rows_of_any_length_are_as_if_each_were_alone() -> None:
+    lengths = np.array([1, 4, 2, 4])
+    e, chain = drawn(3, 16, 3, 0.3)
+    rows = e.reshape(4, 4, 3)
+    tags, best = viterbi(rows, lengths, chain)
+    sums = log_partition(rows, lengths, chain)
+    for b, length in enumerate(lengths):
+        own = rows[:length, b : b + 1]
+        alone, value = viterbi(own, lengths[b : b + 1], chain)
+        assert tags[:length, b].tolist() == alone[:, 0].tolist()
+        assert best[b] == pytest.approx(value[0])
+        assert sums[b] == pytest.approx(infer(own[:, 0], chain).log_z)
 
 
 def test_what_is_forbidden_is_never_answered() -> None:
     free = Chain(np.where(np.eye(2, dtype=bool), 0.0, -np.inf), np.zeros(2), np.array([0.0, -np.inf]))
     e = np.array([[0.0, 50.0], [0.0, 50.0]])
-    assert viterbi(e, free)[0].tolist() == [0, 0]
+    assert viterbi(e[:, None], np.array([2]), free)[0].tolist() == [[0], [0]]
     np.testing.assert_allclose(infer(e, free).marginals(), [[1, 0], [1, 0]])
 
 

@@ -36,26 +36,28 @@ def log_sum(values: Floats, axis: int) -> Floats:
         return np.asarray((np.log(np.exp(values - held).sum(axis=axis, keepdims=True)) + held).squeeze(axis))
 
 
-def viterbi(emissions: Floats, chain: Chain) -> tuple[Ints, float]:
-    """The tags with the highest score, `(T,)`, and their score, for emissions `(T, K)` (Viterbi 1967).
+def viterbi(emissions: Floats, lengths: Ints, chain: Chain) -> tuple[Ints, Floats]:
+    """The tags with the highest score of each row, `(T, B)`, and their scores, `(B,)` (Viterbi 1967).
 
-    Of equally good ones, the one whose last tag, then last but one, ... has the smallest number. No steps: no tags.
+    emissions `(T, B, K)`, lengths `(B,)`, from 1 up; behind the end of a row stand anything. Of equally good ones, the
+    one whose last tag, then last but one, ... has the smallest number.
     """
-    T, K = emissions.shape
-    if not T:
-        return np.zeros(0, dtype=np.int64), 0.0
-    came = np.zeros((T, K), dtype=np.int64)
+    T, B, K = emissions.shape
+    came = np.tile(np.arange(K), (T, B, 1))
     best = chain.start + emissions[0]
     for t in range(1, T):
-        paths = best[:, None] + chain.transitions
-        came[t] = paths.argmax(axis=0)
-        best = paths[came[t], np.arange(K)] + emissions[t]
+        paths = best[:, :, None] + chain.transitions
+        goes_on = (t < lengths)[:, None]
+        found = paths.argmax(axis=1)
+        came[t] = np.where(goes_on, found, came[t])
+        reached = np.take_along_axis(paths, found[:, None], axis=1)[:, 0] + emissions[t]
+        best = np.where(goes_on, reached, best)
     best = best + chain.end
-    tags = np.zeros(T, dtype=np.int64)
-    tags[-1] = best.argmax()
+    tags = np.zeros((T, B), dtype=np.int64)
+    tags[-1] = best.argmax(axis=1)
     for t in range(T - 1, 0, -1):
-        tags[t - 1] = came[t, tags[t]]
-    return tags, float(best.max())
+        tags[t - 1] = came[t, np.arange(B), tags[t]]
+    return tags, np.asarray(best.max(axis=1))
 
 
 class Inference(NamedTuple):
@@ -105,16 +107,17 @@ def infer(emissions: Floats, chain: Chain) -> Inference:
     return Inference(emissions, chain, alpha, beta, float(total))
 
 
-def log_partition(emissions: Floats, chain: Chain) -> float:
-    """log Z for emissions `(T, K)`, T >= 1."""
+def log_partition(emissions: Floats, lengths: Ints, chain: Chain) -> Floats:
+    """log Z of each row, `(B,)`, for emissions `(T, B, K)` and lengths `(B,)`, from 1 up."""
     alpha = chain.start + emissions[0]
-    for row in emissions[1:]:
-        alpha = log_sum(alpha[:, None] + chain.transitions, 0) + row
-    return float(log_sum(alpha + chain.end, 0))
+    for t in range(1, len(emissions)):
+        reached = log_sum(alpha[:, :, None] + chain.transitions, 1) + emissions[t]
+        alpha = np.where((t < lengths)[:, None], reached, alpha)
+    return log_sum(alpha + chain.end, 1)
 
 
 def score(emissions: Floats, tags: Ints, chain: Chain) -> float:
-    """score(y) of tags `(T,)`."""
+    """score(y) of tags `(T,)` for the emissions `(T, K)` of one row."""
     own = emissions[np.arange(len(tags)), tags].sum()
     return float(
         own + chain.start[tags[0]] + chain.transitions[tags[:-1], tags[1:]].sum() + chain.end[tags[-1]]

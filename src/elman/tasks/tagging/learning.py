@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from elman.decoding.chain import Chain
     from elman.nn import Tagger
 
-__all__ = ["SentenceBatch", "batch_of", "best_tags", "build_model", "chain_of", "emissions_of", "loss_of"]
+__all__ = [
+    "SentenceBatch",
+    "batch_of",
+    "best_tags",
+    "build_model",
+    "chain_of",
+    "emissions_of",
+    "loss_of",
+    "shifted",
+    "side_by_side",
+]
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -49,12 +59,15 @@ def batch_of(numbers: Sequence[Ids], truth: Sequence[Ids] | None = None) -> Sent
 
 
 def build_model(config: Config, codec: Codec) -> Tagger:
-    """The network; `chain`: its linear chain, None where each tag is by itself."""
+    """The network; `chain`: its linear chain, None where each tag is by itself; `outside`: what is added to o of O."""
+    import torch
+
     from elman.nn import LinearChain
 
     model = config.model.network(len(codec.words) + 1, len(codec.letters) + 2, len(codec.tags))
     own: Any = model
     own.chain = LinearChain(len(codec.tags), codec.allowed) if config.model.output == "crf" else None
+    own.register_buffer("outside", torch.zeros(()))
     return model
 
 
@@ -87,7 +100,10 @@ def logits_of(model: Any, batch: SentenceBatch) -> Tensor:
 
 
 def emissions_of(model: Any, numbers: Sequence[Ids]) -> list[Floats]:
-    """What the network says of each word of each sentence, `(T, K)`: log p(tag), or under a chain its scores."""
+    """What the network says of each word of each sentence, `(T, K)`: log p(tag), or under a chain its scores.
+
+    Without `outside`, see `shifted`.
+    """
     import torch
 
     model.eval()
@@ -121,11 +137,35 @@ def chain_of(model: Any, codec: Codec) -> Chain:
     )
 
 
+def shifted(emissions: Sequence[Floats], outside: float) -> list[Floats]:
+    """The same with a number added for tag 0, which is O where tags mark spans: how readily a word is called so."""
+    if not outside:
+        return list(emissions)
+    return [np.concatenate([row[:, :1] + outside, row[:, 1:]], axis=1) for row in emissions]
+
+
+def side_by_side(rows: Sequence[Floats]) -> Iterator[tuple[Ids, Floats, Ids]]:
+    """Batches of like lengths: which rows, emissions `(T, B, K)`, lengths `(B,)`; empty rows are left out."""
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    order = np.argsort(lengths, kind="stable")
+    order = order[lengths[order] > 0]
+    for a, b in pairwise(cuts(lengths[order], BUDGET, MOST)):
+        own = order[a:b]
+        padded = np.zeros((int(lengths[own].max()), len(own), rows[0].shape[1]))
+        for place, i in enumerate(own):
+            padded[: lengths[i], place] = rows[i]
+        yield own, padded, lengths[own]
+
+
 def best_tags(emissions: Sequence[Floats], chain: Chain) -> list[Ids]:
     """The best sound sequence of tags for each sentence, `(T,)`."""
     from elman.decoding.chain import viterbi
 
-    free = not chain.transitions.any() and not chain.start.any() and not chain.end.any()
-    if free:
+    if not chain.transitions.any() and not chain.start.any() and not chain.end.any():
         return [row.argmax(axis=1) for row in emissions]
-    return [viterbi(row, chain)[0] for row in emissions]
+    found = [np.zeros(0, dtype=np.int64) for _ in emissions]
+    for own, padded, lengths in side_by_side(emissions):
+        tags, _ = viterbi(padded, lengths, chain)
+        for place, i in enumerate(own):
+            found[i] = tags[: lengths[place], place]
+    return found

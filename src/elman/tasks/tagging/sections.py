@@ -28,7 +28,8 @@ GREEN, RED, AMBER = "15, 123, 85", "200, 67, 29", "222, 165, 32"
 
 def sections_of(codec: Codec, part: Part, model: Any) -> Iterator[Section]:
     """On the sentences of a part: all is computed once."""
-    emissions, chain = learning.emissions_of(model, part.numbers), learning.chain_of(model, codec)
+    emissions = learning.shifted(learning.emissions_of(model, part.numbers), float(model.outside))
+    chain = learning.chain_of(model, codec)
     best = learning.best_tags(emissions, chain)
     kept = [i for i, sentence in enumerate(part.sentences) if sentence.words]
     found = [tagged(as_words(part.sentences[i].words), emissions[i], best[i], chain, codec) for i in kept]

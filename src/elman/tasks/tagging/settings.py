@@ -87,6 +87,9 @@ class SentenceSettings:
     )
     alike: Flag = option(True, "batches of sentences of like lengths")
     smoothing: Share = option(0.0, "part of the truth that is spread over all tags", unit="SHARE")
+    tune_outside: Flag = option(
+        True, "add to the score of O what gives the best span F1 on the validation data"
+    )
     apart: str = option(
         "",
         "measure apart what lies in a match of this regular expression in the words joined by spaces: '@ \\S+'",

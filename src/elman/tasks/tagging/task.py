@@ -59,11 +59,10 @@ class TrainedTagger(Trained):
         return scores.with_interval(scores.score_of(self.codec, part, said, loss), self.codec, part, said)
 
     def _tags(self, part: Part) -> tuple[list[Ids], float]:
-        emissions, chain = (
-            learning.emissions_of(self.model, part.numbers),
-            learning.chain_of(self.model, self.codec),
-        )
-        return learning.best_tags(emissions, chain), scores.loss_figure(part, emissions, chain)
+        emissions = learning.emissions_of(self.model, part.numbers)
+        chain = learning.chain_of(self.model, self.codec)
+        said = learning.best_tags(learning.shifted(emissions, float(self.model.outside)), chain)
+        return said, scores.loss_figure(part, emissions, chain)
 
     def in_words(self, score: Score) -> str:
         """The measure with its interval, and the others."""
@@ -79,7 +78,7 @@ class TrainedTagger(Trained):
     def tagged(self, values: Sequence[answers.Words]) -> list[answers.Tagged]:
         """The words of texts with their tags and spans, and how sure each is."""
         numbers = [sentences.encode_words(value.words, self.codec) for value in values]
-        emissions = learning.emissions_of(self.model, numbers)
+        emissions = learning.shifted(learning.emissions_of(self.model, numbers), float(self.model.outside))
         chain = learning.chain_of(self.model, self.codec)
         best = learning.best_tags(emissions, chain)
         return [
@@ -170,12 +169,18 @@ class TaggingTask(Task):
         return Measure("loss", float, "words")
 
     def measure(self, model: Any, codec: Codec, examples: Part | None, config: Config) -> Score | None:
-        """Span F1, or the accuracy of plain tags, of the best sound sequence of tags."""
+        """Span F1, or the accuracy of plain tags, of the best sound sequence of tags.
+
+        What is added for O is tuned on the validation data, and stays with the model.
+        """
         if examples is None:
             return None
         emissions, chain = learning.emissions_of(model, examples.numbers), learning.chain_of(model, codec)
         loss = scores.loss_figure(examples, emissions, chain)
-        return scores.score_of(codec, examples, learning.best_tags(emissions, chain), loss)
+        if codec.scheme and config.data.tune_outside and examples.name == "valid":
+            model.outside.fill_(scores.tune_outside(codec, examples, emissions, chain))
+        said = learning.best_tags(learning.shifted(emissions, float(model.outside)), chain)
+        return scores.score_of(codec, examples, said, loss)
 
     def read(self, paths: tuple[str, ...], config: Config, codec: Codec) -> Part:
         """Sentences with tags of other files."""
@@ -183,7 +188,7 @@ class TaggingTask(Task):
 
     def baselines(self, config: Config, prepared: Any) -> Iterator[Baseline]:
         """The most frequent tag of each word, and a linear model of words and affixes."""
-        return scores.baselines(prepared)
+        return scores.baselines(prepared, tune=config.data.tune_outside)
 
     def describe(self, trained: TrainedTagger, *, steps: int) -> ModelDrawing:
         """One stack that answers at every step."""
