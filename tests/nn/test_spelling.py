@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from elman.nn import GRU, LSTM, Embedding, SpelledWords, Speller
+from elman.nn import GRU, LSTM, Affixes, Embedding, SpelledWords, Speller
 
 
 def speller(*, bidirectional: bool = True, pooling: str = "last") -> Speller:
@@ -57,6 +57,27 @@ def test_a_dropped_word_is_still_spelled() -> None:
 
 
 def test_all_parameters_have_gradients() -> None:
-    both = SpelledWords(Embedding(5, 6), speller(pooling="last+max"), dropout=0.1, sequence_dropout=True)
+    both = SpelledWords(
+        Embedding(5, 6), speller(pooling="last+max"), Affixes(2, count=50), dropout=0.1, sequence_dropout=True
+    )
     both(torch.tensor([[[1, 2, 3]], [[2, 5, 0]]]), torch.tensor([2])).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in both.parameters())
+
+
+def test_affixes_are_the_first_and_the_last_letters() -> None:
+    ends = Affixes(3, count=1 << 14, longest=3)
+    words = [[1, 2, 3, 4], [1, 2, 9, 3, 4], [4], [4, 4]]
+    letters = numbers(*words)
+    found = ends.numbers(letters)
+    assert found.shape == (4, 6)
+    first, second = found[0], found[1]
+    # The same one and two letters at both ends, and then others.
+    assert torch.equal(first[[0, 1, 3, 4]], second[[0, 1, 3, 4]])
+    assert not (first[[2, 5]] == second[[2, 5]]).any()
+    # One letter is both the first and the last, and the sides are told apart.
+    assert found[2, 0] != found[2, 3]
+    assert len(set(found[3].tolist())) == 6
+    vectors = ends(letters)
+    torch.testing.assert_close(vectors, ends.weight[found].sum(1))
+    wider = ends.numbers(numbers(*words, [1] * 12))
+    assert torch.equal(wider[:4], found)

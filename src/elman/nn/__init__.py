@@ -57,7 +57,7 @@ from elman.nn.outlooks import LEVELS, OUTLOOKS, Outlook, Prospect
 from elman.nn.pooling import POOLINGS, AttentionPooling, Pooling
 from elman.nn.recurrent import Recurrent
 from elman.nn.rnn import RNN
-from elman.nn.spelling import SpelledWords, Speller
+from elman.nn.spelling import Affixes, SpelledWords, Speller
 from elman.nn.stack import Output, OutputWithStates
 from elman.nn.streaming import Stream
 
@@ -72,6 +72,7 @@ __all__ = [
     "POOLINGS",
     "RNN",
     "AdditiveAttention",
+    "Affixes",
     "Attended",
     "AttentionCell",
     "AttentionEncoderDecoder",

@@ -149,6 +149,9 @@ class ModelSettings(TaggerSettings):
         64, "width of the layer that spells words, in each direction (0: none)", unit="UNITS"
     )
     letter_embedding: Count = option(32, "width of the table of letters", unit="UNITS")
+    affixes: Whole = option(
+        32, "width of the vectors of how words begin and end, one to four letters (0: none)", unit="UNITS"
+    )
     spelling: str = option(
         "last", "how a word's letters become one vector, as --pooling of classifiers", unit="POOLING"
     )
@@ -172,11 +175,11 @@ class ModelSettings(TaggerSettings):
         """The network over tables of so many words and letters; the chain comes beside it."""
         import torch
 
-        from elman.nn import Embedding, SpelledWords, Speller, recurrent_stack
+        from elman.nn import Affixes, Embedding, SpelledWords, Speller, recurrent_stack
 
         table = Embedding(words, self.width, word_dropout=self.word_dropout, unknown=0, norm=self.input_norm)
         torch.nn.init.normal_(table.weight, std=self.init)
-        speller = None
+        speller = ends = None
         if self.letters:
             both: dict[str, Any] = {"bidirectional": True} if self.bidirectional else {}
             own = recurrent_stack(
@@ -185,7 +188,12 @@ class ModelSettings(TaggerSettings):
             spelled = Embedding(letters, self.letter_embedding)
             torch.nn.init.normal_(spelled.weight, std=self.init)
             speller = Speller(spelled, own, self.spelling)
-        inputs = SpelledWords(table, speller, dropout=self.dropout, sequence_dropout=self.sequence_dropout)
+        if self.affixes:
+            ends = Affixes(self.affixes)
+            torch.nn.init.normal_(ends.weight, std=self.init)
+        inputs = SpelledWords(
+            table, speller, ends, dropout=self.dropout, sequence_dropout=self.sequence_dropout
+        )
         return self.tagger(inputs, tags)
 
 
