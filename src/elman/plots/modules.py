@@ -20,6 +20,7 @@ from elman.plots import blocks
 from elman.plots.blocks import CELLS, DIRECTIONS, Layer, Merge, indexed, spoken
 from elman.plots.drawing import Block, Direction, State, Weight
 from elman.plots.looking import looking
+from elman.plots.tagger import tagger_block
 
 __all__ = ["blocks_of", "dtype_of"]
 
@@ -93,7 +94,7 @@ def dtype_of(module: nn.Module) -> str:
 PARTS = {
     "Network": (
         *("embedding", "recurrent", "pooling", "norm", "dropout"),
-        *("dense", "nonlinearity", "dropout", "head"),
+        *("dense", "nonlinearity", "dropout", "head", "chain"),
     ),
     "Features": ("norm", "dense", "dropout"),
 }
@@ -105,8 +106,8 @@ def _flat(modules: Iterable[nn.Module | Any]) -> Iterator[nn.Module | str]:
         parts = next((names for name, names in PARTS.items() if _is_of(module, name)), None)
         if isinstance(module, nn.Sequential):
             yield from _flat(module)
-        elif _is_of(module, "Embedding"):
-            yield from (module, *_flat([module.norm, module.dropout]))
+        elif _is_of(module, "Embedding") or _is_of(module, "SpelledWords"):
+            yield from (module, *_flat([getattr(module, "norm", nn.Identity()), module.dropout]))
         elif parts:
             yield from _flat(_passed(module, parts))
         elif not isinstance(module, nn.Module):
@@ -325,7 +326,10 @@ class _Reader:
         return replace(block, weights=tuple(weights))
 
     def other(self, module: nn.Module, size: int) -> Block:
-        """A module of which nothing is known but its parameters."""
+        """A part of a tagger, or a module of which nothing is known but its parameters."""
+        known = tagger_block(module)
+        if known is not None:
+            return self.listed(*known)
         name = type(module).__name__
         sizes = [
             next((n for key in keys if isinstance(n := getattr(module, key, None), int)), None)

@@ -18,7 +18,7 @@ def drawing_of(trained: Any, *, steps: int) -> ModelDrawing:
     model, codec = trained.model, trained.codec
     parts = blocks_of([model], activation="" if model.chain is not None else "softmax")
     reads = Signal("x_t", "a word and its letters" if trained.config.model.letters else "a word")
-    what = "scores of the tags, to the chain" if model.chain is not None else "chances of the tags"
+    what = "the likeliest tags together" if model.chain is not None else "chances of the tags"
     writes = Signal("y_t", what, len(codec.tags), "K")
     stack = Stack("tagger", parts, reads, writes, steps)
     return ModelDrawing(trained.run.path.name, (stack,), trained.config.data.batch, dtype_of(model))
