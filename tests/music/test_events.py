@@ -99,7 +99,7 @@ def test_pieces_end_by_themselves_or_after_so_many_events(folder: Path) -> None:
     (longer,) = trained.compose(seed=1, length=3000)
     assert len(longer.sequence) == 3001
     assert np.array_equal(longer.sequence[:2], found.sequence[:2])
-    assert longer.passage.steps > 0
+    assert longer.passage is not None
 
 
 def test_chords_and_primers(folder: Path) -> None:

@@ -15,7 +15,9 @@ from elman.data.account import Account, Place
 from elman.data.encoding import decode, read_bytes
 from elman.data.inputs import files_of
 from elman.data.music import rolls
+from elman.data.music.abc import read_abc
 from elman.data.music.midi import read_midi
+from elman.data.music.musicxml import read_musicxml
 from elman.data.music.piece import FaultError, Piece
 
 __all__ = [
@@ -32,7 +34,8 @@ __all__ = [
 Drums = Literal["drop", "keep", "only"]
 MIDI = {".mid", ".midi", ".kar", ".rmi", ".smf"}
 LINES = {".jsonl", ".txt", ".ndjson"}
-SUFFIXES = (*sorted(MIDI), ".mat", ".npz", ".npy", ".json", *sorted(LINES))
+XML = {".xml", ".musicxml", ".mxl"}
+SUFFIXES = (*sorted(MIDI), *sorted(XML), ".abc", ".mat", ".npz", ".npy", ".json", *sorted(LINES))
 
 
 class Reading(NamedTuple):
@@ -131,6 +134,14 @@ def _read(path: Path, data: bytes, how: Reading) -> Iterator[Located | tuple[str
     if suffix in MIDI or data[:4] == b"MThd":
         for piece in read_midi(data, name, drum_channel=how.drum_channel):
             yield _with_drums(piece, how.drums, Place(str(path)))
+    elif suffix in XML:
+        yield _with_drums(read_musicxml(data, name), how.drums, Place(str(path)))
+    elif suffix == ".abc":
+        for number, found in enumerate(read_abc(decode(data, str(path)).text, name), 1):
+            if isinstance(found, Piece):
+                yield Located(found, "", Place(f"{path} tune {number}"))
+            else:
+                yield found[0], Place(str(path), found[1])
     elif suffix in LINES:
         yield from _lines(path, decode(data, str(path)).text)
     else:

@@ -1,0 +1,168 @@
+"""Music in letters and in XML: what is written is what is heard."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from elman.data.music import FaultError, Note, Reading, read_collection
+from elman.data.music.abc import read_abc
+from elman.data.music.musicxml import read_musicxml
+from elman.data.music.piece import Piece
+
+HEAD = "X:1\nT:A tune\nM:4/4\nL:1/8\nK:C\n"
+
+
+def heard(body: str, head: str = HEAD) -> list[tuple[float, float, int]]:
+    (piece,) = read_abc(head + body, "a")
+    assert isinstance(piece, Piece), piece
+    return [(note.start, note.end, note.pitch) for note in piece.notes]
+
+
+def pitches(body: str, head: str = HEAD) -> list[int]:
+    return [pitch for _, _, pitch in heard(body, head)]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("C2 E/ F// z2 c", [(0, 1, 60), (1, 1.25, 64), (1.25, 1.375, 65), (2.375, 2.875, 72)]),
+        ("A>B A<B", [(0, 0.75, 69), (0.75, 1, 71), (1, 1.25, 69), (1.25, 2, 71)]),
+        ("(3CDE F", [(0, 1 / 3, 60), (1 / 3, 2 / 3, 62), (2 / 3, 1, 64), (1, 1.5, 65)]),
+        ("[CEG]2 [C2E2]", [(0, 1, 60), (0, 1, 64), (0, 1, 67), (1, 2, 60), (1, 2, 64)]),
+        ("C-C | C2-|C2 D", [(0, 1, 60), (1, 3, 60), (3, 3.5, 62)]),
+        ('"Am"C !trill!D {ef}E ~F', [(0, 0.5, 60), (0.5, 1, 62), (1, 1.5, 64), (1.5, 2, 65)]),
+    ],
+)
+def test_lengths(body: str, expected: list[tuple[float, float, int]]) -> None:
+    found = heard(body)
+    assert [pitch for *_, pitch in found] == [pitch for *_, pitch in expected]
+    for a, b in zip(found, expected, strict=True):
+        assert a == pytest.approx(b)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("C, C c c' c''", [48, 60, 72, 84, 96]),
+        ("F ^F F | F _B =B B | B", [65, 66, 66, 65, 70, 71, 71, 71]),
+        ("[K:D]F C [K:Bb]B E [K:Am]F", [66, 61, 70, 63, 65]),
+        ("[K:Edor]F C [K:G mix]F", [66, 61, 65]),
+    ],
+)
+def test_pitches(body: str, expected: list[int]) -> None:
+    assert pitches(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("CD :| E", "CDCDE"),
+        ("C |: D :| E |: F :|", "CDDEFF"),
+        ("|: C |1 D :|2 E | F", "CDCEF"),
+        ("|: C [1 D :| [2 E :| F", "CDCEF"),
+        ("|: C :: D :|", "CCDD"),
+        ("|: C |1,3 D :|2 E :| F", "CDCECDF"),
+        ("C | D || E |]", "CDE"),
+        ("|: C | D :|\n|: E :|", "CDCDEE"),
+    ],
+)
+def test_repeats(body: str, expected: str) -> None:
+    letters = dict(zip((60, 62, 64, 65), "CDEF", strict=True))
+    assert "".join(letters[pitch] for pitch in pitches(body)) == expected
+
+
+def test_files_of_tunes(tmp_path: Path) -> None:
+    second = "X:2\nK:G\nQ:1/4=90\nV:1\nF2 G2\nV:2\n[G,,B,,]4\n"
+    text = f"% a comment\n{HEAD}C D | E % here\n\n{second}\nX:3\nT:none\n\nX:4\nK:C\nz4\n\nX:5\nK:C\nC ; D\n"
+    (tmp_path / "a.abc").write_text(text)
+    found = read_collection([str(tmp_path)], Reading())
+    first, other = (located.piece for located in found.pieces)
+    assert first.name == "a 1 A tune"
+    assert [note.pitch for note in first.notes] == [60, 62, 64]
+    assert (other.key, other.tempo) == ("G major", [(0.0, 60 / 90)])
+    assert sorted((note.pitch, note.voice) for note in other.notes) == [(43, 1), (47, 1), (66, 0), (67, 0)]
+    reasons = {reason: str(at[0]).rsplit("/", 1)[1] for reason, at in found.account.faults.items()}
+    assert reasons == {
+        "a tune without a key (a line K: ends its head)": "a.abc:17",
+        "a tune without notes": "a.abc:20",
+        "a sign that is no ABC (';')": "a.abc:24",
+    }
+    with pytest.raises(FaultError, match="without a tune"):
+        read_abc("C D E", "a")
+
+
+def note(step: str, octave: int, duration: int, more: str = "") -> str:
+    pitch = f"<pitch><step>{step}</step><octave>{octave}</octave></pitch>"
+    return f"<note>{more}{pitch}<duration>{duration}</duration></note>"
+
+
+def score(measures: str, more: str = "") -> bytes:
+    head = (
+        "<attributes><divisions>2</divisions><key><fifths>-3</fifths><mode>minor</mode></key>{}</attributes>"
+    )
+    return (
+        "<score-partwise><part-list><score-part id='P1'><midi-instrument id='D'><midi-unpitched>37</midi-unpitched>"
+        "</midi-instrument></score-part></part-list><part id='P1'><measure>"
+        + head.format(more)
+        + measures
+        + "</measure></part></score-partwise>"
+    ).encode()
+
+
+def spans(piece: Piece) -> list[tuple[float, float, int]]:
+    return [(note.start, note.end, note.pitch) for note in piece.notes]
+
+
+def test_musicxml() -> None:
+    tie = "<tie type='{}'/>"
+    measures = (
+        "<sound tempo='90'/>"
+        + note("C", 4, 2)
+        + note("E", 4, 2, "<chord/>")
+        + note("G", 4, 2, tie.format("start"))
+        + "</measure><measure>"
+        + note("G", 4, 4, tie.format("stop"))
+        + "<backup><duration>4</duration></backup>"
+        + note("C", 3, 3)
+        + "<note><rest/><duration>1</duration></note>"
+        + "<note><grace/><pitch><step>A</step><octave>4</octave></pitch></note>"
+        + note("B", 3, 2).replace("</step>", "</step><alter>-1</alter>")
+        + "<direction><sound tempo='60'/></direction><barline><repeat direction='backward'/></barline>"
+    )
+    piece = read_musicxml(score(measures), "a")
+    assert spans(piece) == [(0, 1, 60), (0, 1, 64), (1, 4, 67), (2, 3.5, 48), (4, 5, 58)]
+    assert piece.key == "C minor"
+    assert piece.tempo == [(0.0, 60 / 90), (5.0, 1.0)]
+    assert piece.remarks == ["repeats, which are read once"]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(
+            "META-INF/container.xml", "<c><rootfiles><rootfile full-path='s.xml'/></rootfiles></c>"
+        )
+        archive.writestr("s.xml", score(measures))
+    assert spans(read_musicxml(packed.getvalue(), "a")) == spans(piece)
+    down = "<transpose><chromatic>-2</chromatic><octave-change>-1</octave-change></transpose>"
+    assert [pitch for *_, pitch in spans(read_musicxml(score(note("C", 4, 2), down), "a"))] == [46]
+
+
+def test_percussion_of_musicxml() -> None:
+    drum = "<note><unpitched/><duration>2</duration><instrument id='D'/></note>"
+    assert read_musicxml(score(drum), "a").notes == [Note(0, 1, 36, 80, drum=True)]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"what", "no XML"),
+        (b"<html/>", "no MusicXML"),
+        (b"<score-timewise/>", "by time"),
+        (score(""), "without notes"),
+        (b"PK what", "damaged packed"),
+        (b"<!DOCTYPE a [<!ENTITY b 'c'>]><score-partwise/>", "defines entities"),
+    ],
+)
+def test_why_a_score_gives_nothing(data: bytes, reason: str) -> None:
+    with pytest.raises(FaultError, match=reason):
+        read_musicxml(data, "a")
