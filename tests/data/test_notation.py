@@ -5,10 +5,15 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from elman.config import UserError
 from elman.data.music import FaultError, Note, Reading, read_collection
 from elman.data.music.abc import read_abc
+from elman.data.music.audio import check_sound, sound_font, wav_bytes
 from elman.data.music.musicxml import read_musicxml
+from elman.data.music.notate import musicxml_of
 from elman.data.music.piece import Piece
 
 HEAD = "X:1\nT:A tune\nM:4/4\nL:1/8\nK:C\n"
@@ -166,3 +171,77 @@ def test_percussion_of_musicxml() -> None:
 def test_why_a_score_gives_nothing(data: bytes, reason: str) -> None:
     with pytest.raises(FaultError, match=reason):
         read_musicxml(data, "a")
+
+
+NOTES = st.lists(
+    st.tuples(st.integers(0, 300), st.integers(1, 150), st.integers(36, 84), st.booleans()),
+    min_size=1,
+    max_size=20,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(NOTES, st.integers(30, 200))
+def test_what_is_notated_is_what_is_read(drawn: list[tuple[int, int, int, bool]], tempo: int) -> None:
+    """Notes of one pitch that do not overlap come back, whatever bars and lengths they cross."""
+    notes, free = [], dict.fromkeys([(p, d) for p in range(128) for d in (False, True)], 0)
+    for start, length, pitch, drum in sorted(drawn):
+        if start >= free[pitch, drum]:
+            notes.append(Note(start / 24, (start + length) / 24, pitch, 80, drum=drum))
+            free[pitch, drum] = start + length
+    piece = read_musicxml(musicxml_of(notes, "a & b", tempo=tempo).encode(), "a")
+    assert piece.name == "a & b"
+
+    def plain(found: list[Note]) -> list[tuple[int, int, int, bool]]:
+        return sorted((round(n.start * 24), round(n.end * 24), n.pitch, n.drum) for n in found)
+
+    assert plain(piece.notes) == plain(notes)
+    assert 60 / piece.tempo[0][1] == pytest.approx(tempo)
+
+
+def test_a_score_has_its_key_and_spelling() -> None:
+    scale = [Note(t, t + 1, 63 + step) for t, step in enumerate((0, 2, 4, 5, 7, 9, 11, 12, 7, 4, 0))]
+    text = musicxml_of(scale, "flat")
+    assert "<fifths>-3</fifths>" in text
+    assert "<step>E</step><alter>-1</alter><octave>4</octave>" in text
+    moved = [note._replace(pitch=note.pitch - 1) for note in scale]
+    assert "<fifths>2</fifths>" in musicxml_of(moved, "sharp")
+    assert read_musicxml(text.encode(), "a").key == "Eb major"
+
+
+def test_where_a_sound_font_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from elman.data.music import audio
+
+    monkeypatch.setattr(audio, "FOLDERS", (str(tmp_path),))
+    monkeypatch.setattr(audio, "find_spec", lambda name: None)
+    monkeypatch.delenv(audio.VARIABLE, raising=False)
+    with pytest.raises(UserError, match="no sound font is found"):
+        sound_font()
+    with pytest.raises(UserError, match="pip install --no-deps tinysoundfont"):
+        check_sound()
+    (tmp_path / "b.sf2").write_bytes(b"")
+    assert sound_font() == tmp_path / "b.sf2"
+    monkeypatch.setenv(audio.VARIABLE, str(tmp_path / "c.sf2"))
+    with pytest.raises(UserError, match="ELMAN_SOUND_FONT"):
+        sound_font()
+    with pytest.raises(UserError, match="--sound-font none: no such file"):
+        sound_font("none")
+
+
+def test_sound() -> None:
+    """The pitch that is heard is the one that is written. Needs tinysoundfont and a sound font."""
+    import wave
+
+    import numpy as np
+
+    pytest.importorskip("tinysoundfont")
+    try:
+        font = check_sound()
+    except UserError as error:
+        pytest.skip(str(error))
+    data = wav_bytes([Note(0, 2, 69)], font, seconds_a_quarter=0.5)
+    with wave.open(io.BytesIO(data)) as file:
+        assert (file.getnchannels(), file.getframerate()) == (2, 44100)
+        sound = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")[::2].astype(float)
+    spectrum = np.abs(np.fft.rfft(sound[:44100] * np.hanning(44100)))
+    assert abs(int(spectrum[300:600].argmax()) + 300 - 440) <= 3

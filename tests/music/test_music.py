@@ -9,7 +9,7 @@ import torch
 
 import elman as package
 from command import elman
-from elman.data.music import Piece, read_midi, roll_of
+from elman.data.music import Piece, Reading, read_collection, read_midi, roll_of
 from elman.tasks.music.composing import Wish, chord_offsets, compose, melody_offsets
 from elman.tasks.music.learning import piece_losses
 from tests.tolerances import assert_near
@@ -97,9 +97,13 @@ def test_a_piece_is_the_same_by_its_seed_and_is_written_as_it_is(run: Path, here
     assert np.array_equal(roll, own[: len(roll)])
     assert not own[len(roll) :].any()
     assert piece.tempo[0][1] == pytest.approx(60 / 90)
-    done = elman("compose", run, "--length", "8", "--count", "2", "--to", "b.mid", "--json", "--no-picture")
+    names = ("b.mid", "b.musicxml")
+    done = elman("compose", run, "--length", "8", "--count", "2", "--to", *names, "--json", "--no-picture")
     found = [json.loads(line) for line in done.out.splitlines()]
-    assert [one["files"] for one in found] == [["b-1.mid"], ["b-2.mid"]]
+    assert [one["files"] for one in found] == [["b-1.mid", "b-1.musicxml"], ["b-2.mid", "b-2.musicxml"]]
+    midi, score = (list(read_collection([f"b-1{end}"], Reading()).pieces) for end in (".mid", ".musicxml"))
+    spans = [{(note.start, note.end, note.pitch) for note in one[0].piece.notes} for one in (midi, score)]
+    assert spans[0] == spans[1]
     assert found[0]["passage"]["steps"] <= 8
 
 
@@ -208,7 +212,6 @@ def test_the_report_shows_rolls_and_figures(run: Path) -> None:
         (["--melody", "[[5]]"], "--melody: no note within the keys"),
         (["--melody", "[[60]]", "--primer", "[[60]]"], "leave one out"),
         (["--chords", "H"], "--chords: 'H' is no chord"),
-        (["--to", "a.wav"], "give a name that ends in .mid"),
         (["--particles", "3"], "--particles has no effect without --melody"),
         (["--temperature", "0", "--seed", "1"], "--seed has no effect with --temperature 0"),
     ],

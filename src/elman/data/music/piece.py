@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAJOR", "FaultError", "Note", "Piece", "key_of", "note_name", "seconds_at"]
+__all__ = ["MAJOR", "FaultError", "Note", "Piece", "key_of", "note_name", "seconds_at", "tonic_of"]
 
 NAMES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+TONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 # How well each tone fits a key, from the tonic up (Krumhansl & Kessler 1982, probe-tone ratings).
 MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
 MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
@@ -74,6 +75,12 @@ def seconds_at(piece: Piece, quarters: Sequence[float] | npt.NDArray[np.float64]
 def note_name(pitch: int) -> str:
     """`C4` of 60."""
     return f"{NAMES[pitch % 12]}{pitch // 12 - 1}"
+
+
+def tonic_of(key: str) -> int:
+    """The tone, 0 for C, of a key's name such as `Eb minor`."""
+    word = key.split(maxsplit=1)[0]
+    return (TONES[word[0]] + word.count("#") - word[1:].count("b")) % 12
 
 
 def key_of(notes: Sequence[Note]) -> tuple[str, float]:

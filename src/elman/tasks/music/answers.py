@@ -22,6 +22,7 @@ from elman.tasks.music.pieces import Codec
 __all__ = ["Compose", "Evaluate", "Heard", "Predict", "answer_of", "inputs_of", "one_piece", "picture_of"]
 
 Floats = npt.NDArray[np.float64]
+WRITTEN = (".mid", ".midi", ".musicxml", ".xml", ".wav")
 DRAWN = {"temperature": True}
 
 
@@ -81,8 +82,13 @@ class Compose:
     tempo: Amount = option(0.0, "quarter notes a minute (0: as in the training data)", unit="NUMBER")
     held: Flag = option(True, "a key that sounds at steps in a row is one note, not one a step")
     program: Whole = option(0, "instrument of the MIDI file, from 0, by General MIDI", unit="NUMBER")
-    to: str = option("", "the MIDI file (empty: composed-1.mid, ... in the run's folder)", unit="FILE")
-    picture: Flag = option(True, "draw the piano roll beside it, as .png and .svg")
+    to: tuple[str, ...] = option(
+        (),
+        "files, by their ending .mid, .musicxml or .wav (none: composed-1.mid, ... in the run's folder)",
+        unit="FILE",
+    )
+    sound_font: str = option("", "sound font for a .wav (empty: one that is found)", unit="FILE")
+    picture: Flag = option(True, "draw the piano roll beside the first file, as .png and .svg")
     json: Flag = option(False, "print a JSON object a piece")
     checkpoint: Literal["best", "last"] = option("best", "the model at its best validation, or the last one")
 
@@ -94,8 +100,11 @@ class Compose:
             raise UserError("--melody and --primer: a melody is harmonized from its start; leave one out")
         if self.tempo and not 1 <= self.tempo <= 1000:
             raise UserError(f"--tempo {self.tempo:g} is outside of 1 to 1000 quarter notes a minute")
-        if self.to and Path(self.to).suffix.lower() not in {".mid", ".midi"}:
-            raise UserError(f"--to {self.to}: what is written is MIDI; give a name that ends in .mid")
+        for path in self.to:
+            if Path(path).suffix.lower() not in WRITTEN:
+                raise UserError(f"--to {path}: what is written ends in one of {', '.join(WRITTEN)}")
+        if self.sound_font and not any(path.lower().endswith(".wav") for path in self.to):
+            raise UserError("--sound-font has no effect without a .wav among --to; give one, or leave it out")
 
 
 class Heard(NamedTuple):

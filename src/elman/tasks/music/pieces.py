@@ -15,6 +15,7 @@ from elman.config import UserError
 from elman.data.account import Account
 from elman.data.music import EventWords, FaultError, Keys, Piece, key_of, read_collection, roll_of
 from elman.data.music.collection import Located, parts_of_folder
+from elman.data.music.piece import tonic_of
 from elman.data.splits import Split, folds, shared, split
 from elman.tasks.music.settings import Config, MusicSettings
 from elman.training.run import Run
@@ -291,18 +292,9 @@ def _check(located: Located, account: Account) -> None:
             account.remark("the notes are in another key than the file says", located.place)
 
 
-TONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-
-
-def _tonic(key: str) -> int:
-    """The tone, from C up, of a key's name with # and b."""
-    word = key.split(maxsplit=1)[0]
-    return (TONES[word[0]] + word.count("#") - word[1:].count("b")) % 12
-
-
 def _scale(key: str) -> int:
     """The tonic of the major key with the same tones."""
-    return (_tonic(key) + (3 if key.endswith("minor") else 0)) % 12
+    return (tonic_of(key) + (3 if key.endswith("minor") else 0)) % 12
 
 
 def _divide(

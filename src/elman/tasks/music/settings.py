@@ -30,7 +30,7 @@ class MusicSettings:
 
     train: tuple[str, ...] = option(
         (),
-        "files or folders of MIDI or piano rolls (.mat, .npz, JSON); a folder or a file with train, valid and test",
+        "files or folders of MIDI, MusicXML, ABC or piano rolls (.mat, .npz, JSON); one with train, valid and test",
         unit="PATH",
         flag="data",
     )

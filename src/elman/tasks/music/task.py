@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from elman.config import UserError, build, pasted
 from elman.data.inputs import Item
 from elman.data.music import FaultError, Piece
+from elman.data.music.audio import check_sound, wav_bytes
 from elman.data.music.collection import piece_of_text
 from elman.data.music.copied import Passage, Passages
 from elman.data.music.midi import midi_bytes
+from elman.data.music.notate import musicxml_of
 from elman.data.music.rolls import piece_of_line
 from elman.page import Section
 from elman.tasks import verbs
@@ -117,14 +119,15 @@ class TrainedMusician(Trained):
 
 
 def compose_verb(trained: TrainedMusician, settings: Compose) -> Iterator[str]:
-    """Write pieces as MIDI with their pictures; gives the paths and what the pieces are like, a line each."""
+    """Write pieces into files with their pictures; gives the paths and what the pieces are like, a line each."""
+    font = check_sound(settings.sound_font) if any(_is(path, ".wav") for path in settings.to) else None
     for number, piece in enumerate(trained.pieces(settings), 1):
-        path = _path(trained, settings, number)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, midi_bytes(piece.notes, tempo=piece.tempo, program=settings.program))
-        paths = [path]
+        paths = _paths(trained, settings, number)
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, _bytes(piece, path, settings, font))
         if settings.picture:
-            paths += _pictures(piece, path, "melody" if settings.melody else "primer")
+            paths += _pictures(piece, paths[0], "melody" if settings.melody else "primer")
         if settings.json:
             found = {"files": [str(one) for one in paths], **piece.figures._asdict()}
             found["passage"] = None if piece.passage is None else piece.passage._asdict()
@@ -134,15 +137,30 @@ def compose_verb(trained: TrainedMusician, settings: Compose) -> Iterator[str]:
         yield "; ".join(f"{name} {value}" for name, value in piece.rows().items() if value != "") + "\n"
 
 
-def _path(trained: TrainedMusician, settings: Compose, number: int) -> Path:
-    """Where a piece is written: the name that was given, numbered where there are several, else the next free one."""
+def _is(path: str | Path, *endings: str) -> bool:
+    return str(path).lower().endswith(endings)
+
+
+def _bytes(piece: Written, path: Path, settings: Compose, font: Path | None) -> bytes:
+    """A piece in the form that the ending of its file says."""
+    if _is(path, ".wav"):
+        assert font is not None
+        return wav_bytes(piece.notes, font, seconds_a_quarter=60 / piece.tempo, program=settings.program)
+    if _is(path, ".musicxml", ".xml"):
+        return musicxml_of(piece.notes, path.stem, tempo=piece.tempo, program=settings.program).encode()
+    return midi_bytes(piece.notes, tempo=piece.tempo, program=settings.program)
+
+
+def _paths(trained: TrainedMusician, settings: Compose, number: int) -> list[Path]:
+    """Where a piece is written: the names that were given, numbered where there are several, else the next free one."""
     if settings.to:
-        path = Path(settings.to)
-        return path if settings.count == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        given = [Path(path) for path in settings.to]
+        several = settings.count > 1
+        return [path.with_name(f"{path.stem}-{number}{path.suffix}") for path in given] if several else given
     taken, free = {entry.name for entry in trained.run.path.glob("composed-*.mid")}, 1
     while f"composed-{free}.mid" in taken:
         free += 1
-    return trained.run.path / f"composed-{free}.mid"
+    return [trained.run.path / f"composed-{free}.mid"]
 
 
 def _pictures(piece: Written, path: Path, what: str) -> list[Path]:
