@@ -214,11 +214,10 @@ def _advance(search: _Search, rules: _Rules, logits: Tensor, attended: Tensor | 
     if logits.shape[-1] < 2:
         raise ValueError("the model knows one token; a search needs the end and at least one more")
     device, logits = logits.device, logits.detach().cpu()
-    choices, forced = _choices(search, rules, logits)
     n, K = search.totals.shape
-    k = min(2 * K, logits.shape[-1])
-    values, words = choices.topk(k, dim=-1)
-    sums = (search.totals.reshape(-1, 1) + values.to(torch.float64)).reshape(n, K * k)
+    values, words, forced = _choices(search, rules, logits)
+    k = values.shape[-1]
+    sums = (search.totals.reshape(-1, 1) + values).reshape(n, K * k)
     best, places = sums.topk(min(2 * K, K * k), dim=-1)
     parents = places // k + torch.arange(n).unsqueeze(1) * K
     words = words.reshape(n, K * k).gather(1, places)
@@ -237,28 +236,34 @@ def _advance(search: _Search, rules: _Rules, logits: Tensor, attended: Tensor | 
     return tokens.to(device)
 
 
-def _choices(search: _Search, rules: _Rules, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """log p of each continuation, -inf where it is barred, and which rows were left nothing but the end."""
+def _choices(search: _Search, rules: _Rules, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The likeliest continuations of each row: log p `(R, k)` in float64, -inf where barred, and which they are.
+
+    Third: the rows that were left nothing but the end. No pass over all the logits is made that can be made over these.
+    """
     t, owners = search.history.shape[1], search.owners
     if rules.repetition_penalty != 1 and t:
         logits = penalize_repetition(logits, search.history, rules.repetition_penalty)
     normalizer = logits.logsumexp(-1, keepdim=True)
     free = logits
-    if rules.banned:
-        free = free.index_fill(1, torch.tensor(rules.banned), -torch.inf)
     if rules.no_repeat_ngram:
         free = ban_repeated_ngrams(free, search.history, rules.no_repeat_ngram, rules.end)
-    if t < rules.min_length:
-        free = free.index_fill(1, torch.tensor([rules.end]), -torch.inf)
     in_prefix = t < rules.prefix_lengths[owners]
     if bool(in_prefix.any()):
         column = rules.prefix[owners, min(t, rules.prefix.shape[1] - 1)]
         free = torch.where(in_prefix.unsqueeze(1), only(logits, column, in_prefix), free)
-    stuck = (t >= rules.max_length[owners]) | (free == -torch.inf).all(-1)
+    barred = torch.tensor([*rules.banned, *([rules.end] if t < rules.min_length else [])], dtype=torch.int64)
+    k = min(2 * search.totals.shape[1] + len(barred), logits.shape[-1])
+    values, words = free.topk(k, dim=-1)
+    if len(barred):
+        # A forced beginning may hold what is barred elsewhere.
+        hidden = torch.isin(words, barred) & ~in_prefix.unsqueeze(1)
+        values = values.masked_fill(hidden, -torch.inf)
+    stuck = (t >= rules.max_length[owners]) | (values == -torch.inf).all(-1)
     if bool(stuck.any()):
-        end = torch.full_like(owners, rules.end)
-        free = torch.where(stuck.unsqueeze(1), only(logits, end, stuck), free)
-    return free - normalizer, stuck
+        values, words = values.masked_fill(stuck.unsqueeze(1), -torch.inf), words.clone()
+        values[stuck, 0], words[stuck, 0] = logits[stuck, rules.end], rules.end
+    return (values - normalizer).to(torch.float64), words, stuck
 
 
 def _collect(
