@@ -202,6 +202,34 @@ def test_a_loop_in_python_is_the_same_network() -> None:
     assert model.decoder.path == FAST
 
 
+def test_a_network_is_fed_its_own_tokens_as_often_as_asked() -> None:
+    model, T, B = network(), 5, 40
+    source, target, ends = tokens([3] * B, 3), torch.randint(V, (T, B)), torch.full((B,), 3)
+    right = model.features(source, target, ends)
+    assert_near(model.features(source, target, ends, sampling=en.Sampling(0.0)), right)
+    state, words, found = model.encode(source, ends), target[0], []
+    for _ in range(T):
+        logits, state = model.step(words, state)
+        words = logits.argmax(-1)
+        found.append(logits)
+    own = model.head(model.features(source, target, ends, sampling=en.Sampling(1 - 1e-12)))
+    assert_near(own, torch.stack(found))
+    seen: list[Tensor] = []
+    handle = model.target.register_forward_pre_hook(lambda _, given: seen.append(given[0][0]))
+    model.features(source, target.fill_(0), ends, sampling=en.Sampling(0.5, drawn=True))
+    handle.remove()
+    share = float((torch.stack(seen[1:]) != 0).double().mean())
+    assert 0.2 < share < 0.6
+
+
+def test_nothing_is_learnt_through_the_choice_of_a_token() -> None:
+    model = network()
+    source, target = tokens([3, 2], 3), torch.randint(V, (3, 2))
+    last = model.features(source, target, torch.tensor([3, 2]), sampling=en.Sampling(1 - 1e-12))[-1].sum()
+    (grad,) = torch.autograd.grad(last, [model.head.bias], allow_unused=True)
+    assert grad is None
+
+
 @pytest.mark.parametrize("attention", ["additive", "several heads", "location"])
 def test_a_batch_is_searched_as_each_sentence_alone(attention: str) -> None:
     model = network(attention=attention)

@@ -199,3 +199,13 @@ def test_the_tokenizer_of_bleu_follows_the_data(trained: Any) -> None:
     assert scores.tokenizer_of("auto", trained.codec._replace(tokenized=False)) == "13a"
     assert scores.tokenizer_of("char", trained.codec) == "char"
     assert translated("ein hund .") == "dog a ."
+
+
+def test_a_training_may_be_fed_its_own_tokens(here: Path) -> None:
+    write(here, 80, 1)
+    flags = ["--data", "train", "--from", "de", "--to", "en", "--run", "r", "--hidden", "8", "--batch", "8", "--quiet"]
+    flags += ["--max-steps", "3", "--sampling-steps", "10", "--sampling-from", "drawn", "--threads", "1"]
+    assert "without --sampling" in elman("train", "translation", *flags).err
+    done = elman("train", "translation", *flags, "--sampling", "0.5")
+    assert done.code == 0, done.err
+    assert int(package.load("r").model.steps) == 3

@@ -1,6 +1,6 @@
 """Whole networks: the shapes of a recurrent network, from tokens or features to logits."""
 
-from elman.nn.networks.attention_decoder import AttentionEncoderDecoder, DecoderState
+from elman.nn.networks.attention_decoder import AttentionEncoderDecoder, DecoderState, Sampling
 from elman.nn.networks.bridge import Bridge
 from elman.nn.networks.classifier import SequenceClassifier
 from elman.nn.networks.encoder_decoder import EncoderDecoder
@@ -25,6 +25,7 @@ __all__ = [
     "LanguageModel",
     "Network",
     "NetworkOutput",
+    "Sampling",
     "SequenceClassifier",
     "SequenceGenerator",
     "Tagger",

@@ -14,13 +14,13 @@ from elman.nn.attention_cell import AttentionCell
 from elman.nn.cell_state import default_state
 from elman.nn.dropout import dropout_layer
 from elman.nn.embedding import Embedding, SequenceInput
-from elman.nn.layout import lay_out
+from elman.nn.layout import lay_out, without_padding
 from elman.nn.networks.bridge import Bridge
 from elman.nn.networks.network import NetworkOutput, check_tied
 from elman.nn.networks.stacks import run_stack, stack_width
 from elman.nn.recurrent import Recurrent
 
-__all__ = ["AttentionEncoderDecoder", "DecoderState"]
+__all__ = ["AttentionEncoderDecoder", "DecoderState", "Sampling"]
 
 
 class DecoderState(NamedTuple):
@@ -43,6 +43,16 @@ class DecoderState(NamedTuple):
             memory = Memory(*(None if part is None else part[kept] for part in memory))  # type: ignore[arg-type]
         cell = tree_map(lambda leaf: leaf[rows], self.cell)
         return DecoderState(cell, memory, places, self.weights[rows])
+
+
+class Sampling(NamedTuple):
+    """Scheduled sampling (Bengio et al. 2015): each token that is fed in is the network's own with probability `share`.
+
+    drawn: its own is drawn from p, else it is the likeliest. No gradient passes through the choice, as in the paper.
+    """
+
+    share: float
+    drawn: bool = False
 
 
 class MeanBridge(Bridge):
@@ -128,9 +138,16 @@ class AttentionEncoderDecoder(nn.Module):
         target: Tensor,
         source_lengths: Tensor | None = None,
         target_lengths: Tensor | None = None,
+        *,
+        sampling: Sampling | None = None,
     ) -> Tensor:
-        """r_t `(T, B, E)` where the right tokens, `target` `(T, B)`, are fed in; see `forward`."""
+        """r_t `(T, B, E)` where the right tokens, `target` `(T, B)`, are fed in; see `forward`.
+
+        sampling: some of them are the network's own instead; then the steps are a loop in Python.
+        """
         memory, state = self.read(source, source_lengths)
+        if sampling is not None and sampling.share > 0:
+            return self._sampled(without_padding(target, target_lengths), state, memory, sampling)
         e = self.target(target, target_lengths)
         if self.loop:
             y = self._unrolled(e, state, memory)
@@ -151,6 +168,24 @@ class AttentionEncoderDecoder(nn.Module):
         """
         logits: Tensor = self.head(self.features(source, target, source_lengths, target_lengths))
         return logits
+
+    def _sampled(self, target: Tensor, state: Any, memory: Memory, sampling: Sampling) -> Tensor:
+        words, found = target[0], []
+        for right in [*target[1:], None]:
+            e = self.target(words.unsqueeze(0))[0]
+            y, state = self.cell(e, state, memory)
+            found.append(self._read_out(y, e))
+            if right is not None:
+                own = torch.rand(right.shape, device=right.device) < sampling.share
+                words = torch.where(own, self._said(found[-1], sampling), right)
+        return torch.stack(found)
+
+    @torch.no_grad()
+    def _said(self, r: Tensor, sampling: Sampling) -> Tensor:
+        logits: Tensor = self.head(r)
+        if not sampling.drawn:
+            return logits.argmax(-1)
+        return torch.multinomial(logits.softmax(-1), 1).squeeze(1)
 
     def _unrolled(self, e: Tensor, state: Any, memory: Memory) -> Tensor:
         found = []

@@ -20,9 +20,18 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from elman.decoding import Hypothesis
-    from elman.nn import AttentionEncoderDecoder
+    from elman.nn import AttentionEncoderDecoder, Sampling
 
-__all__ = ["PairBatch", "Search", "alignments", "batch_of", "build_model", "loss_of", "translate"]
+__all__ = [
+    "PairBatch",
+    "Search",
+    "alignments",
+    "batch_of",
+    "build_model",
+    "loss_of",
+    "sampling_of",
+    "translate",
+]
 
 Ids = npt.NDArray[np.int32]
 # A source is padded to a multiple of this, so that there are few different lengths.
@@ -119,7 +128,7 @@ def build_model(config: Config, codec: Codec) -> AttentionEncoderDecoder:
         look=model.look,
         feeding=model.width if model.feeding else 0,
     )
-    return AttentionEncoderDecoder(
+    network = AttentionEncoderDecoder(
         tables[0],
         encoder,
         tables[1],
@@ -129,6 +138,10 @@ def build_model(config: Config, codec: Codec) -> AttentionEncoderDecoder:
         shared=codec.joint,
         loop=model.engine == "torch",
     )
+    if model.sampling:
+        # In the checkpoint with the weights: a training that goes on draws as one that was never broken.
+        network.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+    return network
 
 
 def _cell_of(model: ModelSettings, factory: Any) -> Any:
@@ -158,10 +171,23 @@ def _attention(model: ModelSettings, memory: int) -> Module:
     return found
 
 
-def loss_of(model: AttentionEncoderDecoder, batch: PairBatch, smoothing: float) -> tuple[Tensor, float]:
+def sampling_of(model: Any, settings: ModelSettings) -> Sampling | None:
+    """How many of its own tokens the network is fed at this step of the training, which is counted."""
+    from elman.nn import Sampling
+
+    if not settings.sampling or not model.training:
+        return None
+    model.steps += 1
+    risen = min(1.0, int(model.steps) / settings.sampling_steps) if settings.sampling_steps else 1.0
+    return Sampling(settings.sampling * risen, settings.sampling_from == "drawn")
+
+
+def loss_of(
+    model: AttentionEncoderDecoder, batch: PairBatch, smoothing: float, sampling: Sampling | None = None
+) -> tuple[Tensor, float]:
     """The loss of each target token in nats, `(N,)`, with `smoothing`; and the sum of -log p of all of them.
 
-    The output layer is asked at the steps that are no padding alone.
+    The output layer is asked at the steps that are no padding alone, but where the network is fed tokens of its own.
     """
     import torch
 
@@ -172,7 +198,7 @@ def loss_of(model: AttentionEncoderDecoder, batch: PairBatch, smoothing: float) 
         torch.from_numpy(part).to(device) for part in (batch.source, batch.target, batch.truth)
     )
     lengths = torch.from_numpy(batch.source_lengths), torch.from_numpy(batch.target_lengths)
-    features = model.features(source, target, *lengths)
+    features = model.features(source, target, *lengths, sampling=sampling)
     taken = torch.arange(len(target)).unsqueeze(1) < lengths[1]
     rows = taken.flatten().nonzero().squeeze(1).to(device)
     logits = model.head(features.flatten(0, 1).index_select(0, rows))

@@ -47,6 +47,7 @@ def score_of(
     figures: dict[str, Any] = {
         "chrF": letters.score,
         "length_ratio": found.sys_len / max(found.ref_len, 1),
+        "exact": sum(a == b for a, b in zip(hypotheses, references, strict=True)) / max(len(references), 1),
         "sentences": len(references),
         "signature": str(metric.get_signature()),
         "chrF_signature": str(chrf.get_signature()),

@@ -149,6 +149,18 @@ class ModelSettings:
     feeding: Flag = option(
         False, "feed what was read into the next step (Luong's input feeding)", needs={"look": ("after",)}
     )
+    sampling: Share = option(
+        0.0,
+        "part of the tokens fed in that are the network's own in training (Bengio et al. 2015); its steps are then a "
+        "loop in Python",
+        unit="SHARE",
+    )
+    sampling_steps: Whole = option(
+        0, "steps of the training over which that part rises from nothing", unit="STEPS"
+    )
+    sampling_from: Literal["likeliest", "drawn"] = option(
+        "likeliest", "which of its own tokens: the likeliest, or one drawn by its probability"
+    )
     tied: Flag = option(True, "the output layer is the table of the target's vectors")
     init: Amount = option(0.1, "standard deviation of the embeddings' start", unit="INIT")
     engine: Literal["elman", "torch"] = option(
@@ -164,6 +176,11 @@ class ModelSettings:
             )
         if self.engine == "torch" and self.cell not in {"lstm", "gru", "rnn"}:
             raise UserError(f"--engine torch: torch.nn has lstm, gru and rnn, not {self.cell}")
+        if not self.sampling and (self.sampling_steps or self.sampling_from != "likeliest"):
+            flag = "--sampling-steps" if self.sampling_steps else "--sampling-from"
+            raise UserError(
+                f"{flag} has no effect without --sampling, the part of the tokens fed in; give that too"
+            )
         memory = self.hidden * (2 if self.bidirectional else 1)
         if self.attention == "dot" and memory != self.hidden:
             raise UserError(

@@ -181,7 +181,8 @@ class TranslationTask(Task):
         """Cross entropy of each target token, some of the truth spread over the others."""
         from elman.training.loop import StepLoss
 
-        losses, total = learning.loss_of(model, batch, config.data.smoothing)
+        sampling = learning.sampling_of(model, config.model)
+        losses, total = learning.loss_of(model, batch, config.data.smoothing, sampling)
         return StepLoss(losses.mean(), total, len(losses), ())
 
     def progress(self, codec: Codec) -> Measure:
