@@ -34,8 +34,6 @@ __all__ = [
 ]
 
 Ids = npt.NDArray[np.int32]
-# A source is padded to a multiple of this, so that there are few different lengths.
-MULTIPLE = 4
 # Padded size of a batch that is decoded, rows of its beams counted, and the most sentences in it.
 BUDGET, MOST = 1 << 14, 128
 
@@ -64,10 +62,9 @@ class Search(NamedTuple):
     banned: tuple[int, ...] = ()
 
 
-def side_by_side(rows: Sequence[Ids], multiple: int = 1) -> npt.NDArray[np.int64]:
-    """Rows of numbers as `(T, B)`, T a multiple, ends in the padding."""
-    longest = max([1, *map(len, rows)])
-    padded = np.full((-(-longest // multiple) * multiple, len(rows)), END, dtype=np.int64)
+def side_by_side(rows: Sequence[Ids]) -> npt.NDArray[np.int64]:
+    """Rows of numbers as `(T, B)`, ends in the padding."""
+    padded = np.full((max([1, *map(len, rows)]), len(rows)), END, dtype=np.int64)
     for place, row in enumerate(rows):
         padded[: len(row), place] = row
     return padded
@@ -83,9 +80,7 @@ def batch_of(sources: Sequence[Ids], targets: Sequence[Ids]) -> PairBatch:
     end = np.array([END], dtype=np.int32)
     fed = side_by_side([np.concatenate((end, row)) for row in targets])
     truth = side_by_side([np.concatenate((row, end)) for row in targets])
-    return PairBatch(
-        side_by_side(sources, MULTIPLE), lengths_of(sources), fed, truth, lengths_of(targets) + 1
-    )
+    return PairBatch(side_by_side(sources), lengths_of(sources), fed, truth, lengths_of(targets) + 1)
 
 
 def build_model(config: Config, codec: Codec) -> AttentionEncoderDecoder:
