@@ -251,8 +251,7 @@ def coverage(truth: Floats, low: Floats, high: Floats) -> float:
 
 def f1_of_marks(truth: npt.NDArray[np.bool_], answers: npt.NDArray[np.bool_]) -> float:
     """2 TP / (predicted + actual); 0 where nothing is either."""
-    total = int(truth.sum() + answers.sum())
-    return 2 * int((truth & answers).sum()) / total if total else 0.0
+    return f1(int((truth & answers).sum()), int(answers.sum()), int(truth.sum()))
 
 
 def windows_marked(marks: npt.NDArray[np.bool_], size: int) -> npt.NDArray[np.bool_]:

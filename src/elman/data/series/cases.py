@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from elman.data.series.numbers import Decimal, decimal_of, number_of
 from elman.data.series.reading import table_of
 from elman.data.table import Given, Table
 
-__all__ = ["Case", "is_case_file", "read_cases"]
+__all__ = ["Case", "as_case", "read_cases"]
 
 AUTO = Given()
 Floats = npt.NDArray[np.float64]
@@ -33,11 +32,6 @@ class Case(NamedTuple):
     place: Place
     values: Floats
     label: str
-
-
-def is_case_file(path: str | Path) -> bool:
-    """Whether a file is called as one of whole series is."""
-    return Path(path).suffix.lower() in {".ts", ".arff"}
 
 
 def read_cases(
@@ -287,8 +281,3 @@ def as_case(line: str, place: Place, label: str = "") -> Case | None:
     """A case from one line of numbers, as it comes by standard input: channels set apart by colons; None for none."""
     case = _of_ts(line.strip(), place, labelled=False) if line.strip() else None
     return None if case is None else case._replace(label=label)
-
-
-def as_table_line(line: str, delimiter: str) -> list[str]:
-    """The cells of one line."""
-    return next(csv.reader(io.StringIO(line), delimiter=delimiter), [])

@@ -22,7 +22,8 @@ __all__ = ["Past", "marked", "marks_baselines", "marks_of", "row_scores", "surpr
 Floats = npt.NDArray[np.float64]
 # The median and the quantiles on either side that say how wide a forecast is; and their distance in a normal one.
 LOW, HIGH, NORMAL = 2, 16, 2 * 1.0364333894937898
-WINDOW_OF_Z = 50
+# Rows that the z-scores beside it look back.
+WINDOWS_OF_Z = (20, 50, 200)
 
 
 def surprise(x: Floats, median: Floats, width: Floats) -> Floats:
@@ -120,28 +121,27 @@ def clean_scores(scores: Sequence[Floats], part: Part) -> list[Floats]:
 
 
 def marks_baselines(prepared: Panel, size: int, false_alarms: float) -> Iterator[Baseline]:
-    """A moving z-score, |x - mean| / deviation of the last 50 rows, its threshold from the same clean rows."""
+    """Moving z-scores, |x - mean| / deviation of the rows before, their thresholds from the same clean rows."""
     codec, valid = prepared.codec, prepared.part("valid")
     test = prepared.part("test")
     truth = None if test is None else marks_of(test)
     if test is None or truth is None or valid is None:
         return
-    threshold = threshold_of(clean_scores(_moving(codec, valid), valid), false_alarms)
-    answers = marked(_moving(codec, test), threshold)
-    yield Baseline(f"moving z-score of {WINDOW_OF_Z} rows", "test", score_marks(truth, answers, size))
+    for rows in WINDOWS_OF_Z:
+        threshold = threshold_of(clean_scores(_moving(codec, valid, rows), valid), false_alarms)
+        answers = marked(_moving(codec, test, rows), threshold)
+        yield Baseline(f"moving z-score of {rows} rows", "test", score_marks(truth, answers, size))
 
 
-def _moving(codec: Codec, part: Part) -> list[Floats]:
+def _moving(codec: Codec, part: Part, rows: int) -> list[Floats]:
     found = []
     for frame, start, end in zip(part.frames, part.starts, part.ends, strict=True):
         x = frame.values[:end, : codec.targets]
         scores = np.full(x.shape, np.nan)
         for t in range(max(start, 2), end):
-            before = x[max(0, t - WINDOW_OF_Z) : t]
+            before = x[max(0, t - rows) : t]
             known = (~np.isnan(before)).sum(axis=0) > 1
-            with np.errstate(invalid="ignore"):
-                own = _z(x[t], before)
-            scores[t] = np.where(known, own, np.nan)
+            scores[t] = np.where(known, _z(x[t], before), np.nan)
         found.append(_largest(scores)[start:end])
     return found
 

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from elman.config import Flag, option
-from elman.data.account import Account, OnBad
+from elman.data.account import Account, OnBad, Place
 from elman.data.inputs import STANDARD_INPUT, Item, check_inputs, files_of, lines
-from elman.data.series import Frame
+from elman.data.series import Case, Frame
+from elman.data.series.cases import as_case
 from elman.data.series.stamps import written
 from elman.tasks import verbs
 from elman.tasks.base import Answer
@@ -90,6 +91,37 @@ def frames_of_files(settings: Predict, data: SeriesSettings, codec: Codec) -> It
                 layout=codec.layout, step=codec.step,
             )  # fmt: skip
             yield [Item(frame, f"{file}{f' {frame.name}' if frame.name else ''}") for frame in frames]
+
+
+def cases_of_files(settings: Predict, data: SeriesSettings, codec: Any) -> Iterator[list[Item]]:
+    """The cases of .ts, .arff and tables, an item each; of other files and standard input a case a line."""
+    from elman.tasks.series.classes import with_faults
+
+    check_inputs(settings.inputs)
+    for path in settings.inputs:
+        whole = path != STANDARD_INPUT and (Path(path).is_dir() or Path(path).suffix.lower() in TABLES)
+        if not whole or settings.read == "rows":
+            yield from lines([path], settings.together)
+            continue
+        for file in files_of(path):
+            items = [Item(case, place, fault) for case, place, fault in with_faults(str(file), data, codec)]
+            yield from (items[at : at + settings.together] for at in range(0, len(items), settings.together))
+
+
+def case_of(value: Any, columns: int, data: SeriesSettings) -> Case | str:
+    """A case from what was given; a few words where it is none."""
+    channels = columns // (2 if data.differences else 1)
+    if isinstance(value, str):
+        found = as_case(value, Place("-"))
+        if found is None:
+            return "no numbers: expected values set apart by commas, channels by colons"
+        value = found
+    elif not isinstance(value, Case):
+        array = np.asarray(value, dtype=np.float64)
+        value = Case(Place("-"), array.reshape(len(array), -1), "")
+    if value.values.shape[1] != channels:
+        return f"{value.values.shape[1]} channels; the model has {channels}"
+    return value if len(value.values) and not np.isnan(value.values).all() else "no values"
 
 
 def by_rows(settings: Predict, target: str) -> bool:

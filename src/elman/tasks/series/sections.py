@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from elman.data.series.stamps import written
-from elman.metrics import mean_of_known
-from elman.page import Band, Line, Section, figure, line_chart, paragraph, table
+from elman.metrics import confusion, mean_of_known, per_class
+from elman.page import Band, Line, Section, figure, line_chart, matrix, paragraph, table
 from elman.page.chart import COLOURS
 from elman.tasks.series.learning import Origins
 from elman.tasks.series.panel import Codec, Part
 from elman.tasks.series.scores import INSIDE, MEDIAN, naive_of
 
-__all__ = ["anomaly_sections", "fan", "forecast_sections"]
+__all__ = ["anomaly_sections", "class_sections", "fan", "forecast_sections"]
 
 Floats = npt.NDArray[np.float64]
 # Pictures, and the rows in one of marks.
@@ -165,3 +165,32 @@ def _runs(marks: npt.NDArray[np.bool_], first: int) -> list[tuple[float, float]]
     """The stretches of rows that are marked, from half a row before to half a row behind."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], marks.astype(int), [0]])))
     return [(first + a - 0.5, first + b - 0.5) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def class_sections(
+    labels: Any, truth: npt.NDArray[np.int64], p: Floats, cases: Sequence[Any]
+) -> Iterator[Section]:
+    """Each class, confusion, and what was taken for something else with the least doubt."""
+    answers = labels.decide(p)
+    K = len(labels.names)
+    columns = [labels.names, *(column.tolist() for column in per_class(truth, answers, K))]
+    yield Section(
+        "Classes", table(["class", "precision", "recall", "F1", "cases"], list(zip(*columns, strict=True)))
+    )
+    counts = confusion(truth, answers, K).tolist()
+    yield Section("Confusion", matrix(labels.names, labels.names, counts, "truth \\ answer"))
+    wrong = np.flatnonzero(answers != truth)
+    worst = sorted(wrong.tolist(), key=lambda i: -p[i].max())[:SHOWN]
+    pieces = []
+    for i in worst:
+        lines = [
+            Line(
+                f"channel {c + 1}",
+                [(float(t), float(v)) for t, v in enumerate(cases[i].values[:, c])],
+                COLOURS[c % 6],
+            )
+            for c in range(min(cases[i].values.shape[1], 6))
+        ]
+        words = f"{cases[i].place}: {labels.names[truth[i]]}, taken for {labels.names[answers[i]]} ({p[i].max():.2f})."
+        pieces.append(figure(line_chart(lines, "step", "value", from_zero=False), words.rsplit("/", 1)[-1]))
+    yield Section("Worst errors", "".join(pieces) or paragraph("There are none."))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from elman.config import Count, Flag, Layers, Share, UserError, Whole, nearest, option
+from elman.config import Amount, Count, Flag, Layers, Share, UserError, Whole, nearest, option
 from elman.data.account import OnBad
 from elman.data.series import Chosen
 from elman.data.table import Given
@@ -141,6 +141,9 @@ class SeriesSettings:
     )
     differences: Flag = option(
         False, "read the change from step to step beside each value", needs={"target": CLASSIFY}
+    )
+    noise: Amount = option(
+        0.0, "deviation of noise on the scaled values in training", unit="SHARE", needs={"target": CLASSIFY}
     )
     frames: Count = option(
         1, "steps that are read side by side as one", unit="STEPS", needs={"target": CLASSIFY}

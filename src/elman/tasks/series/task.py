@@ -20,6 +20,7 @@ from elman.tasks.series import answers
 from elman.tasks.series.anomalies import Past
 from elman.tasks.series.answers import Evaluate, Predict
 from elman.tasks.series.branches import Anomalies, Branch, Forecasts, scored
+from elman.tasks.series.classes import CaseCodec, Classes, class_answer, numbers_of, probabilities
 from elman.tasks.series.drawing import drawing_of
 from elman.tasks.series.live import BadRowError, Live, Row, as_cells, row_of
 from elman.tasks.series.panel import Codec
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["SeriesTask", "TrainedSeries"]
 
 
-BRANCHES: dict[str, Branch] = {"forecast": Forecasts(), "anomalies": Anomalies()}
+BRANCHES: dict[str, Branch] = {"forecast": Forecasts(), "classify": Classes(), "anomalies": Anomalies()}
 
 
 class TrainedSeries(Trained):
@@ -73,6 +74,8 @@ class TrainedSeries(Trained):
 
     def predict(self, inputs: Any, **settings: Any) -> Any:
         """Rows as lines of text, from the beginning of a series on; series as lists of numbers, each by itself."""
+        if self.config.data.target == "classify":
+            return self._cases(inputs, settings)
         self.begin()
         if (
             isinstance(inputs, Sequence)
@@ -84,6 +87,12 @@ class TrainedSeries(Trained):
             found = super().predict([inputs] if one else inputs, **settings)
             return found[0] if one else found
         return super().predict(inputs, **settings)
+
+    def _cases(self, inputs: Any, settings: dict[str, Any]) -> Any:
+        """One case, or a list of them: arrays `(T,)` or `(T, C)`, or lines of numbers."""
+        one = isinstance(inputs, str | np.ndarray)
+        found = super().predict([inputs] if one else list(inputs), **settings)
+        return found[0] if one else found
 
     def begin(self, history: str = "") -> None:
         """Forget all rows that came; history: a table whose rows have been before."""
@@ -99,6 +108,8 @@ class TrainedSeries(Trained):
     def inputs(self, settings: Predict) -> Iterator[list[Item]]:
         """Rows as they come, or series of files."""
         data = self.config.data
+        if data.target == "classify":
+            return answers.cases_of_files(settings, data, self.codec)
         if answers.by_rows(settings, data.target):
             return answers.rows_of_files(settings, data, self.codec)
         return answers.frames_of_files(settings, data, self.codec)
@@ -111,7 +122,10 @@ class TrainedSeries(Trained):
         return found
 
     def answer(self, values: Sequence[Any], settings: Predict) -> Iterator[Answer | str]:
-        """A forecast or a score for each."""
+        """A forecast, a score or a class for each."""
+        if self.config.data.target == "classify":
+            yield from self._classes(values)
+            return
         for value in values:
             if isinstance(value, Frame):
                 yield self._series(value, settings)
@@ -120,6 +134,15 @@ class TrainedSeries(Trained):
                 yield self._row(line, names, settings)
             else:
                 yield self._series(answers.frame_of(value, self.codec), settings)
+
+    def _classes(self, values: Sequence[Any]) -> Iterator[Answer | str]:
+        """The class of each case: a `Case`, a line of numbers, or an array `(T,)` or `(T, C)`."""
+        cases = [answers.case_of(value, len(self.codec.mean), self.config.data) for value in values]
+        good = [case for case in cases if not isinstance(case, str)]
+        numbers = [numbers_of(case, self.codec, self.config.data) for case in good]
+        found = iter(probabilities(self.model, numbers) if numbers else ())
+        for case in cases:
+            yield case if isinstance(case, str) else class_answer(self.codec.labels, next(found))
 
     def _series(self, frame: Frame, settings: Predict) -> Answer | str:
         """The forecast behind the last row of a frame in which a target was seen."""
@@ -225,7 +248,8 @@ class SeriesTask(Task):
         """Columns, scaling, the linear map; or classes."""
         try:
             saved = run.read_json("codec.json")
-            return Codec.from_json(saved)
+            kind: Any = CaseCodec if saved["target"] == "classify" else Codec
+            return kind.from_json(saved)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{run.path / 'codec.json'} is damaged ({error!r}); bring it back or train anew"
