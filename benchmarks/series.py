@@ -13,12 +13,12 @@ train series`, which reads the test part once, at its end; one that stands in th
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import os
 import re
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +31,7 @@ import torch
 
 from benchmarks.injected import inject, waves, write
 from benchmarks.pairing import machine
+from elman.cli import run as elman
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -170,13 +171,12 @@ def train(run: Run, runs: Path, made: Path, data: Path) -> Result:
     log = folder.with_suffix(".log")
     if not (folder / "scores.json").is_file():
         config = f"configs/series/{run.config}.toml"
-        command = [sys.executable, "-m", "elman", "train", "series", "--config", config, *run.flags]
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w", encoding="utf-8") as file:
-            subprocess.run(
-                [*command, "--seed", str(run.seed), "--threads", "1", "--run", str(folder), "--overwrite"],
-                stderr=file, check=True, cwd=ROOT,
-            )  # fmt: skip
+        flags = [*run.flags, "--seed", str(run.seed), "--threads", "1", "--run", str(folder), "--overwrite"]
+        with log.open("w", encoding="utf-8") as file, contextlib.redirect_stderr(file):
+            code = elman(["train", "series", "--config", str(ROOT / config), *flags])
+        if code:
+            raise RuntimeError(log.read_text(encoding="utf-8"))
     score = json.loads((folder / "scores.json").read_text())["test"]
     beside = json.loads((folder / "baselines.json").read_text())
     events = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]

@@ -8,6 +8,7 @@ import pytest
 from command import TINY, elman, verse
 from tests.classification import moods
 from tests.music import tunes
+from tests.series.conftest import small_series
 from tests.speech import sounds
 from tests.tagging import names as tagged
 from tests.translation import small_language
@@ -54,6 +55,10 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         small = ["--hidden", "8", "--epochs", "1", "--threads", "1", "--engine", "torch", "--quiet"]
         flags = [*small, "--no-bidirectional", "--data", "data.csv", "--run", "runs/dictation"]
         assert elman("train", "speech", *flags).code == 0
+    if 'load("runs/sales")' in text:
+        (tmp_path / "sales.csv").write_text(small_series(90), encoding="utf-8")
+        small = ["--hidden", "8", "--epochs", "1", "--threads", "1", "--quiet"]
+        assert elman("train", "series", *small, "--data", "sales.csv", "--run", "runs/sales").code == 0
     if "runs/de-en" in text:
         small_language.write(tmp_path, 80, 0)
         small = ["--hidden", "8", "--epochs", "1", "--threads", "1", "--engine", "torch", "--quiet"]

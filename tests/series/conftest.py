@@ -2,6 +2,7 @@
 
 import math
 import random
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,12 @@ def hourly(rows: int, seed: int = 0) -> list[float]:
     """A day's wave with noise."""
     draw = random.Random(seed)
     return [10 + 3 * math.sin(2 * math.pi * t / 24) + 0.3 * draw.gauss(0, 1) for t in range(rows)]
+
+
+def small_series(rows: int) -> str:
+    """A table of days and a value."""
+    days = (date(2024, 1, 1) + timedelta(days=t) for t in range(rows))
+    return "date,sold\n" + "".join(f"{day},{v:.2f}\n" for day, v in zip(days, hourly(rows), strict=True))
 
 
 @pytest.fixture(scope="session")

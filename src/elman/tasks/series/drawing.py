@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,9 +33,18 @@ def drawing_of(trained: Any, *, steps: int) -> ModelDrawing:
         joined = (
             Block(words, "other", below, model.head.in_features, "F", equations=("y_t = [x_t ; a_t]",)),
         )
-    parts = (*blocks_of(chain[:-1]), *joined, *blocks_of([model.head, *left]))
+    parts = (*blocks_of(chain[:-1]), *joined, *map(_named, blocks_of([model.head, *left])))
     width = parts[0].input_size
-    reads = Signal("x_t", "values, mask and time since", width, "I")
+    words = "values, mask and time since" if model.gaps in {"decay", "mask"} else "values"
+    reads = Signal("x_t", f"{words}{', and what is known' if model.known else ''}", width, "I")
     outlook = f"{trained.config.model.outlook} of the next {model.horizon} rows"
     stack = Stack("forecaster", parts, reads, Signal("y_t", outlook, parts[-1].output_size, "K"), steps)
     return ModelDrawing(trained.run.path.name, (stack,), batch, dtype_of(model))
+
+
+def _named(block: Any) -> Any:
+    """The linear map with its equation, which its class alone does not say."""
+    if block.name != "LaggedMap":
+        return block
+    words = ("loc_k = ∑ weight_{k,i} v_{t−i} + bias_k + spread_k x_{t,k}", "v: the last values of the series")
+    return replace(block, name="linear map of the last values", equations=words)

@@ -353,7 +353,7 @@ def _learn(parts: dict[str, Part], layout: Layout, config: Config) -> Codec:
     counts = config.model.outlook == "negative-binomial"
     scales = _scales(train, data, counts=counts, targets=M)
     season = data.season or first.step.season
-    horizon = data.horizon or (max(4, min(LONGEST, season)) if data.target == "forecast" else 8)
+    horizon = data.horizon or max(4 if data.target == "forecast" else 8, min(LONGEST, season))
     shortest = max(len(frame) for frame in train)
     if shortest <= horizon + 1:
         raise UserError(

@@ -106,7 +106,10 @@ class SeriesSettings:
         needs={"target": OF_TIME},
     )
     horizon: Whole = option(
-        0, "rows ahead (0: a season, at most 24 and at least 4)", unit="ROWS", needs={"target": OF_TIME}
+        0,
+        "rows ahead (0: a season, at most 24, and at least 4, for anomalies 8)",
+        unit="ROWS",
+        needs={"target": OF_TIME},
     )
     season: Whole = option(
         0,
