@@ -79,8 +79,11 @@ def test_levels_are_those_of_their_equations() -> None:
     x = np.random.default_rng(2).standard_normal((40, 3)).astype(np.float32) + 5
     statistics = Statistics(np.array([1, 2, 3], np.float32), np.array([1, 2, 4], np.float32))
     m = (50 * statistics.mean + x.sum(0)) / 90
+    s = np.sqrt((50 * statistics.deviation**2 + ((x - m) ** 2).sum(0)) / 90)
+    np.testing.assert_allclose(statistics.normalize(x, "recording"), (x - m) / s, rtol=1e-5, atol=1e-6)
+    both = statistics.level([x[:15], x[15:]])
     np.testing.assert_allclose(
-        statistics.normalize(x, "recording"), (x - m) / statistics.deviation, rtol=1e-5, atol=1e-6
+        statistics.normalize(x[:15], "speaker", both), ((x - m) / s)[:15], rtol=1e-5, atol=1e-6
     )
     np.testing.assert_allclose(
         statistics.normalize(x, "global"), (x - statistics.mean) / statistics.deviation, rtol=1e-6

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from elman.config import UserError
+from elman.data.audio import store
+from elman.data.audio.mel import LogMel, Mel
 from elman.data.audio.sound import Resampler, SoundError, mono, pcm, read_sound, resample
 from tests.speech.sounds import RATE, tones, write_wav
 
@@ -104,3 +107,49 @@ def test_another_rate_piece_by_piece() -> None:
     assert abs(len(whole) - len(wanted)) <= 1
     size = min(len(whole), len(wanted))
     np.testing.assert_allclose(whole[:size], wanted[:size], atol=1e-3)
+
+
+def test_features_are_kept_by_what_they_follow_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mel = Mel(RATE, 200, 80, 12, 60.0, 3900.0)
+    one, two = write_wav(tmp_path / "1.wav", SOUND), write_wav(tmp_path / "2.wav", tones("ba", 3))
+    bad = tmp_path / "3.wav"
+    bad.write_bytes(b"no sound")
+    pieces = [store.Piece(one), store.Piece(bad), store.Piece(two), store.Piece(one, 0.1, 0.3)]
+    marks, cache = store.digests(pieces), tmp_path / "cache"
+    fresh, made = store.extract(pieces, marks, mel), store.extract(pieces, marks, mel, cache=cache)
+    monkeypatch.setattr(store, "read_sound", None)
+    kept = store.extract(pieces, marks, mel, cache=cache)
+    for found in (made, kept):
+        np.testing.assert_array_equal(found.frames, fresh.frames)
+        assert (found.lengths.tolist(), found.starts.tolist()) == (
+            fresh.lengths.tolist(),
+            fresh.starts.tolist(),
+        )
+        assert found.faults == {1: "file that cannot be read as sound"}
+    start, length = int(kept.starts[2]), int(kept.lengths[2])
+    monkeypatch.undo()
+    wanted = LogMel(mel)(read_sound(two)[0])
+    np.testing.assert_array_equal(kept.frames[start : start + length], wanted)
+    # Anything else that they follow from is another key.
+    fast = store.extract(pieces, marks, mel, speed=1.25, cache=cache)
+    assert fast.lengths[0] == pytest.approx(fresh.lengths[0] / 1.25, abs=2)
+    # Half a cache is none, and a broken one is made again.
+    next(cache.glob("*.f32")).write_bytes(b"")
+    assert store.extract(pieces, marks, mel, cache=cache).faults == fresh.faults
+    write_wav(one, tones("c"))
+    assert store.digests(pieces) != marks
+
+
+def test_no_room_for_features_is_said(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "1.wav", SOUND)
+    sink = store._Sink(tmp_path / "cache")
+    sink._file.close()
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        sink._file = full
+        with pytest.raises(UserError, match="--cache"):
+            sink.add(np.zeros((3, 2), np.float32))
+    # Where no folder can be made the features stay in memory.
+    found = store.extract(
+        [store.Piece(path)], ["x"], Mel(RATE, 200, 80, 12, 60.0, 3900.0), cache=path / "below"
+    )
+    assert len(found.frames) == found.lengths[0] > 0

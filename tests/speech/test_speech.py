@@ -22,7 +22,7 @@ from elman.data.audio.mel import LogMel
 from elman.data.audio.sound import read_sound
 from elman.tasks.base import configure, find
 from elman.tasks.speech import learning
-from elman.tasks.speech.hearing import HeardWord, _aligned, heard, heard_by_beam
+from elman.tasks.speech.hearing import HeardWord, Listener, _aligned, heard, heard_by_beam
 from elman.tasks.speech.recordings import needed
 from elman.tasks.speech.scores import errors_of, text_score
 from elman.tasks.speech.searching import Search, fusion_of
@@ -260,6 +260,33 @@ def test_classes_of_whole_recordings(tmp_path: Path) -> None:
 
 
 # The parts
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 4), st.integers(0, 3), st.integers(1, 4000), st.lists(st.integers(0, 900), max_size=6))
+def test_steps_of_a_stream_are_those_of_the_whole(
+    stride: int, ahead: int, length: int, pieces: list[int]
+) -> None:
+    from dataclasses import replace
+
+    trained = _loaded()
+    features = replace(trained.config.features, stride=stride, ahead=ahead)
+    config = replace(trained.config, features=features)
+    seen: list[np.ndarray] = []
+
+    class Network(torch.nn.Module):
+        def forward(self, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, None]:
+            seen.append(x[:, 0].numpy().copy())
+            return torch.zeros(len(x), 1, len(trained.codec.symbols.names) + 1), None
+
+    sound = np.random.default_rng(length).standard_normal(length).astype(np.float32)
+    listener, at = Listener(Network(), trained.codec, config), 0
+    for size in [*pieces, length]:
+        listener(sound[at : at + size])
+        at += size
+    listener.finish()
+    wanted = learning.steps_for(LogMel(trained.codec.mel)(sound), trained.codec, config, features)
+    np.testing.assert_allclose(np.concatenate(seen), wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_symbols_there_and_back() -> None:

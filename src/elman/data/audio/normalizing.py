@@ -1,13 +1,13 @@
 r"""Features brought to one level: by the training data, by a speaker, by a recording, or by what has been heard so far.
 
-    z_t = (x_t − m_t) / s        s: the standard deviation of the training frames about their recordings' means
+    z_t = (x_t − m_t) / s_t
 
-    global      m_t = μ, the mean of the training frames
-    recording   m_t = (κ μ + Σ_r x_r) / (κ + n)      over the n frames of the recording
+    global      m = μ, the mean of the training frames; s = σ, their deviation about the means of their recordings
+    recording   m = (κ μ + Σ_r x_r) / (κ + n),  s² = (κ σ² + Σ_r (x_r − m)²) / (κ + n)      over the n frames of it
     speaker     the same over all recordings of the speaker
-    running     m_t = (κ μ + Σ_{r≤t} x_r) / (κ + t)  over the frames up to now: what a stream can do
+    running     m_t = (κ μ + Σ_{r≤t} x_r) / (κ + t),  s = σ      over the frames up to now: what a stream can do
 
-κ frames of the training mean stand in front, so that little is made of little.
+κ frames of the training data's level stand in front, so that little is made of little.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Normalization", "RunningNormalizer", "Statistics"]
+__all__ = ["Level", "Normalization", "RunningNormalizer", "Statistics"]
 
 Normalization = Literal["global", "recording", "speaker", "running"]
 Floats = npt.NDArray[np.float32]
@@ -26,8 +26,19 @@ Doubles = npt.NDArray[np.float64]
 PRIOR, LEAST = 50.0, 1e-3
 
 
+class Level(NamedTuple):
+    """m and s, `(F,)` each."""
+
+    mean: Floats
+    deviation: Floats
+
+    def apply(self, x: Floats) -> Floats:
+        """z."""
+        return np.asarray((x - self.mean) / self.deviation, dtype=np.float32)
+
+
 class Statistics(NamedTuple):
-    """μ and s of the training frames, `(F,)` each."""
+    """μ and σ of the training frames, `(F,)` each."""
 
     mean: Floats
     deviation: Floats
@@ -37,28 +48,28 @@ class Statistics(NamedTuple):
         """From the features `(T, F)` of the training recordings."""
         total = sum((x.sum(axis=0, dtype=np.float64) for x in recordings), np.zeros(recordings[0].shape[1]))
         count = sum(len(x) for x in recordings)
-        about = sum(
+        spread = sum(
             (np.square(x - x.mean(axis=0)).sum(axis=0, dtype=np.float64) for x in recordings), 0.0 * total
         )
-        deviation = np.maximum(np.sqrt(about / count), LEAST)
+        deviation = np.maximum(np.sqrt(spread / count), LEAST)
         return cls((total / count).astype(np.float32), deviation.astype(np.float32))
 
-    def centre(self, total: Doubles, count: int, prior: float = PRIOR) -> Floats:
-        """m of frames that sum to `total`."""
-        return np.asarray((prior * self.mean + total) / (prior + count), dtype=np.float32)
+    def level(self, recordings: list[Floats], prior: float = PRIOR) -> Level:
+        """m and s of the frames of some recordings, `(T, F)` each."""
+        count = prior + sum(len(x) for x in recordings)
+        mean = (prior * self.mean + sum(x.sum(axis=0, dtype=np.float64) for x in recordings)) / count
+        spread = sum(np.square(x - mean).sum(axis=0) for x in recordings)
+        deviation = np.sqrt((prior * np.square(self.deviation, dtype=np.float64) + spread) / count)
+        return Level(mean.astype(np.float32), np.maximum(deviation, LEAST).astype(np.float32))
 
-    def apply(self, x: Floats, centre: Floats) -> Floats:
-        """z."""
-        return np.asarray((x - centre) / self.deviation, dtype=np.float32)
-
-    def normalize(self, x: Floats, kind: Normalization, speaker: Floats | None = None) -> Floats:
-        """z of a whole recording `(T, F)`; speaker: m of its speaker, where that is known (else of the recording)."""
+    def normalize(self, x: Floats, kind: Normalization, speaker: Level | None = None) -> Floats:
+        """z of a whole recording `(T, F)`; speaker: the level of its speaker, where that is known."""
         if kind == "running":
             return RunningNormalizer(self)(x)
         if kind == "global":
-            return self.apply(x, self.mean)
-        known = speaker if kind == "speaker" and speaker is not None else None
-        return self.apply(x, self.centre(x.sum(axis=0, dtype=np.float64), len(x)) if known is None else known)
+            return Level(*self).apply(x)
+        known = speaker if kind == "speaker" and speaker is not None else self.level([x])
+        return known.apply(x)
 
     def to_json(self) -> dict[str, Any]:
         """All of it."""
@@ -87,4 +98,4 @@ class RunningNormalizer:
         counts = self.count + np.arange(1, len(x) + 1)[:, None]
         self.total, self.count = sums[-1], self.count + len(x)
         centres = (self.prior * self.statistics.mean + sums) / (self.prior + counts)
-        return self.statistics.apply(x, centres.astype(np.float32))
+        return np.asarray((x - centres) / self.statistics.deviation, dtype=np.float32)

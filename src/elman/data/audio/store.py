@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from elman.config import UserError
 from elman.data.audio.mel import LogMel, Mel
 from elman.data.audio.sound import SoundError, read_sound, resample
 
@@ -97,18 +98,71 @@ def extract(
     lengths: list[int] = []
     seconds: list[float] = []
     faults: dict[int, str] = {}
-    kept: list[Floats] = []
-    for number, (frames, length, fault) in enumerate(_each(pieces, mel, speed)):
-        kept.append(frames)
-        lengths.append(len(frames))
-        seconds.append(length)
-        if fault:
-            faults[number] = fault
-    whole = np.concatenate(kept) if kept else np.zeros((0, mel.bands), dtype=np.float32)
-    made = Features.of(whole, lengths, seconds, faults)
-    if cache is not None:
-        _keep(cache, key, made)
-    return made
+    sink = _Sink(cache)
+    with sink:
+        for number, (frames, length, fault) in enumerate(_each(pieces, mel, speed)):
+            sink.add(frames)
+            lengths.append(len(frames))
+            seconds.append(length)
+            if fault:
+                faults[number] = fault
+    facts = {"lengths": lengths, "seconds": seconds, "faults": faults}
+    if cache is not None and sink.keep(cache, key, facts):
+        found = _kept(cache, key, mel.bands)
+        if found is not None:
+            return found
+    return Features.of(sink.whole(mel.bands), lengths, seconds, faults)
+
+
+class _Sink:
+    """Frames as they come: into a file of the cache, so that any number of them can be made; else into memory."""
+
+    def __init__(self, cache: Path | None) -> None:
+        self._kept: list[Floats] = []
+        self._file: Any = None
+        if cache is not None:
+            try:
+                cache.mkdir(parents=True, exist_ok=True)
+                self._file = tempfile.NamedTemporaryFile(dir=cache, delete=False)  # noqa: SIM115
+            except OSError:
+                return
+
+    def __enter__(self) -> _Sink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Leave nothing half made behind."""
+        if kind is not None and self._file is not None:
+            self._file.close()
+            Path(self._file.name).unlink(missing_ok=True)
+
+    def add(self, frames: Floats) -> None:
+        """Take the next recording's. Raises UserError where there is no room for them."""
+        if self._file is None:
+            self._kept.append(frames)
+            return
+        try:
+            self._file.write(np.ascontiguousarray(frames, dtype=np.float32).tobytes())
+        except OSError as error:
+            folder = Path(self._file.name).parent
+            raise UserError(
+                f"cannot keep features in {folder}: {error.strerror}; make room there, or give another by --cache"
+            ) from None
+
+    def keep(self, cache: Path, key: str, facts: dict[str, Any]) -> bool:
+        """Put the file in its place, with the facts behind it: frames without facts are not taken for whole."""
+        if self._file is None:
+            return False
+        self._file.close()
+        Path(self._file.name).replace(cache / f"{key}.f32")
+        with tempfile.NamedTemporaryFile(dir=cache, delete=False) as file:
+            file.write(json.dumps(facts).encode())
+        Path(file.name).replace(cache / f"{key}.json")
+        return True
+
+    def whole(self, bands: int) -> Floats:
+        """All frames, from memory."""
+        return np.concatenate(self._kept) if self._kept else np.zeros((0, bands), dtype=np.float32)
 
 
 def _each(pieces: Sequence[Piece], mel: Mel, speed: float) -> Iterator[tuple[Floats, float, str]]:
@@ -137,20 +191,3 @@ def _kept(cache: Path, key: str, bands: int) -> Features | None:
     empty = np.zeros((0, bands), dtype=np.float32)
     faults = {int(number): reason for number, reason in facts["faults"].items()}
     return Features.of(empty if frames is None else frames, facts["lengths"], facts["seconds"], faults)
-
-
-def _keep(cache: Path, key: str, made: Features) -> None:
-    facts = {"lengths": made.lengths.tolist(), "seconds": made.seconds, "faults": made.faults}
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        # The facts come last: a file of frames without them is not taken for whole.
-        _write(cache / f"{key}.f32", np.ascontiguousarray(made.frames).tobytes())
-        _write(cache / f"{key}.json", json.dumps(facts).encode())
-    except OSError:
-        return
-
-
-def _write(path: Path, raw: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(raw)
-    Path(file.name).replace(path)

@@ -110,12 +110,11 @@ def opened(values: Sequence[str], codec: Codec, config: Config) -> list[Opened |
 def steps_of_opened(found: Sequence[Opened | str], codec: Codec, config: Config) -> list[Floats]:
     """The steps of those recordings that could be opened."""
     kept = [one for one in found if isinstance(one, Opened)]
-    centres: dict[str, Floats] = {}
-    for name in {one.speaker for one in kept} - {""} if config.normalization == "speaker" else ():
-        own = [one.frames for one in kept if one.speaker == name]
-        total = sum((x.sum(axis=0, dtype=np.float64) for x in own), np.zeros(codec.mel.bands))
-        centres[name] = codec.statistics.centre(total, sum(map(len, own)))
-    return [steps_for(one.frames, codec, config, config.features, centres.get(one.speaker)) for one in kept]
+    speakers = {one.speaker for one in kept} - {""} if config.normalization == "speaker" else set()
+    levels = {
+        name: codec.statistics.level([one.frames for one in kept if one.speaker == name]) for name in speakers
+    }
+    return [steps_for(one.frames, codec, config, config.features, levels.get(one.speaker)) for one in kept]
 
 
 def of_text(found: Heard) -> Said:

@@ -215,7 +215,7 @@ class Listener:
         return self._hear(frames, last=False)
 
     def finish(self) -> list[Update]:
-        """The sound has ended: what is left of it, and the last utterance."""
+        """The sound has ended: what is left of it; the last update is final, and may be empty."""
         frames = self._log_mel(self._resample(np.zeros(0, dtype=np.float32), last=True))
         frames = np.concatenate((frames, self._log_mel.finish()))
         found = self._hear(frames, last=True)
@@ -232,11 +232,7 @@ class Listener:
         return [entry.number for entry in self._path.symbols]
 
     def _hear(self, frames: Floats, *, last: bool) -> list[Update]:
-        z = (
-            self._running(frames)
-            if self._running
-            else self.codec.statistics.apply(frames, self.codec.statistics.mean)
-        )
+        z = self._running(frames) if self._running else self.codec.statistics.normalize(frames, "global")
         self._frames = np.concatenate((self._frames, z)) if len(self._frames) else z
         stride, ahead = self.features.stride, self.features.ahead
         whole = len(self._frames) if last else max(0, (len(self._frames) - ahead) // stride * stride)

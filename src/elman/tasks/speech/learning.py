@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elman.data.audio.augmenting import augment
-from elman.data.audio.normalizing import Statistics
+from elman.data.audio.normalizing import Level, Statistics
 from elman.data.bucketing import Buckets, cuts
 from elman.tasks.speech.recordings import Codec, Part, needed, steps_of
 from elman.tasks.speech.settings import Config, FeatureSettings
@@ -84,7 +84,7 @@ class Training:
             lengths, budget=budget, most=data.batch, seed=config.training.seed, alike=data.alike
         )
         self.speeds = [speed for speed in config.augment.speeds if speed in train.features]
-        self.centres = speaker_centres(train, codec.statistics) if config.normalization == "speaker" else {}
+        self.levels = speaker_levels(train, codec.statistics) if config.normalization == "speaker" else {}
 
     def __call__(self, epoch: int, index: int) -> SpeechBatch:
         """A batch, by (seed, epoch, index) alone."""
@@ -96,8 +96,8 @@ class Training:
         features, codec = self.config.features, self.codec
         x = self.train.frames(i, self._speed(i, generator))
         x = augment(x, self.config.augment.augmentation(), codec.statistics.mean, generator)
-        centre = self.centres.get(self.train.recordings[i].speaker)
-        z = codec.statistics.normalize(x, self.config.normalization, centre)
+        level = self.levels.get(self.train.recordings[i].speaker)
+        z = codec.statistics.normalize(x, self.config.normalization, level)
         return stacked(z, features.stride, features.ahead)
 
     def _speed(self, i: int, generator: np.random.Generator) -> float:
@@ -110,32 +110,30 @@ class Training:
         return speed if enough else 1.0
 
 
-def speaker_centres(part: Part, statistics: Statistics) -> dict[str, Floats]:
-    """What is taken away from the features of each speaker, over all of the speaker's recordings in the part."""
-    sums: dict[str, tuple[npt.NDArray[np.float64], int]] = {}
+def speaker_levels(part: Part, statistics: Statistics) -> dict[str, Level]:
+    """The level of each speaker, over all of the speaker's recordings in the part."""
+    own: dict[str, list[Floats]] = {}
     for i, recording in enumerate(part.recordings):
         if recording.speaker:
-            x = part.frames(i)
-            total, count = sums.get(recording.speaker, (np.zeros(x.shape[1]), 0))
-            sums[recording.speaker] = total + x.sum(axis=0, dtype=np.float64), count + len(x)
-    return {name: statistics.centre(total, count) for name, (total, count) in sums.items()}
+            own.setdefault(recording.speaker, []).append(part.frames(i))
+    return {name: statistics.level(recordings) for name, recordings in own.items()}
 
 
 def normalized(part: Part, codec: Codec, config: Config) -> list[Floats]:
     """The steps of all recordings of a part, as they are used, without augmentation."""
     kind, features = config.normalization, config.features
-    centres = speaker_centres(part, codec.statistics) if kind == "speaker" else {}
+    levels = speaker_levels(part, codec.statistics) if kind == "speaker" else {}
     return [
-        steps_for(part.frames(i), codec, config, features, centres.get(recording.speaker))
+        steps_for(part.frames(i), codec, config, features, levels.get(recording.speaker))
         for i, recording in enumerate(part.recordings)
     ]
 
 
 def steps_for(
-    x: Floats, codec: Codec, config: Config, features: FeatureSettings, centre: Floats | None = None
+    x: Floats, codec: Codec, config: Config, features: FeatureSettings, level: Level | None = None
 ) -> Floats:
     """The steps of the features `(T, F)` of a recording."""
-    z = codec.statistics.normalize(x, config.normalization, centre)
+    z = codec.statistics.normalize(x, config.normalization, level)
     return stacked(z, features.stride, features.ahead)
 
 

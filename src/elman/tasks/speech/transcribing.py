@@ -151,8 +151,10 @@ def live(trained: TrainedSpeech, settings: Transcribe, stream: BinaryIO) -> Iter
     for updates in _updates(listener, source, stream, settings.chunk):
         for update in updates:
             if update.final:
-                number += 1
-                yield _final(update, settings, number)
+                # At the end of the sound nothing may be left to say.
+                if update.heard.text:
+                    number += 1
+                    yield _final(update, settings, number)
                 shown = ""
             elif settings.partial and update.heard.text != shown:
                 shown = update.heard.text
