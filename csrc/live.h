@@ -38,6 +38,21 @@ class Values {
     return true;
   }
 
+  // The lines of the next look, asked for ahead of it: a step in between has swept the nearest cache.
+  void fetch() const {
+    for (const Part& part : parts_)
+      for (Int i = part.at, lines = lines_of(part); i < lines; i += part.period) {
+        __builtin_prefetch(part.now + i * line);
+        __builtin_prefetch(part.then.data() + i * line);
+      }
+  }
+
+  // Every number looked at.
+  bool equal() const {
+    return std::all_of(parts_.begin(), parts_.end(),
+                       [](const Part& part) { return std::memcmp(part.now, part.then.data(), part.then.size()) == 0; });
+  }
+
  private:
   struct Part {
     const char* now;

@@ -113,6 +113,48 @@ class Cache {
   std::size_t kept_ = 0;
 };
 
+// Pieces of up to 4 KiB, as the output of one step is, kept by the thread that gave them. The system's allocator takes as
+// long for one as a step of 64 units spends on its inputs: each has to begin at a cache line.
+class Pieces {
+ public:
+  static constexpr std::size_t largest = 4096, kept = 16;
+
+  Pieces() { alive = true; }
+  ~Pieces() {
+    alive = false;  // a tensor that dies after this goes straight back to the system
+    release();
+  }
+  void* take(std::size_t size) {
+    Few& few = of_[size / line - 1];
+    return few.count ? few.memory[--few.count] : nullptr;
+  }
+  bool give(void* memory, std::size_t size) {
+    Few& few = of_[size / line - 1];
+    if (few.count == kept) return false;
+    few.memory[few.count++] = memory;
+    return true;
+  }
+  void release() {
+    for (Few& few : of_)
+      while (few.count) give_back(few.memory[--few.count]);
+  }
+
+  static thread_local bool alive;
+  static Pieces* here() {
+    static thread_local Pieces only;
+    return alive ? &only : nullptr;
+  }
+
+ private:
+  struct Few {
+    void* memory[kept];
+    std::size_t count = 0;
+  };
+  Few of_[largest / line];
+};
+
+thread_local bool Pieces::alive = true;
+
 // Never destroyed: tensors may outlive everything else.
 Cache& cache() {
   static Cache& only = *new Cache;
@@ -123,18 +165,31 @@ Cache& cache() {
 
 void* take_memory(std::size_t bytes) {
   const std::size_t size = size_of(bytes);
-  if (size >= least_kept)
-    if (void* memory = cache().take(size)) return memory;
-  return allocate(size);
+  void* memory = nullptr;
+  if (size >= least_kept) {
+    memory = cache().take(size);
+  } else if (Pieces* pieces = size <= Pieces::largest ? Pieces::here() : nullptr) {
+    memory = pieces->take(size);
+  }
+  return memory ? memory : allocate(size);
 }
 
 void give_memory(void* memory, std::size_t bytes) noexcept {
   const std::size_t size = size_of(bytes);
-  if (size < least_kept || !cache().give(memory, size)) give_back(memory);
+  bool kept = false;
+  if (size >= least_kept) {
+    kept = cache().give(memory, size);
+  } else if (Pieces* pieces = size <= Pieces::largest ? Pieces::here() : nullptr) {
+    kept = pieces->give(memory, size);
+  }
+  if (!kept) give_back(memory);
 }
 
 std::size_t kept_memory() { return cache().kept(); }
 std::size_t memory_limit() { return cache().limit; }
-void release_memory() { cache().release(); }
+void release_memory() {
+  cache().release();
+  if (Pieces* pieces = Pieces::here()) pieces->release();
+}
 
 }  // namespace elman

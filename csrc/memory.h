@@ -12,7 +12,7 @@ void* take_memory(std::size_t bytes);
 // What take_memory(bytes) gave; kept, unless that would be more than the limit: then the oldest goes back.
 void give_memory(void* memory, std::size_t bytes) noexcept;
 
-// Bytes kept at the moment, and the most that are kept: ELMAN_CACHE_MB, else an eighth of the machine's memory, at most
+// Bytes kept of large arrays at the moment, and the most that are kept: ELMAN_CACHE_MB, else an eighth of the machine's memory, at most
 // 1 GiB.
 std::size_t kept_memory();
 std::size_t memory_limit();

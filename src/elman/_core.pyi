@@ -179,6 +179,9 @@ class Steps:
     def same(self) -> bool:
         """Whether no change is seen. Each call looks at other values; after `period` calls all have been looked at."""
 
+    def unchanged(self) -> bool:
+        """Whether nothing has changed: as `same`, with every value looked at."""
+
     def step(self, in_ptrs: Sequence[int], out_ptrs: Sequence[int]) -> bool:
         """`Stream.step`; False, and no step, where something has changed."""
 
@@ -204,9 +207,19 @@ class Steps:
         """The step, y in memory of its own; None, and no step, where x is another, something has changed
         or somebody wants to see the operations."""
 
+    def retire(self) -> None:
+        """From here on `step_one` gives None."""
+
     @property
     def period(self) -> int:
         """The most looks until a change of one value is seen that nothing else tells."""
+
+class Caller:
+    """What is called with one x after the other: `steps.step_one` answers, or where it gives None, and with other
+    arguments, the method `_call` of the class that comes from this one."""
+
+    steps: Steps | None
+    def __call__(self, *args: Any, **keywords: Any) -> Any: ...
 
 class Profile:
     """The profile function of this thread, written in whatever language."""

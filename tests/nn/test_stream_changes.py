@@ -156,7 +156,34 @@ def test_steps_without_a_change_pack_nothing(monkeypatch):
     monkeypatch.setattr(type(stepper), "read", lambda self: reads.append(self))
     for x_t in x[1:].repeat(5, 1, 1):
         stream(x_t)
+    stream.reset()
+    assert_near(stream(x[0]), stepped(layer, x[0]), what="after a reset")
     assert not reads and stream.path == "native"
+
+
+@given(
+    kind=some.sampled_from([RNN, GRU, LSTM]),
+    sizes=some.tuples(some.integers(1, 5), some.integers(1, 80), some.integers(1, 80)),
+    which=some.integers(0, 3),
+    place=some.integers(0, 10**6),
+    learned=some.booleans(),
+    given_state=some.booleans(),
+)
+def test_a_reset_sees_each_number(kind, sizes, which, place, learned, given_state):
+    B, I, H = sizes
+    layer, x = kind(I, H, learn_initial_state=learned), torch.randn(B, I)
+    start = tree_map(torch.randn_like, layer(x[None])[1]) if given_state else None
+    stream = layer.stream(start)
+    stream(x)
+    for _ in range(2):
+        chosen = parameters(layer)
+        p = chosen[which % len(chosen)].data.view(-1)
+        p[place % p.numel()] += 1
+        for name, q in layer.named_parameters():
+            if name.startswith("initial_"):
+                q.data += 1
+        stream.reset()
+        assert_near(stream(x), stepped(layer, x, start), what="after a reset")
 
 
 class Scaled(nn.Module):

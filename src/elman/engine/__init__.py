@@ -4,11 +4,12 @@ from elman.engine.errors import EngineError, EngineWarning
 from elman.engine.explain import Explanation
 from elman.engine.masks import Taken, taken
 from elman.engine.scan import Scan, check
-from elman.engine.stream import Stepper
+from elman.engine.stream import Caller, Stepper
 from elman.engine.structure import ScanResult
 from elman.engine.surroundings import refuse_tracing
 
 __all__ = [
+    "Caller",
     "EngineError",
     "EngineWarning",
     "Explanation",

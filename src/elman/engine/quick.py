@@ -21,7 +21,7 @@ from elman.engine.rows import Layout, layout
 from elman.engine.run import Plan, is_plain_call, run_recipe
 from elman.engine.structure import ScanResult
 
-__all__ = ["Again", "remember"]
+__all__ = ["Again", "asked_for", "remember"]
 
 _PLAIN_TENSORS = (Tensor, torch.nn.Parameter)
 _SWITCH = os.fsencode("ELMAN_BACKEND") if os.name == "posix" else "ELMAN_BACKEND"
@@ -52,10 +52,10 @@ def _signature(given: Trees, reverse: bool) -> tuple[Any, ...] | None:
         or torch._C._get_tracing_state() is not None
     ):
         return None
-    return kinds, reverse, torch.is_grad_enabled(), torch.get_default_dtype(), _asked_for()
+    return kinds, reverse, torch.is_grad_enabled(), torch.get_default_dtype(), asked_for()
 
 
-def _asked_for() -> Any:
+def asked_for() -> Any:
     """ELMAN_BACKEND as the process has it. A variable that is not set costs `os.environ.get` two exceptions, a fiftieth
     of a small call; what it keeps beneath is a dictionary."""
     kept = getattr(os.environ, "_data", None)

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from elman.engine.backends import caller
 from elman.engine.errors import EngineError, NotSupported
 from elman.engine.execute import Environment, kind, run_section
 from elman.engine.flops import FORWARD, counted, told
 from elman.engine.guards import Guard
 from elman.engine.inputs import Inputs, Manner, gather
 from elman.engine.program import Section
+from elman.engine.quick import asked_for
 from elman.engine.rows import layout
 from elman.engine.run import Plan
 from elman.engine.scan import Scan
 from elman.engine.structure import ScanResult, flatten, unflatten
 
 if TYPE_CHECKING:
-    from elman.engine.backends.kernel import Steps
+    from elman.engine.backends.kernel import Caller, Steps
+else:
+    Caller = caller()
 
-__all__ = ["Stepper"]
+__all__ = ["Caller", "Stepper"]
 
 _AS_A_STREAM = Manner(stream=True)
 
@@ -42,7 +46,8 @@ class Stepper:
     compares some (see `period`). Attributes that are no tensors are read by `read` alone.
 
     flat: x_t and y_t, one tensor each, are given without their batch axis of one row.
-    short: a step in one call of the core, where x and y are one tensor each; it gives None for what it is not made for.
+    quick: does a step in one call of the core, where x and y are one tensor each; its `step_one` gives None for what it
+    is not made for, and where the step is to be read anew.
     """
 
     def __init__(self, scan: Scan, x: Any, state: Any, context: Any = None, *, flat: bool = False) -> None:
@@ -50,9 +55,11 @@ class Stepper:
         leaves, self._x_spec = flatten(x)
         self._kinds = [(v.shape, v.dtype, v.device) for v in leaves]
         self._plan: Plan | None = None
+        self._guard: Guard | None = None
         with torch.inference_mode(False), torch.no_grad():
             self._state, self._s_spec = flatten(state)
             self._state = [s.detach().clone(memory_format=torch.contiguous_format) for s in self._state]
+            self._begin = [s.clone() for s in self._state]
             self._example = [v.detach().unsqueeze(0).clone() for v in leaves]
             if not self._prepare():
                 self._scan(self._one_step(), unflatten(self._state, self._s_spec), context=context)
@@ -63,6 +70,21 @@ class Stepper:
         with torch.inference_mode(False), torch.no_grad():
             self._prepare()
         self.path = "native" if self._steps is not None else self._scan.path
+
+    def is_current(self) -> bool:
+        """Whether all that the step reads is what it was when the weights were packed: every place, every number."""
+        if self._steps is None or self._guard is None or self._asked != self._ask():
+            return False
+        read = self._guard.held()
+        if read is None or list(map(id, read)) != self._read:
+            return False
+        return self._steps.unchanged() and all(mapping.get(key) is t for mapping, key, t in self._loose)
+
+    def _ask(self) -> tuple[Any, ...]:
+        """What decides beside the guard which plan a step takes."""
+        device = self._kinds[0][2].type
+        cast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        return self._scan.backend, asked_for(), cast, torch.get_default_dtype()
 
     @property
     def period(self) -> int:
@@ -75,12 +97,16 @@ class Stepper:
 
     def _prepare(self) -> bool:
         """Whether the core runs the steps."""
+        if (steps := getattr(self, "_steps", None)) is not None:
+            steps.retire()
         self._steps: Steps | None = None
-        self.short: Callable[[Any], Any] | None = None
+        self._guard = None
+        self.quick: Steps | None = None
         state = unflatten(self._state, self._s_spec)
         given = gather(self._one_step(), state, self._context, None, None, None, False, False)
-        wanted = self._scan.backend or os.environ.get("ELMAN_BACKEND") or None
+        asked = self._ask()
         try:
+            wanted = self._scan.backend or os.environ.get("ELMAN_BACKEND") or None
             guard, plan = self._scan.prepare(given, wanted)
         except NotSupported:
             return False
@@ -91,13 +117,16 @@ class Stepper:
         if plan.loops.name != "native":
             return False
         try:
-            self._on_the_core(plan, guard.tensors(), given, guard)
+            read = guard.tensors()
+            self._on_the_core(plan, read, given, guard)
             self._scan.trust(given, plan, _AS_A_STREAM, self._run)
         except (
             NotSupported
         ):  # where it is not to be trusted, the scan takes the plain loop from here on, and says so
-            self._steps, self.short = None, None
+            self._steps, self.quick = None, None
             return False
+        self._guard, self._asked = guard, asked
+        self._read = list(map(id, read))  # alive as long as the steps, which watch them
         return True
 
     def _run(self, plan: Plan, p: Sequence[Tensor], few: Inputs) -> ScanResult:
@@ -127,8 +156,8 @@ class Stepper:
         arrays = {name: torch.empty(given.B, width, dtype=self._dtype) for name, width in self._kernel.outs}
         stream = self._kernel.stream(env, arrays, self._state, given.B)
         self._steps = self._watched(stream, guard, [*p, *given.c])
-        if self._order == [0] and self._outs == [0] and self._plain(plan) and not self._loose:
-            self.short = self._short_way(self._steps)
+        alone = self._order == [0] and self._outs == [0] and self._plain(plan) and not self._loose
+        self.quick = self._steps if alone and self._expect(self._steps) else None
 
     def _assemble(self, plan: Plan, B: int) -> None:
         """The kernel of a plan, and how x and y go in and out of it."""
@@ -168,20 +197,20 @@ class Stepper:
         self._loose = [place for place in found if type(place[0]) is not dict]
         return steps
 
-    def _short_way(self, steps: Steps) -> Callable[[Any], Any] | None:
-        """A step in one call of the core, from the tensor x to the tensor y; None for what it is not made for."""
+    def _expect(self, steps: Steps) -> bool:
+        """Say what x is at each step, and what y; whether the core can make it."""
         from elman.engine.backends.kernel import array_shape, from_dlpack
 
         flat = int(self._flat)
         made = array_shape(self._sizes[0][flat:], self._dtype)
         if made is None:
-            return None
+            return False
         steps.expect(
             Tensor, self._kinds[0][0][flat:], self._dtype, Tensor.shape, Tensor.dtype, Tensor.is_cpu,
             Tensor.is_contiguous, made, from_dlpack, torch._C._len_torch_dispatch_stack,
             torch.accelerator.is_available(),
         )  # fmt: skip
-        return steps.step_one
+        return True
 
     def _plain(self, plan: Plan) -> bool:
         """Whether x and y are one tensor each."""
@@ -190,10 +219,8 @@ class Stepper:
 
     def __call__(self, x: Any) -> Any:
         """The next step: y_t, leaves `(B, ...)`, in memory of their own."""
-        if self.short is not None:
-            y = self.short(x)
-            if y is not None:
-                return y
+        if self.quick is not None and (y := self.quick.step_one(x)) is not None:
+            return y
         if not self._flat:
             return self._general(x)
         leaves, spec = flatten(x)
@@ -249,6 +276,14 @@ class Stepper:
     @state.setter
     def state(self, value: Any) -> None:
         self.put(value)
+
+    def begin(self) -> None:
+        """Back to the state that it was made with."""
+        if self._steps is None:
+            self._state = [a.clone() for a in self._begin]
+        else:
+            for own, a in zip(self._state, self._begin, strict=True):
+                own.copy_(a)
 
     def put(self, value: Any, rows: Tensor | None = None) -> None:
         """Set the state, or some rows of it. rows: bool `(B,)`, true where the row of `value` is taken."""

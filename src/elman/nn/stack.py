@@ -241,6 +241,10 @@ class Stack(nn.Module):
         """Whether a call in training mode draws random numbers."""
         return self.dropout > 0 and self.num_layers > 1
 
+    def _starts_at_zero(self) -> bool:
+        """Whether the default state is zero, whatever else the layer holds."""
+        return False
+
     def _starts(self, given: Any, sequences: Sequences, name: str) -> list[Any]:
         """One state for each layer and direction, `given` or the default, rows in the engine's order."""
         raise NotImplementedError

@@ -348,6 +348,9 @@ class StockLayer(TorchNames):
 
     # ---- torch's layout of the state
 
+    def _starts_at_zero(self) -> bool:
+        return not self.learn_initial_state
+
     def _starts(self, given: Any, sequences: Sequences, name: str) -> list[Any]:
         """One state for each layer and direction, `(B, H)` or a tuple of these, rows in the engine's order."""
         B, like = sequences.batch, sequences.x

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from elman.engine import Scan, Stepper
+from elman.engine import Caller, Scan, Stepper
 from elman.nn.layout import Sequences, lay_out
 
 __all__ = ["Stream"]
@@ -32,6 +32,8 @@ class Streamed(Protocol):
 
     def _draws(self) -> bool: ...
 
+    def _starts_at_zero(self) -> bool: ...
+
     def _check_input(self, x: Any) -> Any: ...
 
     def _starts(self, given: Any, sequences: Sequences, name: str) -> list[Any]: ...
@@ -39,8 +41,9 @@ class Streamed(Protocol):
     def _states_out(self, states: list[Any], sequences: Sequences) -> Any: ...
 
 
-class Stream:
+class Stream(Caller):
     """What `layer.stream()` gives: `y_t = stream(x_t)`, the state carried from call to call.
+    `stream(x_t, reset)` with bool `(B,)`: the rows whose state goes back to where the stream began before the step.
 
     x_t: `(B, I)`, or `(I,)` for one sequence without a batch axis; its leaves where a cell takes several tensors. The
     first one fixes shape and dtype. y_t `(B, H)` or `(H,)`, a tensor of its own at each call. The outputs and the state
@@ -62,19 +65,17 @@ class Stream:
                 f"{type(layer).__name__}: a direction that begins at the last step needs the whole sequence; a stream "
                 f"has one step at a time"
             )
+        super().__init__()
         _check_mode(layer)
         self._layer, self._given, self._context = layer, _own(state), context
         self._steppers: list[Stepper] = []
         self._only: Stepper | None = None  # where a step is one stepper and nothing else
         self._sequences: Sequences | None = None
         self._example: Any = None
+        self._fixed = False  # where it begins is the same at each reset
 
-    def __call__(self, x: Any, reset: Tensor | None = None) -> Any:
-        """The next step. reset: bool `(B,)`, the rows whose state goes back to where the stream began before it."""
-        only = self._only
-        if only is not None and reset is None:
-            y = None if only.short is None else only.short(x)
-            return only(x) if y is None else y
+    def _call(self, x: Any, reset: Tensor | None = None) -> Any:
+        """The next step, where it is not one call of the core."""
         if reset is not None and self._steppers:
             self.reset(reset)
         if not self._steppers:
@@ -82,7 +83,12 @@ class Stream:
         y = x
         for k, stepper in enumerate(self._steppers):
             y = self._through(k, stepper, y)
+        self._shorten()
         return y
+
+    def _shorten(self) -> None:
+        """Let the core answer the next call by itself, where a step is one call of it."""
+        self.steps = None if self._only is None else self._only.quick
 
     def _through(self, k: int, stepper: Stepper, x: Any) -> Any:
         y = stepper(x)
@@ -112,8 +118,10 @@ class Stream:
             y = self._through(k, steppers[-1], y)
             inputs = y if batched else tree_map(lambda v: v.unsqueeze(0), y)
         self._steppers, self._sequences, self._example = steppers, sequences, _own(x)
+        self._fixed = self._given is not None or layer._starts_at_zero()
         if len(steppers) == 1 and not layer.residual:
             self._only = steppers[0]
+        self._shorten()
         return y
 
     def _starts(self, sequences: Sequences) -> list[Any]:
@@ -147,7 +155,6 @@ class Stream:
         for stepper, state in zip(self._steppers, states, strict=True):
             stepper.state = state
 
-    @torch.no_grad()
     def reset(self, rows: Tensor | None = None) -> None:
         """Back to the state that the stream began with: all rows, or those where `rows`, bool `(B,)`, is true.
 
@@ -160,10 +167,16 @@ class Stream:
             return
         if rows is None:
             for stepper in self._steppers:
-                stepper.read()
+                if not stepper.is_current():
+                    stepper.read()
+        if rows is None and self._fixed and (self._given is not None or self._layer._starts_at_zero()):
+            for stepper in self._steppers:
+                stepper.begin()
+            return
         mask = None if rows is None else rows.reshape(-1)
-        for stepper, start in zip(self._steppers, self._starts(self._sequences), strict=True):
-            stepper.put(start, mask)
+        with torch.no_grad():
+            for stepper, start in zip(self._steppers, self._starts(self._sequences), strict=True):
+                stepper.put(start, mask)
 
     def _mask(self, rows: Any, sequences: Sequences | None) -> Tensor:
         """The rows to be reset; ValueError for what does not say so."""

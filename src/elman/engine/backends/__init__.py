@@ -8,7 +8,7 @@ from elman.engine.backends.reference import ReferenceLoops
 from elman.engine.errors import EngineError, NotSupported
 from elman.engine.program import Program
 
-__all__ = ["choose_loops", "core_profile", "core_watch"]
+__all__ = ["caller", "choose_loops", "core_profile", "core_watch"]
 
 
 def core_watch(nothing: Any) -> Any:
@@ -27,6 +27,24 @@ def core_profile() -> Any:
     except ImportError:
         return None
     return Profile()
+
+
+class _Caller:
+    """`elman._core.Caller` without the core: it hands every call on."""
+
+    steps: Any = None
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        return self._call(*args, **keywords)  # type: ignore[attr-defined]
+
+
+def caller() -> type[Any]:
+    """What is called with one x after the other: the class `elman._core.Caller`, or one like it without the core."""
+    try:
+        from elman.engine.backends.kernel import Caller
+    except ImportError:
+        return _Caller
+    return Caller
 
 
 def choose_loops(program: Program, wanted: str | None, device: Any) -> tuple[Any, str]:

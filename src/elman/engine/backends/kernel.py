@@ -21,6 +21,7 @@ from elman.engine.rows import Layout
 
 __all__ = [
     "DTYPES",
+    "Caller",
     "CoreRecipe",
     "Kernel",
     "Profile",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
+Caller: TypeAlias = _core.Caller
 CoreRecipe: TypeAlias = _core.Recipe
 Profile: TypeAlias = _core.Profile
 Steps: TypeAlias = _core.Steps
