@@ -6,6 +6,7 @@ import gc
 import io
 import profile
 import pstats
+import subprocess
 import sys
 import threading
 import warnings
@@ -386,3 +387,14 @@ def test_onnx_is_refused(monkeypatch):
         with pytest.raises(EngineError, match=r"torch\.onnx\.export"):
             export(layer, (x,))
     assert_near(layer(x)[0], by_loop(layer, x), what="not under way")
+
+
+@pytest.mark.slow
+def test_a_first_call_loads_no_symbolic_algebra():
+    code = (
+        "import sys, torch, elman.nn\n"
+        "y, _ = elman.nn.LSTM(3, 4)(torch.randn(2, 1, 3))\n"
+        "y.sum().backward()\n"
+        "assert 'sympy' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -9,7 +9,7 @@ differs between the two is the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from elman.engine.program import Graph
 from elman.engine.record import Tracer, op_name, record, tensors_in
 from elman.engine.structure import TreeSpec, flatten, split_output, unflatten
 
-__all__ = ["Sample", "trace"]
+__all__ = ["Sample", "gradients", "trace"]
 
 _RANDOM = {"bernoulli", "rand", "rand_like", "randn", "randn_like", "uniform", "normal", "normal_functional",
            "exponential", "randint", "randint_like", "native_dropout"}  # fmt: skip
@@ -186,10 +186,20 @@ def differentiate(roles: dict[str, list[Any]], y: list[Tensor], ns: list[Tensor]
     wanted = [t for role in ("x", "s", "c", "p") for t in roles[role] if t.requires_grad]
     grads: dict[int, Tensor | None] = {}
     if given and wanted:
-        found = torch.autograd.grad([o for o, _ in given], wanted, [g for _, g in given], allow_unused=True)
+        found = gradients([o for o, _ in given], wanted, [g for _, g in given])
         grads = {id(t): g for t, g in zip(wanted, found, strict=True)}
     for role in ("x", "s", "c", "p"):
         roles[f"d{role}"] = [grads.get(id(t)) for t in roles[role]]
+
+
+def gradients(
+    outs: Sequence[Tensor], inputs: Sequence[Tensor], weights: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """As `torch.autograd.grad(..., allow_unused=True)`, without its look at the shapes, for which torch loads a system
+    of symbolic algebra at first use: .4 s of a first call. No torch function mode sees it: `Substituted` would give it
+    other inputs."""
+    run = torch.autograd.graph._engine_run_backward
+    return list(run(tuple(outs), tuple(weights), False, False, tuple(inputs), True, accumulate_grad=False))
 
 
 def _paused() -> Any:

@@ -18,7 +18,7 @@ from elman.engine.perturb import LEVELS, Reads, Substituted, moved, moved_inputs
 from elman.engine.program import Program
 from elman.engine.run import Plan, run_plan
 from elman.engine.structure import ScanResult, flatten
-from elman.engine.trace import Sample
+from elman.engine.trace import Sample, gradients
 
 __all__ = ["Execute", "FixedDraws", "verify", "verify_case", "verify_size"]
 
@@ -284,17 +284,9 @@ def _evaluate(
         torch.cos(torch.arange(o.numel(), device=o.device)).to(o.dtype).reshape(o.shape) for o in given
     ]
     originals = [t for t, o in zip(instead_of, p, strict=True) if t.requires_grad] if instead_of else []
-    found = _gradients(given, [*inputs, *originals], weights)
+    found = gradients(given, [*inputs, *originals], weights)
     grads, rest = found[: len(inputs)], found[len(inputs) :]
     for i, g in enumerate(rest, start=len(inputs) - len(rest)):
         known = grads[i]
         grads[i] = known if g is None else g if known is None else known + g
     return outs, grads
-
-
-def _gradients(
-    outs: Sequence[Tensor], inputs: Sequence[Tensor], weights: Sequence[Tensor]
-) -> list[Tensor | None]:
-    """As torch.autograd.grad, which `Substituted` would give other inputs, and which would not be seen from inside."""
-    run = torch.autograd.graph._engine_run_backward
-    return list(run(tuple(outs), tuple(weights), False, False, tuple(inputs), True, accumulate_grad=False))
