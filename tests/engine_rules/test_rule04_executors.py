@@ -15,7 +15,7 @@ from battery.cells_gated import GatesLSTM
 from battery.cells_simple import H, I
 from battery.registry import BY_NAME, Inputs
 from battery.running import CORE, Run, assert_matches
-from elman.engine import EngineError, Scan, Stepper, passes
+from elman.engine import EngineError, EngineWarning, Scan, Stepper, opaque, passes
 from elman.engine.backends.reference import ReferenceLoops
 from elman.engine.checkpoint import _Whole
 from elman.engine.rows import Layout
@@ -124,6 +124,24 @@ def test_a_fault_of_a_named_backend_is_found(name: str, monkeypatch: pytest.Monk
     inputs = case.inputs(4, 3)
     with pytest.raises(EngineError, match="verification against the plain loop"):
         Scan(case.cell(), backend="reference")(inputs.x, inputs.state)
+
+
+@pytest.mark.parametrize("options", [{}, {"lengths": True}, {"reset": True}, {"return_states": True}])
+def test_a_fault_of_the_operator_is_found(options: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of that which a compiled graph calls in the place of the engine."""
+    case = BY_NAME["lstm_gates"]
+    inputs, step = case.inputs(5, 3), case.cell()
+    given: dict[str, Any] = dict(options)
+    if "lengths" in options:
+        given["lengths"] = torch.tensor([5, 1, 3])
+    if "reset" in options:
+        given["reset"] = torch.arange(15).view(5, 3) % 4 == 1
+    expected = Scan(step, backend="loop")(inputs.x, inputs.state, **given)
+    _wrong(opaque, "run_forward")(monkeypatch)
+    scan = Scan(step)
+    with pytest.warns(EngineWarning, match="verification against the plain loop"):
+        got = torch.compile(lambda: scan(inputs.x, inputs.state, **given), backend="eager")()
+    assert torch.equal(got.y, expected.y)
 
 
 def test_a_fault_of_a_stream_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

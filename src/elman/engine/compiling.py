@@ -13,7 +13,7 @@ import math
 import operator
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from elman.engine.errors import EngineError, NotSupported
 from elman.engine.guards import INTERNAL, Guard, is_users_own, modules_of
-from elman.engine.inputs import Inputs, gather
+from elman.engine.inputs import Inputs, Manner, gather
 from elman.engine.opaque import scan_op
 from elman.engine.run import Plan
 from elman.engine.structure import ScanResult, unflatten
@@ -52,6 +52,13 @@ class Traced(Protocol):
         """The verified plan of this kind of call, and what it rests on."""
         ...
 
+    def trust(
+        self, given: Inputs, plan: Plan, manner: Manner,
+        execute: Callable[[Plan, Sequence[Tensor], Inputs], ScanResult],
+    ) -> None:  # fmt: skip
+        """Verify others who carry out the plan of a prepared call."""
+        ...
+
 
 def scan_compiled(scan: Traced, given: Inputs) -> ScanResult | str:
     """The call as one operator; or, as a string, why there is none. Runs inside the compiler."""
@@ -62,8 +69,12 @@ def scan_compiled(scan: Traced, given: Inputs) -> ScanResult | str:
         None if given.c_spec is None else unflatten(list(range(len(given.c))), given.c_spec),
     )
     initial = any(t.requires_grad for t in given.initial)
+    options = (
+        given.lengths is not None, given.reset is not None, given.reverse, given.return_states,
+        given.initial is not given.s,
+    )  # fmt: skip
     reason, program, backend, paths, watched, y_form, n_y, dead = _recipe(
-        scan, skeletons, kinds, initial, given.return_states
+        scan, skeletons, kinds, initial, options
     )
     if reason:
         return str(reason)
@@ -75,13 +86,18 @@ def scan_compiled(scan: Traced, given: Inputs) -> ScanResult | str:
         [*given.x, *given.s, *given.initial, *given.c, *read], program, backend, given.return_states, given.reverse,
         given.lengths, given.reset,
     )  # fmt: skip
+    ys, final, states = _parted(outs, n_y, dead, given)
+    return ScanResult(_rebuild(y_form, iter(ys)), final, states)
+
+
+def _parted(outs: list[Tensor], n_y: int, dead: Any, given: Inputs) -> tuple[list[Tensor], Any, Any]:
+    """The leaves of y, the final state and the states of all steps in what the operator gives."""
     n_s = len(given.s)
     # With lengths a row without steps hands its state, and its gradient, through.
     dead = dead if given.lengths is None else [*dead[:n_y], *[False] * n_s]
     results = [t.detach() if d else t for t, d in zip(outs[: n_y + n_s], dead, strict=True)]
     states = unflatten(outs[n_y + n_s : n_y + 2 * n_s], given.s_spec) if given.return_states else None
-    final = unflatten(results[n_y:], given.s_spec)
-    return ScanResult(_rebuild(y_form, iter(results[:n_y])), final, states)
+    return results[:n_y], unflatten(results[n_y:], given.s_spec), states
 
 
 def stay_outside(scan: Traced) -> str:
@@ -135,7 +151,11 @@ torch.utils._pytree._register_namedtuple(ScanResult, serialized_type_name="elman
 
 
 def _recipe(
-    scan: Traced, skeletons: tuple[Any, ...], kinds: tuple[Kinds, ...], initial: bool, history: bool
+    scan: Traced,
+    skeletons: tuple[Any, ...],
+    kinds: tuple[Kinds, ...],
+    initial: bool,
+    options: tuple[bool, ...],
 ) -> Any:
     """(reason, program, backend, paths, watched, form of y, its leaves, which results carry no gradient).
 
@@ -149,10 +169,11 @@ def _recipe(
     refuse_tracing()
     try:
         with _outside(scan):
-            given = _samples(skeletons, kinds, initial, history)
+            manner = Manner(*options)._replace(operator=True)
+            given = _samples(skeletons, kinds, initial, manner.states)
             guard, plan = scan.prepare(given, wanted)
-            n_y = len(plan.program.y)
-            dead = plan.dead or [False] * (n_y + len(given.s))
+            scan.trust(given, plan, manner, functools.partial(_by_operator, wanted or ""))
+            n_y, dead = len(plan.program.y), _dead(plan)
             form = _form(unflatten([None] * n_y, plan.y_spec))
             mappings = _mappings(scan)
             paths = tuple(_path_of(source.places, mappings) for source in guard.sources if source.external)
@@ -163,6 +184,21 @@ def _recipe(
         return _no_recipe(scan, f"this cell has no fast path: {reason.reason}{hint}")
     except EngineError as error:
         return _no_recipe(scan, str(error))
+
+
+def _dead(plan: Plan) -> list[bool]:
+    """Which of the results, y and then the state, carry no gradient."""
+    return plan.dead or [False] * (len(plan.program.y) + len(plan.program.s))
+
+
+def _by_operator(backend: str, plan: Plan, p: Sequence[Tensor], few: Inputs) -> ScanResult:
+    """A call as one operator."""
+    outs = scan_op(
+        [*few.x, *few.s, *few.initial, *few.c, *p], str(plan.program), backend, few.return_states, few.reverse,
+        few.lengths, few.reset,
+    )  # fmt: skip
+    ys, final, states = _parted(outs, len(plan.program.y), _dead(plan), few)
+    return ScanResult(unflatten(ys, plan.y_spec), final, states)
 
 
 def _no_recipe(scan: Traced, reason: str) -> Any:

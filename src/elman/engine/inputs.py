@@ -75,7 +75,8 @@ class Inputs:
 
 class Manner(NamedTuple):
     """What decides who carries out a call: which of its options are there. apart: the state that resets lead to is
-    not the one to start from; chunks: `checkpoint_every`; stream: one step after the other."""
+    not the one to start from; chunks: `checkpoint_every`; stream: one step after the other; operator: as the one
+    operator that a compiler or an exported program calls."""
 
     lengths: bool = False
     reset: bool = False
@@ -84,6 +85,7 @@ class Manner(NamedTuple):
     apart: bool = False
     chunks: bool = False
     stream: bool = False
+    operator: bool = False
 
 
 def manner_of(given: Inputs, every: int | None) -> Manner:

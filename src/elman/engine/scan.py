@@ -518,7 +518,8 @@ def check(
     context: Any = None,
     owner: nn.Module | None = None,
 ) -> Explanation:
-    """Verify that the engine runs `step` as the plain loop does, on data like the given; say how it runs it.
+    """Verify that the engine runs `step` as the plain loop does, on data like the given, in every manner of a call (with
+    lengths, resets, the states of all steps, in reverse); say how it runs it.
 
     x `(T, B, ...)` and state `(B, ...)`: example data; without them a cell with `input_size` and `hidden_size` is
     checked on random numbers. Raises EngineError with the reason, the op, the source line and what to write instead
@@ -536,7 +537,10 @@ def check(
             else torch.zeros(B, _size_of(step, "hidden_size", "state"))
         )
     scan = Scan(step, owner=owner, fallback="error")
-    scan(x, state, context=context)
+    T, B = flatten(x)[0][0].shape[:2]
+    lengths, reset = torch.arange(B) % T + 1, torch.arange(T * B).view(T, B) % 3 == 1
+    for options in ({"lengths": lengths}, {"reset": reset}, {"return_states": True}, {"reverse": True}, {}):
+        scan(x, state, context=context, **options)
     return scan.explain()
 
 
