@@ -518,8 +518,8 @@ def check(
     context: Any = None,
     owner: nn.Module | None = None,
 ) -> Explanation:
-    """Verify that the engine runs `step` as the plain loop does, on data like the given, in every manner of a call (with
-    lengths, resets, the states of all steps, in reverse); say how it runs it.
+    """Verify that the engine runs `step` as the plain loop does, on data like the given, in every manner of a call
+    (lengths, resets, the states of all steps, reverse); say how it runs it.
 
     x `(T, B, ...)` and state `(B, ...)`: example data; without them a cell with `input_size` and `hidden_size` is
     checked on random numbers. Raises EngineError with the reason, the op, the source line and what to write instead
