@@ -25,6 +25,8 @@ ATTENTIONS: dict[str, Any] = {
     "concat": lambda: en.ConcatAttention(H, M, A),
     "several heads": lambda: en.MultiHeadAttention(H, M, 8, 2),
     "location": lambda: en.LocationAttention(H, M, A, filters=2, width=3),
+    "coverage": lambda: en.CoverageAttention(H, M, A),
+    "monotonic": lambda: en.MonotonicAttention(H, M, A, noise=0.0),
 }
 CELLS: dict[str, Any] = {
     "gru": en.GRUCell,
@@ -62,6 +64,43 @@ def looped(cell: en.AttentionCell, x: Tensor, state: Any, memory: en.Memory) -> 
         y, state = cell(x_t, state, memory)
         found.append(y)
     return torch.stack(found), state
+
+
+def test_coverage_is_felt_and_summed_up() -> None:
+    cell: Any = make("coverage", "after")
+    x, h, memory, mask = given_to(cell, 3, [3, 2])
+    attention = cell.attention
+    state = cell.start(h, attention.prepare(memory, mask))
+    total = torch.zeros(2, 4, dtype=DOUBLE)
+    for x_t in x:
+        _, weights, state = cell.look_at(x_t, state, attention.prepare(memory, mask))
+        for b, n in enumerate([3, 2]):
+            q, m = attention.query(state[0][b]), attention.key(memory[b, :n])
+            added = torch.outer(total[b, :n], attention.coverage)
+            scores = torch.tanh(q + m + added) @ attention.score.weight[0]
+            assert_near(weights[b, :n], scores.softmax(0))
+        total = total + weights
+        assert_near(state[-1], total)
+
+
+def test_monotonic_attention_is_its_recursion() -> None:
+    """Equation 10, step by step of the memory; what never stops reads nothing; noise in training only."""
+    attention: Any = spread(en.MonotonicAttention(H, M, A))
+    q, memory = torch.randn(1, H, dtype=DOUBLE), torch.randn(1, 5, M, dtype=DOUBLE)
+    mask = torch.tensor([[True, True, True, True, False]])
+    before = torch.tensor([[0.1, 0.5, 0.3, 0.0, 0.0]], dtype=DOUBLE)
+    attention.eval()
+    found = attention(q, memory, before, mask)
+    energies = torch.tanh(attention.query(q) + attention.key(memory[0])) @ attention.score.weight[0]
+    p, expected = torch.sigmoid(energies + attention.score.bias), []
+    for s in range(4):
+        behind = (1 - p[s - 1]) * expected[-1] / p[s - 1] if s else 0.0
+        expected.append(p[s] * (behind + before[0, s]))
+    assert_near(found.weights[0, :4], torch.stack(expected))
+    assert found.weights[0, 4].item() == 0 and found.weights.sum().item() < 1
+    assert_near(found.vector[0], found.weights[0] @ memory[0])
+    attention.train()
+    assert not torch.equal(attention(q, memory, before, mask).weights, found.weights)
 
 
 def test_the_step_is_its_equations() -> None:
@@ -171,7 +210,8 @@ def test_right_tokens_fed_in_are_steps_one_by_one(lengths: list[int], choice: An
         looked.append(state.weights)
     assert_near(whole, torch.stack(found))
     assert_near(model.align(source, target, ends), torch.stack(looked))
-    assert_near(torch.stack(looked).sum(-1), torch.ones(3, len(lengths), dtype=DOUBLE))
+    if attention != "monotonic":
+        assert_near(torch.stack(looked).sum(-1), torch.ones(3, len(lengths), dtype=DOUBLE))
 
 
 @pytest.mark.parametrize("look", ["before", "between", "after"])

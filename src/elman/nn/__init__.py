@@ -5,10 +5,12 @@ from elman.nn.attention import (
     AdditiveAttention,
     Attended,
     ConcatAttention,
+    CoverageAttention,
     DotAttention,
     GeneralAttention,
     LocationAttention,
     Memory,
+    MonotonicAttention,
     MultiHeadAttention,
 )
 from elman.nn.attention_cell import AttentionCell
@@ -83,6 +85,7 @@ __all__ = [
     "ChainCell",
     "ConcatAttention",
     "CoupledLSTMCell",
+    "CoverageAttention",
     "DecoderState",
     "DotAttention",
     "ElmanCell",
@@ -105,6 +108,7 @@ __all__ = [
     "MaskedBatchNorm",
     "Memory",
     "MinimalGatedCell",
+    "MonotonicAttention",
     "MultiHeadAttention",
     "NetworkOutput",
     "Observed",

@@ -10,7 +10,7 @@ There K queries of each row may look at once: query `(B, K, Q)`, vector `(B, K, 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,13 +23,19 @@ __all__ = [
     "Attended",
     "Attention",
     "ConcatAttention",
+    "CoverageAttention",
     "DotAttention",
     "GeneralAttention",
     "LocationAttention",
     "Memory",
+    "MonotonicAttention",
     "MultiHeadAttention",
     "masked_softmax",
 ]
+
+
+# What a chance is divided by at the least.
+TINY = 1e-10
 
 
 class Attended(NamedTuple):
@@ -256,7 +262,36 @@ class MultiHeadAttention(nn.Module):
         return f"heads={self.heads}"
 
 
-class LocationAttention(nn.Module):
+class LookingBack(nn.Module):
+    """An attention that goes on from where it has looked; what it keeps of that is `before` `(B, S)`."""
+
+    def start(self, before: Tensor) -> Tensor:
+        """What is kept before the first step, from zeros `(B, S)`: the first step of the memory was looked at."""
+        return F.pad(before[..., 1:], (1, 0), value=1.0)
+
+    def keep(self, before: Tensor, weights: Tensor) -> Tensor:
+        """What is kept after a step: its weights."""
+        return weights
+
+    def prepare(self, memory: Tensor, mask: Tensor | None = None) -> Memory:
+        """U m_s as keys."""
+        memory = seen(memory, mask)
+        key: Any = self.key
+        return Memory(key(memory), memory, mask)
+
+    @abstractmethod
+    def read(self, query: Tensor, memory: Memory, before: Tensor) -> Attended:
+        """What `query` `(B, Q)` reads where `before` `(B, S)` was kept.
+
+        Of K queries `(B, K, Q)` each has its own, `(B, K, S)`.
+        """
+
+    def forward(self, query: Tensor, memory: Tensor, before: Tensor, mask: Tensor | None = None) -> Attended:
+        """What `query` `(B, Q)` reads of `memory` `(B, S, M)`; before `(B, S)`: what was kept of the steps before."""
+        return self.read(query, self.prepare(memory, mask), before)
+
+
+class LocationAttention(LookingBack):
     r"""Additive attention that sees where it looked before (Chorowski et al. 2015, eq. 8 and 9).
 
         f_s = Σ_j K_j a'_{s+j}        score = v·tanh(W q + U m_s + L f_s + b)
@@ -278,16 +313,8 @@ class LocationAttention(nn.Module):
         self.score = nn.Linear(size, 1, bias=False)
         nn.init.uniform_(self.kernels, -(width**-0.5), width**-0.5)
 
-    def prepare(self, memory: Tensor, mask: Tensor | None = None) -> Memory:
-        """U m_s as keys."""
-        memory = seen(memory, mask)
-        return Memory(self.key(memory), memory, mask)
-
     def read(self, query: Tensor, memory: Memory, before: Tensor) -> Attended:
-        """What `query` `(B, Q)` reads where the weights of the step before were `before` `(B, S)`.
-
-        Of K queries `(B, K, Q)` each has its own, `(B, K, S)`.
-        """
+        """See `LookingBack.read`; before: the weights of the step before."""
         S, width = before.shape[-1], self.kernels.shape[1]
         around = F.pad(before, (width // 2, width // 2))
         # As slices: the engine has them, and no convolution.
@@ -298,6 +325,74 @@ class LocationAttention(nn.Module):
         weights = masked_softmax(scores, memory.mask)
         return Attended(read(weights, memory.values), weights)
 
-    def forward(self, query: Tensor, memory: Tensor, before: Tensor, mask: Tensor | None = None) -> Attended:
-        """What `query` `(B, Q)` reads of `memory` `(B, S, M)`; before: the weights `(B, S)` of the step before."""
-        return self.read(query, self.prepare(memory, mask), before)
+
+class CoverageAttention(LookingBack):
+    r"""Additive attention that sees how much it has looked at each step so far (See, Liu & Manning 2017, eq. 10, 11).
+
+        c = Σ over the steps before of a        score = v·tanh(W q + U m_s + w c_s + b)
+
+    w `(A)`; c `(B, S)` is what is kept, zeros at the start (coverage as a sum of weights: Tu et al. 2016).
+    """
+
+    def __init__(self, query_size: int, memory_size: int, size: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(query_size, check_size("size", size))
+        self.key = nn.Linear(memory_size, size, bias=False)
+        self.coverage = nn.Parameter(torch.empty(size))
+        self.score = nn.Linear(size, 1, bias=False)
+        nn.init.uniform_(self.coverage, -(size**-0.5), size**-0.5)
+
+    def start(self, before: Tensor) -> Tensor:
+        """Nothing was looked at."""
+        return before
+
+    def keep(self, before: Tensor, weights: Tensor) -> Tensor:
+        """The sum of all weights so far."""
+        return before + weights
+
+    def read(self, query: Tensor, memory: Memory, before: Tensor) -> Attended:
+        """See `LookingBack.read`; before: the sum of the weights so far."""
+        q, k = beside(self.query(query), memory.keys)
+        scores = self.score(torch.tanh(q + k + before.unsqueeze(-1) * self.coverage)).squeeze(-1)
+        weights = masked_softmax(scores, memory.mask)
+        return Attended(read(weights, memory.values), weights)
+
+
+class MonotonicAttention(LookingBack):
+    r"""Attention that never goes back: the chance to stop at each step, on from where it stood (Raffel et al. 2017).
+
+        e_s = v·tanh(W q + U m_s + b) + r    p_s = σ(e_s + noise)
+        a_s = p_s ((1 − p_{s−1}) a_{s−1} / p_{s−1} + a'_s)                                            eq. 10 and 11
+            = p_s Π_{k<s} (1 − p_k) Σ_{l≤s} a'_l / Π_{k<l} (1 − p_k)                                  appendix C
+
+    a' `(B, S)`: the weights of the step before. What does not stop before the end reads nothing, so that weights may
+    sum to less than one. noise: standard deviation of the Gaussian noise that in training drives p to 0 and 1.
+    r starts at −1. The v of the paper is normalized to a gain; here it is free.
+    """
+
+    def __init__(self, query_size: int, memory_size: int, size: int, *, noise: float = 1.0) -> None:
+        super().__init__()
+        self.query = nn.Linear(query_size, check_size("size", size))
+        self.key = nn.Linear(memory_size, size, bias=False)
+        self.score = nn.Linear(size, 1)
+        self.noise = noise
+        nn.init.constant_(self.score.bias, -1.0)
+
+    def read(self, query: Tensor, memory: Memory, before: Tensor) -> Attended:
+        """See `LookingBack.read`; before: the weights of the step before."""
+        q, k = beside(self.query(query), memory.keys)
+        energies = self.score(torch.tanh(q + k)).squeeze(-1)
+        if self.training and self.noise:
+            energies = energies + self.noise * torch.randn_like(energies)
+        stop = torch.sigmoid(energies)
+        if memory.mask is not None:
+            mask = memory.mask if memory.mask.dim() == stop.dim() else memory.mask.unsqueeze(1)
+            stop = stop.masked_fill(~mask, 0.0)
+        going = torch.log((1 - stop).clamp(min=TINY)).cumsum(-1)
+        past = torch.exp(F.pad(going[..., :-1], (1, 0)))  # Π_{k<s} (1 − p_k)
+        weights = stop * past * (before / past.clamp(min=TINY)).cumsum(-1)
+        return Attended(read(weights, memory.values), weights)
+
+    def extra_repr(self) -> str:
+        """What differs from the default."""
+        return "" if self.noise == 1 else f"noise={self.noise}"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map, tree_structure
 
-from elman.nn.attention import LocationAttention, Memory
+from elman.nn.attention import LookingBack, Memory
 from elman.nn.cell_state import default_state, output_size
 from elman.nn.cells.base import check_size
 
@@ -34,11 +34,11 @@ class AttentionCell(nn.Module):
 
     factory: f(input_size, hidden_size) -> cell, such as a cell's class. attention: a module of `elman.nn.attention`
     whose query is H wide; what it reads is `read_size` (M) wide. memory: what its `prepare` made, the context of the
-    layer: `Recurrent(cell)(x, state, context=attention.prepare(memory, mask))`. Its weights of the step before are in
-    the state of a `LocationAttention`, else nothing of them is kept; `look_at` gives them.
+    layer: `Recurrent(cell)(x, state, context=attention.prepare(memory, mask))`. What a `LocationAttention`, a
+    `CoverageAttention` or a `MonotonicAttention` keeps of where it looked is in the state; `look_at` gives the weights.
 
     With `before` the query is the first tensor of the cell's state: h of an LSTM. The state is `(s,)`, then y of the
-    step before where it is fed, then the weights of the step before where they are looked at; `start` makes the first.
+    step before where it is fed, then what is kept of where it looked; `start` makes the first.
     x_t `(B, K, I)` with states `(B, K, H)` beside a memory `(B, S, M)`: K rows of each sentence, as a beam search has.
     """
 
@@ -72,7 +72,7 @@ class AttentionCell(nn.Module):
         self.attention: Any = attention
         self.mix = nn.Linear(width + read_size, feeding) if feeding else None
         self.output_size = feeding or width + read_size
-        self.looks_back = isinstance(attention, LocationAttention)
+        self.looks_back = isinstance(attention, LookingBack)
 
     def start(self, state: Any, memory: Memory) -> tuple[Any, ...]:
         """The state before the first step, from the cell's own: nothing fed yet, and the first step looked at."""
@@ -81,16 +81,14 @@ class AttentionCell(nn.Module):
         if self.feeding:
             parts += (like.new_zeros(*like.shape[:-1], self.feeding),)
         if self.looks_back:
-            before = like.new_zeros(*like.shape[:-1], memory.keys.shape[1])
-            before[..., 0] = 1.0
-            parts += (before,)
+            parts += (self.attention.start(like.new_zeros(*like.shape[:-1], memory.keys.shape[1])),)
         return parts
 
     def initial_state(self, batch: int, device: Any = None, dtype: Any = None) -> tuple[Any, ...]:
         """The default start, without a memory; ValueError where its length is needed."""
         if self.looks_back:
             raise ValueError(
-                "LocationAttention: where it starts depends on the memory; give state=cell.start(...)"
+                f"{type(self.attention).__name__}: where it starts depends on the memory; give state=cell.start(...)"
             )
         own = default_state(self.cell, batch, device, dtype)
         fed = (torch.zeros(batch, self.feeding, device=device, dtype=dtype),) if self.feeding else ()
@@ -106,7 +104,7 @@ class AttentionCell(nn.Module):
     ) -> tuple[Tensor, Tensor, tuple[Any, ...]]:
         """One step with the weights of the memory's steps: (y_t, weights `(B, S)`, next state)."""
         own, *rest = state
-        before = (rest[-1],) if self.looks_back else ()
+        before: tuple[Any, ...] = (rest[-1],) if self.looks_back else ()
         if self.look == "before":
             read, weights = self.attention.read(tree_leaves(own)[0], memory, *before)
             h, own = step(self.cell, torch.cat((x, read), -1), own)
@@ -118,7 +116,8 @@ class AttentionCell(nn.Module):
         y = torch.cat((h, read), -1)
         y = y if self.mix is None else torch.tanh(self.mix(y))
         fed = (y,) if self.feeding else ()
-        return y, weights, (own, *fed, *((weights,) if self.looks_back else ()))
+        kept = (self.attention.keep(before[0], weights),) if self.looks_back else ()
+        return y, weights, (own, *fed, *kept)
 
     def extra_repr(self) -> str:
         """When it looks, and what differs from the default."""

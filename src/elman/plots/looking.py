@@ -20,6 +20,7 @@ SCORES = {
     "GeneralAttention": "q · (U_m m_s)",
     "DotAttention": "q · m_s",
     "MultiHeadAttention": "(W_q q) · (U_m m_s)",
+    "CoverageAttention": "v tanh(W_q q + U_m m_s + w_c c_s + b_q)",
     "LocationAttention": "v tanh(W_q q + U_m m_s + L f_s + b_q)",
 }
 
@@ -38,6 +39,8 @@ CALLED = {
     "out.weight": "W_o",
     "out.bias": "b_o",
     "score.weight": "v",
+    "score.bias": "r",
+    "coverage": "w_c",
     "mix.weight": "W_a",
     "location.weight": "L",
     "kernels": "K_f",
@@ -67,7 +70,10 @@ def looking(block: Block, cell: Any, kind: str | None) -> Block:
         "after": ((f"q = h_t = {name}({fed}, h_{{t−1}})",), 1),
     }
     lines, at = steps[cell.look]
-    equations = [*lines[:at], f"a_s ∝ exp({score})", "c_t = ∑ a_s m_s", *lines[at:]]
+    weights_of = f"a_s ∝ exp({score})"
+    if type(cell.attention).__name__ == "MonotonicAttention":
+        weights_of = "p_s = σ(v tanh(W_q q + U_m m_s + b_q) + r), a_s: the chance to stop at s"
+    equations = [*lines[:at], weights_of, "c_t = ∑ a_s m_s", *lines[at:]]
     equations.append("y_t = tanh(W_f [h_t ; c_t] + b_f)" if cell.feeding else "y_t = [h_t ; c_t]")
     weights = tuple(replace(weight, name=called(weight.name)) for weight in block.weights)
     block = replace(block, weights=weights)

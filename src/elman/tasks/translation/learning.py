@@ -161,6 +161,8 @@ def _attention(model: ModelSettings, memory: int) -> Module:
         "concat": lambda: nn.ConcatAttention(query, memory, size),
         "multihead": lambda: nn.MultiHeadAttention(query, memory, size, model.heads),
         "location": lambda: nn.LocationAttention(query, memory, size),
+        "coverage": lambda: nn.CoverageAttention(query, memory, size),
+        "monotonic": lambda: nn.MonotonicAttention(query, memory, size),
     }
     found: Module = kinds[model.attention]()
     return found

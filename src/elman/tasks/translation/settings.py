@@ -15,7 +15,9 @@ from elman.training.settings import OptimizerSettings, TrainingSettings
 
 __all__ = ["Config", "ModelSettings", "PairSettings"]
 
-AttentionKind = Literal["additive", "dot", "general", "concat", "multihead", "location"]
+AttentionKind = Literal[
+    "additive", "dot", "general", "concat", "multihead", "location", "coverage", "monotonic"
+]
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class ModelSettings:
         0,
         "width of the attention (0: as --hidden)",
         unit="UNITS",
-        needs={"attention": ("additive", "concat", "multihead", "location")},
+        needs={"attention": ("additive", "concat", "multihead", "location", "coverage", "monotonic")},
     )
     heads: Count = option(4, "heads of the attention", unit="COUNT", needs={"attention": ("multihead",)})
     look: Literal["before", "between", "after"] = option(
