@@ -15,7 +15,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data, the run `run` of a model with independent keys, and the runs `nade` and `events`."""
     folder = tmp_path_factory.mktemp("music")
     tunes.write_lines(folder / "data.jsonl", 60)
-    for run, more in (("run", ()), ("nade", ("--nade", "8")), ("events", ("--kind", "events"))):
+    for run, more in (("run", ("--nade", "0")), ("nade", ("--nade", "8")), ("events", ("--kind", "events"))):
         data = ("--data", folder / "data.jsonl", "--run", folder / run, "--transpose", "3")
         done = elman("train", "music", *data, *SMALL, "--epochs", "12", "--rate", "0.02", *more)
         assert done.code == 0, done.err

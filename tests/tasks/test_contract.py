@@ -177,7 +177,7 @@ CASES = {
     ),
     "music": Case(
         tunes,
-        ["--data", "data.txt", *TUNES, "--transpose", "2", "--crop", "4"],
+        ["--data", "data.txt", *TUNES, "--transpose", "2", "--crop", "4", "--nade", "0"],
         ["[[60, 64, 67], [65, 69, 72]]", "what", "", "[60, 62]"],
         music_streamed,
     ),

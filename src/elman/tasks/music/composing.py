@@ -142,14 +142,19 @@ class Steps:
 def chord_offsets(
     chords: Sequence[Chord], steps_each: int, length: int, keys: Keys, strength: float
 ) -> Floats:
-    """Keys outside of the chord of each step are unlikelier by `strength` nats; after the last comes the first."""
+    """Keys outside of the chord of each step are unlikelier by `strength` nats; after the last chord comes the first.
+
+    Those of the chord are likelier by a third of it: as many are to sound as without a chord.
+    """
     offsets = np.zeros((length, keys.size), dtype=np.float32)
     notes = [keys.note(column) for column in range(keys.size)]
     for t in range(length):
         tones = chords[t // steps_each % len(chords)].tones
         if tones:
             outside = [not drum and pitch % 12 not in tones for pitch, drum in notes]
+            inside = [not drum and pitch % 12 in tones for pitch, drum in notes]
             offsets[t, outside] = -strength
+            offsets[t, inside] = strength / 3
     return offsets
 
 

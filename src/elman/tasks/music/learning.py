@@ -85,7 +85,7 @@ def build_model(config: Config, codec: Codec) -> MusicNetwork:
     own, shares = config.model, torch.tensor(codec.shares, dtype=torch.float64)
     inputs: Any = own.inputs(codec.size) if codec.words is None else own.event_table(codec.size)
     kind = RollNetwork if codec.words is None else EventNetwork
-    more: dict[str, Any] = {"nade": own.nade} if own.nade else {}
+    more: dict[str, Any] = {"nade": own.nade} if codec.words is None else {}
     model: MusicNetwork = kind(
         inputs,
         own.recurrent(inputs.output_size),

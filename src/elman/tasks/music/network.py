@@ -117,7 +117,7 @@ class RollNetwork(MusicNetwork):
         return v, (chosen * torch.isinf(given)).sum(-1)
 
     @torch.no_grad()
-    def chances(self, features: Tensor, *, draws: int = 512) -> Tensor:
+    def chances(self, features: Tensor, *, draws: int = 256) -> Tensor:
         """p `(N, K)` that each key sounds; of a NADE its share in so many draws, always the same ones."""
         if not isinstance(self.head, NADE):
             return torch.sigmoid(self.head(features))

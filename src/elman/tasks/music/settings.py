@@ -115,7 +115,7 @@ class ModelSettings(RecurrentSettings):
         "note ends, time passes, the velocity changes",
     )
     nade: Whole = option(
-        0,
+        128,
         "hidden units of a NADE, which writes the keys of a step one after the other (0: each by itself)",
         unit="UNITS",
         needs={"kind": ("roll",)},
@@ -168,8 +168,6 @@ class Config:
         """Check what concerns two sections."""
         if self.data.clock == "seconds" and self.model.kind != "events":
             raise UserError("--clock seconds: a roll counts quarter notes; take --kind events")
-        if self.model.kind == "events" and self.model.nade:
-            raise UserError(f"--nade {self.model.nade}: events come one after the other; take --kind roll")
         if self.optimizer.loss != "mean":
             raise UserError(
                 f"--loss {self.optimizer.loss}: the pieces of a batch have lengths of their own; leave it out"
