@@ -3,8 +3,8 @@
 The names are those of configs/music (jsb, jsb_nade, nottingham). The data lie in the folder of `--data` (else the
 environment's ELMAN_DATA, else ../shared/data), in polyphonic_music; docs/music.md says what they are. Each seed is a
 training of its own by `elman train`, which reads the test data once, at its end. A training that stands in the folder
-of `--runs` already is not done again. `--nade` times the two forms of a NADE. Written (`--out`) are a page and its
-numbers, with the lines of every run.
+of `--runs` already is not done again. `--speed` times how fast events are written, and the two forms of a
+NADE. Written (`--out`) are a page and its numbers, with the lines of every run.
 """
 
 from __future__ import annotations
@@ -207,6 +207,36 @@ def nade_forms(rows: int = 500, keys: int = 88, hidden: int = 256, sounding: int
     )
 
 
+def event_speed(events: int = 1000) -> str:
+    """Seconds of writing events by an LSTM of 256 units, fresh parameters, one thread: the first time and then."""
+    from elman.config import build
+    from elman.tasks.music.events import EventWish, write_events
+    from elman.tasks.music.learning import build_model
+    from elman.tasks.music.pieces import Codec
+    from elman.tasks.music.settings import Config
+
+    torch.manual_seed(0)
+    config: Config = build(Config, {"model.kind": "events"})
+    words = config.words
+    assert words is not None
+    model: Any = build_model(
+        config, Codec(words.keys, 12, shares=(1 / words.size,) * words.size, words=words)
+    )
+    generator = torch.Generator().manual_seed(0)
+    wall, processor = [], []
+    for _ in range(9):
+        begun, worked = time.perf_counter(), time.process_time()
+        write_events(model, words, EventWish(events), generator)
+        wall.append(time.perf_counter() - begun)
+        processor.append(time.process_time() - worked)
+    return (
+        f"{events:,} events of {words.size} kinds by an LSTM of {config.model.hidden} units, one thread: "
+        f"{statistics.median(wall[1:]):.3f} s ({statistics.median(processor[1:]):.3f} s of processor time, the least "
+        f"{min(processor):.3f}); the first time in a process, with the trace and its check, {wall[0]:.3f} s "
+        f"({processor[0]:.3f}).\n"
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Train what is not trained yet, print and write. Exit code 1: a mean lies above its bar."""
     options = _options(arguments)
@@ -222,7 +252,7 @@ def main(arguments: list[str] | None = None) -> int:
             one = train(known, seed, options.data, options.runs, options.threads)
             found.setdefault(known.name, []).append(one)
             print(f"{known.name}, seed {seed}: {one.value:.3f}, {one.minutes:.1f} minutes", flush=True)
-    speed = nade_forms() if options.nade else ""
+    speed = f"{event_speed()}\n{nade_forms()}" if options.speed else ""
     rates = f"{before:.0f} and {product_rate():.0f} before and after"
     conditions = {**machine(), "torch.mm 2048 GFLOP/s": rates}
     written = page(found, speed, conditions)
@@ -254,7 +284,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "music", help="folder of the runs")
     parser.add_argument("--done", action="store_true", help="train nothing: show the runs that are there")
-    parser.add_argument("--nade", action="store_true", help="time the two forms of a NADE")
+    parser.add_argument(
+        "--speed", action="store_true", help="time the writing of events, and a NADE's two forms"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--out", type=Path, nargs="?", const=RESULTS, help="write the page and its numbers there"

@@ -49,6 +49,14 @@ def test_it_beats_its_baselines_and_says_both_figures(run: Path) -> None:
     assert "each piece's first step among them; without it" in said
 
 
+def test_the_drawing_has_every_parameter(run: Path) -> None:
+    trained = package.load(run)
+    drawing = trained.task.describe(trained, steps=3)
+    assert drawing.parameters == sum(parameter.numel() for parameter in trained.model.parameters())
+    names = {weight.name for stack in drawing.stacks for block in stack.blocks for weight in block.weights}
+    assert {"E", "D", "A", "C"} <= names or run.name == "run"
+
+
 def test_baselines_are_likelihoods(folder: Path) -> None:
     """Over all steps of three keys each rule's probabilities sum to one."""
     import itertools

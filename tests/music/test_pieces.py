@@ -67,6 +67,23 @@ def test_what_is_odd_is_said(tmp_path: Path) -> None:
     assert found.codec.tempo == 90
 
 
+def test_percussion_is_dropped_kept_or_all_there_is(tmp_path: Path) -> None:
+    notes = [Note(t, t + 1, 60 + t % 5) for t in range(8)] + [
+        Note(t, t + 0.5, 36 + t % 3, drum=True) for t in range(8)
+    ]
+    for number in range(12):
+        longer = [note._replace(end=note.end + number / 4) for note in notes]
+        (tmp_path / f"{number}.mid").write_bytes(midi_bytes(longer))
+    kept = {
+        drums: prepared(tmp_path, drums=drums).parts["train"].sequences[0]
+        for drums in ("drop", "keep", "only")
+    }
+    assert {drums: roll.shape[1] for drums, roll in kept.items()} == {"drop": 88, "keep": 135, "only": 47}
+    assert np.array_equal(kept["keep"][: len(kept["drop"]), :88], kept["drop"])
+    assert np.array_equal(kept["keep"][:, 88:][: len(kept["only"])], kept["only"])
+    assert not kept["drop"][:, 15].any()
+
+
 def test_a_key_that_the_notes_do_not_have(tmp_path: Path) -> None:
     import mido
 

@@ -23,6 +23,7 @@ from elman.tasks import verbs
 from elman.tasks.base import Answer, Baseline, Batches, Task, Trained, Verb
 from elman.tasks.music import answers, learning, scores, sections
 from elman.tasks.music.answers import Compose, Evaluate, Heard, Predict
+from elman.tasks.music.drawing import drawing_of
 from elman.tasks.music.learning import MusicBatch
 from elman.tasks.music.pieces import Codec, Music, Part, prepare, read_codec, read_part
 from elman.tasks.music.settings import Config
@@ -245,20 +246,7 @@ class MusicTask(Task):
 
     def describe(self, trained: TrainedMusician, *, steps: int) -> ModelDrawing:
         """One stack, which reads and writes at every step."""
-        from elman.plots import ModelDrawing, Signal, Stack
-        from elman.plots.modules import blocks_of, dtype_of
-
-        model, codec = trained.model, trained.codec
-        if codec.words is not None:
-            parts = blocks_of([model], activation="softmax")
-            reads = Signal("x_t", "an event")
-            writes = Signal("y_t", "chances of the next event", codec.size, "K")
-        else:
-            parts = blocks_of([model], activation="" if trained.config.model.nade else "sigmoid")
-            reads = Signal("x_t", "keys of the last step", codec.size, "K")
-            writes = Signal("y_t", "chances of the keys of this step", codec.size, "K")
-        stack = Stack("music", parts, reads, writes, steps)
-        return ModelDrawing(trained.run.path.name, (stack,), trained.config.data.batch, dtype_of(model))
+        return drawing_of(trained, steps=steps)
 
     def closing(self, trained: TrainedMusician) -> list[str]:
         """How to go on."""
