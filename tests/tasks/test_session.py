@@ -59,6 +59,18 @@ def test_a_dry_run_reads_the_data_as_the_training_does() -> None:
     assert elman("train", "parity", "--dry-run").err.endswith("parity needs --data\n")
 
 
+def test_a_training_need_not_measure_its_baselines() -> None:
+    found = {}
+    for run, flags in (("beside", []), ("alone", ["--no-baselines"])):
+        done = train(run, *flags)
+        assert done.code == 0, done.err
+        assert ("beside it, " in done.err) == (run == "beside")
+        found[run] = json.loads(elman("evaluate", run, "--json").out)
+    assert found["beside"].pop("baselines")
+    assert found["alone"].pop("baselines") == []
+    assert found["alone"] == found["beside"]
+
+
 def test_a_training_starts_with_the_weights_of_another_run() -> None:
     assert train("first", "--hidden", 5).code == 0
     # The model's settings are those of the other run, also under another word of the same module.

@@ -259,7 +259,8 @@ def _complete(task: Task, prepared: Prepared, run: Run, display: Display, *, dev
 def _finish(task: Task, prepared: Prepared, run: Run, display: Display, *, device: str) -> Trained:
     trained = load_run(run, task, checkpoint="best", device=device)
     trained.keep(prepared)
-    beside = list(task.baselines(trained.config, prepared))
+    asked = trained.config.training.baselines
+    beside = list(task.baselines(trained.config, prepared)) if asked else []
     write_json(run.path / BASELINES, [known.to_json() for known in beside])
     part = next((name for name in ("test", "valid") if prepared.part(name) is not None), None)
     scores = {part: trained.evaluate(part=part)} if part else {}

@@ -110,6 +110,11 @@ class TrainingSettings:
         60.0, "seconds between checkpoints (0: by steps only)", unit="SECONDS", late=True
     )
     log_every: Count = option(50, "steps between two lines of the log", unit="STEPS", late=True)
+    baselines: Flag = option(
+        True,
+        "measure simple rules beside the model, when the training is done; they are the same for any seed",
+        late=True,
+    )
     tensorboard: Flag = option(
         False, "write the log for TensorBoard too, into the folder tensorboard of the run", late=True
     )
