@@ -75,14 +75,16 @@ def test_brackets_balance_and_every_string_of_a_length_is_as_likely() -> None:
     assert len(counts) == 40 and ((counts - 150) ** 2 / 150).sum() < 72
 
 
-def test_the_stack_cell_is_its_equations() -> None:
-    cell = StackCell(3, 4, width=2, depth=3).double()
+@pytest.mark.parametrize("recurrent", [True, False])
+def test_the_stack_cell_is_its_equations(recurrent: bool) -> None:
+    cell = StackCell(3, 4, width=2, depth=3, recurrent=recurrent).double()
     h, stack = torch.randn(2, 4, dtype=torch.double), torch.rand(2, 3, 2, dtype=torch.double)
     x = torch.randn(2, 3, dtype=torch.double)
     y, state = cell(x, (h, stack))
     rows = []
     for b in range(2):
-        new = torch.tanh(cell.hidden.weight @ torch.cat((x[b], h[b], stack[b, 0])) + cell.hidden.bias)
+        read = (x[b], h[b], stack[b, 0]) if recurrent else (x[b], stack[b, 0])
+        new = torch.tanh(cell.hidden.weight @ torch.cat(read) + cell.hidden.bias)
         scores = (cell.action.weight @ new + cell.action.bias).exp()
         push, pop, leave = scores / scores.sum()
         top = 1 / (1 + torch.exp(-(cell.data.weight @ new + cell.data.bias)))

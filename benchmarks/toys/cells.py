@@ -21,14 +21,17 @@ class StackCell(nn.Module):
         s_t[0] = a_push σ(D h_t + d) + a_pop s_{t−1}[1] + a_leave s_{t−1}[0]
         s_t[i] = a_push s_{t−1}[i − 1] + a_pop s_{t−1}[i + 1] + a_leave s_{t−1}[i]        y_t = [h_t, s_t[0]]
 
-    Below the last of the N places lie zeros. The paper leaves out the third action in some of its models.
+    Below the last of the N places lie zeros. The paper leaves out the third action in some of its models. recurrent:
+    False leaves out R h_{t−1}, so that the stack is the only memory.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, *, width: int = 4, depth: int = 56) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, *, width: int = 4, depth: int = 56, recurrent: bool = True
+    ) -> None:
         super().__init__()
         self.hidden_size, self.width, self.depth = hidden_size, width, depth
-        self.output_size = hidden_size + width
-        self.hidden = nn.Linear(input_size + hidden_size + width, hidden_size)
+        self.output_size, self.recurrent = hidden_size + width, recurrent
+        self.hidden = nn.Linear(input_size + hidden_size * recurrent + width, hidden_size)
         self.action = nn.Linear(hidden_size, 3)
         self.data = nn.Linear(hidden_size, width)
 
@@ -40,7 +43,8 @@ class StackCell(nn.Module):
     def forward(self, x: Tensor, state: StackState) -> tuple[Tensor, StackState]:
         """One step; x `(B, I)` -> (y_t `(B, H + W)`, the state)."""
         h, stack = state
-        h = torch.tanh(self.hidden(torch.cat((x, h, stack[:, 0]), -1)))
+        read = (x, h, stack[:, 0]) if self.recurrent else (x, stack[:, 0])
+        h = torch.tanh(self.hidden(torch.cat(read, -1)))
         push, pop, leave = self.action(h).softmax(-1).unsqueeze(-1).unsqueeze(-1).unbind(1)
         new = torch.sigmoid(self.data(h)).unsqueeze(1)
         pushed = torch.cat((new, stack[:, :-1]), 1)

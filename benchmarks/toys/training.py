@@ -38,14 +38,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Toy:
-    """A problem with its network. loss: of rows that it draws, (model, generator, share of the training that is
-    over). judge: the figures on fresh rows.
-    """
+    """A problem with its network. batch: draws what a step learns from. judge: the figures on fresh rows."""
 
     name: str
     summary: str
     model: Callable[[], nn.Module]
-    loss: Callable[[Any, Generator, float], Tensor]
+    loss: Callable[[Any, Generator], Tensor]
     judge: Callable[[Any, Generator], list[Figure]]
     steps: int
     rate: float
@@ -73,9 +71,9 @@ def run(toy: Toy, seed: int, *, steps: int = 0) -> Run:
     optimizer = torch.optim.Adam(model.parameters(), toy.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, 0.01 * toy.rate)
     begun = time.process_time()
-    for step in range(steps):
+    for _ in range(steps):
         optimizer.zero_grad()
-        toy.loss(model, drawn, step / steps).backward()
+        toy.loss(model, drawn).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -94,7 +92,7 @@ def adder() -> nn.Module:
     return SequenceClassifier(Features(2), recurrent_stack("gru", 2, 64), 1)
 
 
-def adding_loss(model: Any, drawn: Generator, over: float) -> Tensor:
+def adding_loss(model: Any, drawn: Generator) -> Tensor:
     """The mean squared error on 32 rows."""
     x, y = problems.adding(drawn, 32)
     return F.mse_loss(model(x).squeeze(1), y)
@@ -121,26 +119,21 @@ def reader(symbols: int, cell: Any, hidden: int) -> Callable[[], nn.Module]:
     return make
 
 
-def string_loss(
-    draw: Callable[[Generator, int, float], Strings],
-) -> Callable[[Any, Generator, float], Tensor]:
+def stack_alone(input_size: int, hidden_size: int) -> StackCell:
+    """Hidden units that remember come to count by themselves, as far as the strings that they have seen."""
+    return StackCell(input_size, hidden_size, recurrent=False)
+
+
+def string_loss(draw: Callable[[Generator, int], Strings]) -> Callable[[Any, Generator], Tensor]:
     """Cross entropy of each symbol's being legal, a mean over the steps of 32 strings."""
 
-    def loss(model: Any, drawn: Generator, over: float) -> Tensor:
-        strings = draw(drawn, 32, over)
+    def loss(model: Any, drawn: Generator) -> Tensor:
+        strings = draw(drawn, 32)
         valid = inside(strings)
         logits = model(strings.tokens, lengths=strings.lengths).logits
         return F.binary_cross_entropy_with_logits(logits[valid], strings.legal[valid])
 
     return loss
-
-
-def growing(over: float, first: int = 6, last: int = 50) -> int:
-    """The longest string so far: from `first` symbols to `last`, which it reaches half-way through the training.
-
-    With long strings from the start some networks come to count in their hidden units, as far as they have seen.
-    """
-    return min(last, first + int(2 * over * (last - first)))
 
 
 def inside(strings: Strings) -> Tensor:
@@ -202,25 +195,25 @@ TOYS = (
         "reber",
         "Embedded Reber strings: which symbols may come next; an LSTM of 32",
         reader(len(problems.REBER_SYMBOLS), "lstm", 32),
-        string_loss(lambda drawn, rows, over: problems.reber(drawn, rows)),
+        string_loss(problems.reber),
         judge_reber,
         2000,
         0.01,
     ),
     Toy(
         "counting",
-        "a^n b^n of up to 50 symbols, short ones first; a cell of 16 units with a stack",
-        reader(problems.COUNT_SYMBOLS, StackCell, 16),
-        string_loss(lambda drawn, rows, over: problems.counting(drawn, rows, 2, growing(over))),
+        "a^n b^n of up to 50 symbols; a cell of 16 units with a stack, its only memory",
+        reader(problems.COUNT_SYMBOLS, stack_alone, 16),
+        string_loss(lambda drawn, rows: problems.counting(drawn, rows, 2, 50)),
         judge_longer(problems.counting),
-        2000,
-        0.005,
+        1000,
+        0.01,
     ),
     Toy(
         "dyck",
         "Balanced brackets of two kinds of up to 50 symbols; a cell of 16 units with a stack",
         reader(problems.DYCK_SYMBOLS, StackCell, 16),
-        string_loss(lambda drawn, rows, over: problems.dyck(drawn, rows, 2, 50)),
+        string_loss(lambda drawn, rows: problems.dyck(drawn, rows, 2, 50)),
         judge_longer(problems.dyck),
         1000,
         0.01,

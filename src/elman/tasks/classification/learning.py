@@ -117,7 +117,9 @@ def logits_of(model: SequenceClassifier, batch: TextBatch) -> Tensor:
 
     device = model.head.weight.device
     tokens = torch.from_numpy(batch.tokens).to(device)
-    logits: Tensor = model(tokens, torch.from_numpy(batch.lengths))
+    # Texts of one length have no padding to look past.
+    even = bool((batch.lengths == len(batch.tokens)).all())
+    logits: Tensor = model(tokens, None if even else torch.from_numpy(batch.lengths))
     return logits
 
 
