@@ -20,6 +20,7 @@ from elman.data.splits import Split, folds, shared, split, split_by_time
 from elman.data.vectors import Vectors, read_vectors
 from elman.data.words import Lexicon
 from elman.tasks.classification.settings import Config, TextSettings
+from elman.tasks.divided import Divided
 from elman.training.run import Run
 
 __all__ = ["Codec", "Part", "Texts", "prepare", "read_codec", "read_part"]
@@ -73,17 +74,12 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Texts:
-    """The data of a training; accounts: of each file group that was read; drawn: whether the split was drawn here."""
+class Texts(Divided[Codec, Part]):
+    """The data of a training."""
 
-    codec: Codec
-    parts: dict[str, Part]
-    accounts: dict[str, Account]
-    drawn: tuple[str, ...] = ()
-
-    def part(self, name: str) -> Part | None:
-        """The examples of "train", "valid" or "test"."""
-        return self.parts.get(name)
+    def items(self, part: Part) -> Sequence[Any]:
+        """Its texts."""
+        return part.examples
 
     def facts(self) -> dict[str, Any]:
         """Sizes, and a fingerprint of all texts and labels in their parts."""
@@ -93,36 +89,17 @@ class Texts:
                 digest.update(
                     "\0".join((name, *example.labels, example.text, "")).encode("utf-8", "surrogatepass")
                 )
-        sizes = {name: len(part.examples) for name, part in self.parts.items()}
-        read = {name: account.read for name, account in self.accounts.items()}
         return {
-            "read": read,
-            "texts": sizes,
+            "read": self.read,
+            "texts": self.sizes,
             "vocabulary": self.codec.lexicon.size,
             "sha256": digest.hexdigest(),
         }
 
-    def files(self) -> dict[str, Any]:
-        """The codec, the accounts, and where each text of a drawn part comes from."""
-        return {
-            "codec.json": self.codec.to_json(),
-            "account.json": {name: account.to_json() for name, account in self.accounts.items()},
-            "split.json": {
-                name: [str(example.place) for example in self.parts[name].examples] for name in self.drawn
-            },
-        }
-
     def lines(self) -> list[str]:
         """The accounts, the sizes, the labels."""
-        several = len(self.accounts) > 1
-        lines = [
-            f"{name}: {line}" if several and line.startswith("read") else line
-            for name, account in self.accounts.items()
-            for line in account.lines()
-        ]
-        sizes = " / ".join(f"{len(part.examples):,}" for part in self.parts.values())
-        drawn = f"; drawn from the data: {' and '.join(self.drawn)}" if self.drawn else ""
-        lines.append(f"{sizes} texts to {' / '.join(self.parts)}{drawn}")
+        lines = self.account_lines()
+        lines.append(self.sizes_line("texts"))
         labels = self.codec.labels
         names = ", ".join(labels.names[:12]) + ", ..." * (len(labels.names) > 12)
         kind = "any number of" if labels.several else "one of"

@@ -17,6 +17,7 @@ from elman.data.music import EventWords, FaultError, Keys, Piece, key_of, read_c
 from elman.data.music.collection import Located, parts_of_folder
 from elman.data.music.piece import tonic_of
 from elman.data.splits import Split, folds, shared, split
+from elman.tasks.divided import Divided
 from elman.tasks.music.settings import Config, MusicSettings
 from elman.training.run import Run
 
@@ -122,17 +123,12 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Music:
-    """The data of a training; accounts: of each group of files that was read; drawn: the parts that were drawn here."""
+class Music(Divided[Codec, Part]):
+    """The data of a training."""
 
-    codec: Codec
-    parts: dict[str, Part]
-    accounts: dict[str, Account]
-    drawn: tuple[str, ...] = ()
-
-    def part(self, name: str) -> Part | None:
-        """The pieces of "train", "valid" or "test"."""
-        return self.parts.get(name)
+    def items(self, part: Part) -> Sequence[Any]:
+        """Its pieces."""
+        return part.pieces
 
     def facts(self) -> dict[str, Any]:
         """Sizes, and a fingerprint of all pieces in their parts."""
@@ -142,33 +138,16 @@ class Music:
                 data = np.packbits(sequence) if sequence.dtype == np.uint8 else sequence
                 digest.update(name.encode() + str(sequence.shape).encode() + data.tobytes())
         return {
-            "read": {name: account.read for name, account in self.accounts.items()},
-            "pieces": {name: len(part.pieces) for name, part in self.parts.items()},
+            "read": self.read,
+            "pieces": self.sizes,
             "steps": {name: part.steps for name, part in self.parts.items()},
             "sha256": digest.hexdigest(),
         }
 
-    def files(self) -> dict[str, Any]:
-        """The codec, the accounts, and where each piece of a drawn part comes from."""
-        return {
-            "codec.json": self.codec.to_json(),
-            "account.json": {name: account.to_json() for name, account in self.accounts.items()},
-            "split.json": {
-                name: [str(located.place) for located in self.parts[name].pieces] for name in self.drawn
-            },
-        }
-
     def lines(self) -> list[str]:
         """The accounts, the sizes, what is worth a warning."""
-        several = len(self.accounts) > 1
-        lines = [
-            f"{name}: {line}" if several and line.startswith("read") else line
-            for name, account in self.accounts.items()
-            for line in account.lines()
-        ]
-        sizes = " / ".join(f"{len(part.pieces):,}" for part in self.parts.values())
-        drawn = f"; drawn from the data: {' and '.join(self.drawn)}" if self.drawn else ""
-        lines.append(f"{sizes} pieces to {' / '.join(self.parts)}{drawn}")
+        lines = self.account_lines()
+        lines.append(self.sizes_line("pieces"))
         return lines + list(self._told())
 
     def _told(self) -> Iterator[str]:

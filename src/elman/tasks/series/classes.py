@@ -22,6 +22,7 @@ from elman.data.series.frames import since_of
 from elman.data.splits import shared, split
 from elman.page import Section
 from elman.tasks.base import Answer, Baseline, Batches
+from elman.tasks.divided import Divided
 from elman.tasks.series import sections
 from elman.tasks.series.branches import Branch
 from elman.tasks.series.maps import filled
@@ -90,17 +91,12 @@ class CasePart(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Cases:
+class Cases(Divided[CaseCodec, CasePart]):
     """The data of a training."""
 
-    codec: CaseCodec
-    parts: dict[str, CasePart]
-    accounts: dict[str, Account]
-    drawn: tuple[str, ...] = ()
-
-    def part(self, name: str) -> CasePart | None:
-        """The cases of "train", "valid" or "test"."""
-        return self.parts.get(name)
+    def items(self, part: CasePart) -> Sequence[Any]:
+        """Its cases."""
+        return part.cases
 
     def facts(self) -> dict[str, Any]:
         """Sizes, and a fingerprint of all values and labels in their parts."""
@@ -109,29 +105,12 @@ class Cases:
             for case in part.cases:
                 digest.update(f"{name}\0{case.label}\0{case.values.shape}".encode("utf-8", "surrogatepass"))
                 digest.update(np.nan_to_num(case.values, nan=-1e300).tobytes())
-        read = {name: account.read for name, account in self.accounts.items()}
-        sizes = {name: len(part.cases) for name, part in self.parts.items()}
-        return {"read": read, "cases": sizes, "sha256": digest.hexdigest()}
-
-    def files(self) -> dict[str, Any]:
-        """The codec, the accounts, and where each case of a drawn part comes from."""
-        return {
-            "codec.json": self.codec.to_json(),
-            "account.json": {name: account.to_json() for name, account in self.accounts.items()},
-            "split.json": {name: [str(case.place) for case in self.parts[name].cases] for name in self.drawn},
-        }
+        return {"read": self.read, "cases": self.sizes, "sha256": digest.hexdigest()}
 
     def lines(self) -> list[str]:
         """The accounts, the sizes, the classes."""
-        several = len(self.accounts) > 1
-        lines = [
-            f"{name}: {line}" if several and line.startswith("read") else line
-            for name, account in self.accounts.items()
-            for line in account.lines()
-        ]
-        sizes = " / ".join(f"{len(part.cases):,}" for part in self.parts.values())
-        drawn = f"; drawn from the data: {' and '.join(self.drawn)}" if self.drawn else ""
-        lines.append(f"{sizes} cases to {' / '.join(self.parts)}{drawn}")
+        lines = self.account_lines()
+        lines.append(self.sizes_line("cases"))
         names = self.codec.labels.names
         lines.append(f"one of {len(names)} classes: {', '.join(names[:12])}{', ...' * (len(names) > 12)}")
         return lines

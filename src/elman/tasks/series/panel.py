@@ -15,6 +15,7 @@ from elman.data.account import Account
 from elman.data.series import Frame, Layout, Step, read_series
 from elman.data.series.frames import since_of
 from elman.data.series.stamps import Clock, calendar
+from elman.tasks.divided import Divided
 from elman.tasks.series.maps import RidgeMap, fit_ridge, seasonal_error
 from elman.tasks.series.settings import Config, SeriesSettings
 
@@ -182,17 +183,12 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Panel:
+class Panel(Divided[Codec, Part]):
     """The data of a training."""
 
-    codec: Codec
-    parts: dict[str, Part]
-    accounts: dict[str, Account]
-    drawn: tuple[str, ...] = ()
-
-    def part(self, name: str) -> Part | None:
-        """The frames of "train", "valid" or "test"."""
-        return self.parts.get(name)
+    def items(self, part: Part) -> Sequence[Any]:
+        """Its frames."""
+        return part.frames
 
     def facts(self) -> dict[str, Any]:
         """Sizes, and a fingerprint of all values in their parts."""
@@ -204,7 +200,7 @@ class Panel:
                 if frame.labels is not None:
                     digest.update(frame.labels.tobytes())
         return {
-            "read": {name: account.read for name, account in self.accounts.items()},
+            "read": self.read,
             "rows": {name: part.rows for name, part in self.parts.items()},
             "sha256": digest.hexdigest(),
         }
@@ -225,12 +221,7 @@ class Panel:
 
     def lines(self) -> list[str]:
         """The accounts, the sizes, what is learnt."""
-        several = len(self.accounts) > 1
-        lines = [
-            f"{name}: {line}" if several and line.startswith("read") else line
-            for name, account in self.accounts.items()
-            for line in account.lines()
-        ]
+        lines = self.account_lines()
         sizes = " / ".join(f"{part.rows:,}" for part in self.parts.values())
         drawn = f"; the latest rows are {' and '.join(self.drawn)}" if self.drawn else ""
         lines.append(f"{sizes} rows to {' / '.join(self.parts)}{drawn}")

@@ -21,6 +21,7 @@ from elman.data.audio.store import Features, Piece, cache_folder, digests, extra
 from elman.data.audio.transcripts import Recording, read_recordings
 from elman.data.labelled import parts_of
 from elman.data.splits import Split, folds, split
+from elman.tasks.divided import Divided
 from elman.tasks.speech.settings import Config, FeatureSettings, SpeechSettings, Where
 from elman.tasks.speech.symbols import Symbols, cleaned
 from elman.training.run import Run
@@ -92,17 +93,12 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Speech:
+class Speech(Divided[Codec, Part]):
     """The data of a training."""
 
-    codec: Codec
-    parts: dict[str, Part]
-    accounts: dict[str, Account]
-    drawn: tuple[str, ...] = ()
-
-    def part(self, name: str) -> Part | None:
-        """The recordings of "train", "valid" or "test"."""
-        return self.parts.get(name)
+    def items(self, part: Part) -> Sequence[Any]:
+        """Its recordings."""
+        return part.recordings
 
     def facts(self) -> dict[str, Any]:
         """Sizes, and a fingerprint of all sounds and transcripts in their parts."""
@@ -110,29 +106,11 @@ class Speech:
         for name, part in self.parts.items():
             for mark, text in zip(part.marks, part.texts, strict=True):
                 digest.update("\0".join((name, mark, text, "")).encode("utf-8", "surrogatepass"))
-        sizes = {name: len(part.recordings) for name, part in self.parts.items()}
-        read = {name: account.read for name, account in self.accounts.items()}
-        return {"read": read, "recordings": sizes, "sha256": digest.hexdigest()}
-
-    def files(self) -> dict[str, Any]:
-        """The codec, the accounts, and where each recording of a drawn part comes from."""
-        return {
-            "codec.json": self.codec.to_json(),
-            "account.json": {name: account.to_json() for name, account in self.accounts.items()},
-            "split.json": {
-                name: [str(recording.place) for recording in self.parts[name].recordings]
-                for name in self.drawn
-            },
-        }
+        return {"read": self.read, "recordings": self.sizes, "sha256": digest.hexdigest()}
 
     def lines(self) -> list[str]:
         """The accounts, the sizes, the features, what is written."""
-        several = len(self.accounts) > 1
-        lines = [
-            f"{name}: {line}" if several and line.startswith("read") else line
-            for name, account in self.accounts.items()
-            for line in account.lines()
-        ]
+        lines = self.account_lines()
         sizes = " / ".join(f"{len(part.recordings):,}" for part in self.parts.values())
         minutes = " / ".join(f"{part.seconds / 60:,.1f}" for part in self.parts.values())
         drawn = f"; drawn from the data: {' and '.join(self.drawn)}" if self.drawn else ""

@@ -22,6 +22,7 @@ from elman.data.sentences import Sentence
 from elman.data.splits import Split, folds, shared, split
 from elman.data.tagged import read_sentences
 from elman.data.tokens import Tokenizer
+from elman.tasks.divided import Divided
 from elman.tasks.tagging.settings import Config, SentenceSettings
 from elman.training.run import Run
 
@@ -121,17 +122,12 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sentences:
-    """The data of a training; accounts: of each file group that was read; drawn: which parts were drawn here."""
+class Sentences(Divided[Codec, Part]):
+    """The data of a training."""
 
-    codec: Codec
-    parts: dict[str, Part]
-    accounts: dict[str, Account]
-    drawn: tuple[str, ...] = ()
-
-    def part(self, name: str) -> Part | None:
-        """The sentences of "train", "valid" or "test"."""
-        return self.parts.get(name)
+    def items(self, part: Part) -> Sequence[Any]:
+        """Its sentences."""
+        return part.sentences
 
     def facts(self) -> dict[str, Any]:
         """Sizes, and a fingerprint of all words and tags in their parts."""
@@ -140,29 +136,12 @@ class Sentences:
             for sentence in part.sentences:
                 said = "\0".join((name, *sentence.words, "", *sentence.tags, ""))
                 digest.update(said.encode("utf-8", "surrogatepass"))
-        sizes = {name: len(part.sentences) for name, part in self.parts.items()}
-        read = {name: account.read for name, account in self.accounts.items()}
         known = {"vocabulary": len(self.codec.words), "tags": len(self.codec.tags)}
-        return {"read": read, "sentences": sizes, **known, "sha256": digest.hexdigest()}
-
-    def files(self) -> dict[str, Any]:
-        """The codec, the accounts, and where each sentence of a drawn part comes from."""
-        return {
-            "codec.json": self.codec.to_json(),
-            "account.json": {name: account.to_json() for name, account in self.accounts.items()},
-            "split.json": {
-                name: [str(sentence.place) for sentence in self.parts[name].sentences] for name in self.drawn
-            },
-        }
+        return {"read": self.read, "sentences": self.sizes, **known, "sha256": digest.hexdigest()}
 
     def lines(self) -> list[str]:
         """The accounts, the sizes, the tags."""
-        several = len(self.accounts) > 1
-        lines = [
-            f"{name}: {line}" if several and line.startswith("read") else line
-            for name, account in self.accounts.items()
-            for line in account.lines()
-        ]
+        lines = self.account_lines()
         drawn = f"; drawn from the data: {' and '.join(self.drawn)}" if self.drawn else ""
         for what, size in (("sentences", len), ("words", _words_in)):
             sizes = " / ".join(f"{size(part.sentences):,}" for part in self.parts.values())

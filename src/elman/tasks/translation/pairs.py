@@ -17,6 +17,7 @@ from elman.data.account import Account
 from elman.data.pairs import Pair, check_pairs, parts_of, read_pairs
 from elman.data.splits import shared, split
 from elman.data.subwords import Vocabulary, learn_vocabulary
+from elman.tasks.divided import Divided
 from elman.tasks.translation.settings import Config, PairSettings
 from elman.training.run import Run
 
@@ -69,17 +70,12 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """The data of a training; accounts: of each file group that was read; drawn: which parts were drawn here."""
+class Pairs(Divided[Codec, Part]):
+    """The data of a training."""
 
-    codec: Codec
-    parts: dict[str, Part]
-    accounts: dict[str, Account]
-    drawn: tuple[str, ...] = ()
-
-    def part(self, name: str) -> Part | None:
-        """The pairs of "train", "valid" or "test"."""
-        return self.parts.get(name)
+    def items(self, part: Part) -> Sequence[Any]:
+        """Its pairs."""
+        return part.pairs
 
     def facts(self) -> dict[str, Any]:
         """Sizes, and a fingerprint of all pairs in their parts."""
@@ -90,31 +86,16 @@ class Pairs:
                     "\0".join((name, pair.source, pair.target, "")).encode("utf-8", "surrogatepass")
                 )
         return {
-            "read": {name: account.read for name, account in self.accounts.items()},
-            "pairs": {name: len(part.pairs) for name, part in self.parts.items()},
+            "read": self.read,
+            "pairs": self.sizes,
             "vocabulary": [self.codec.source.size, self.codec.target.size],
             "sha256": digest.hexdigest(),
         }
 
-    def files(self) -> dict[str, Any]:
-        """The codec, the accounts, and where each pair of a drawn part comes from."""
-        return {
-            "codec.json": self.codec.to_json(),
-            "account.json": {name: account.to_json() for name, account in self.accounts.items()},
-            "split.json": {name: [str(pair.place) for pair in self.parts[name].pairs] for name in self.drawn},
-        }
-
     def lines(self) -> list[str]:
         """The accounts, the sizes, the vocabularies."""
-        several = len(self.accounts) > 1
-        lines = [
-            f"{name}: {line}" if several and line.startswith("read") else line
-            for name, account in self.accounts.items()
-            for line in account.lines()
-        ]
-        sizes = " / ".join(f"{len(part.pairs):,}" for part in self.parts.values())
-        drawn = f"; drawn from the data: {' and '.join(self.drawn)}" if self.drawn else ""
-        lines.append(f"{sizes} pairs to {' / '.join(self.parts)}{drawn}")
+        lines = self.account_lines()
+        lines.append(self.sizes_line("pairs"))
         train, unit = self.parts["train"], self.codec.source.unit.replace("bpe", "byte pairs")
         sides = [
             f"{vocabulary.size:,} {unit} to {side}, {_mean(rows):.1f} a sentence"
