@@ -6,7 +6,7 @@ The models are the ones that students meet first; the numbers in the pictures fo
 from pathlib import Path
 
 import torch
-from torch.nn import Dropout, Embedding, LayerNorm, Linear, Module
+from torch.nn import Dropout, Embedding, LayerNorm, Linear, Module, Tanh
 
 from elman import nn
 from elman.nn import GRU, LSTM, RNN
@@ -142,6 +142,27 @@ def shape_encoder_decoder() -> ModelDrawing:
     return ModelDrawing("Encoder-decoder", stacks, 64)
 
 
+def attention() -> ModelDrawing:
+    """The decoder looks at every step of the source, at each of its own."""
+    cell = nn.AttentionCell(nn.GRUCell, 192, 192, nn.AdditiveAttention(192, 384, 192), 384)
+    source, target = nn.Embedding(5_000, 192, dropout=0.3), nn.Embedding(3_500, 192, dropout=0.3)
+    model = nn.AttentionEncoderDecoder(source, GRU(192, 192, bidirectional=True), target, cell, dropout=0.3)
+    reading = blocks_of([model.source, model.encoder, model.bridge], mark="e", letter="2H")
+    chain = [model.target, model.decoder, model.readout, Tanh(), model.dropout, model.head]
+    token, before = Signal("x_t", "a token"), Signal("y_t", "the token before")
+    stacks = (
+        Stack("encoder", reading, token, Signal("s_0", ""), 14, "S", writes="none"),
+        Stack(
+            "decoder",
+            blocks_of(chain, activation="softmax", mark="d"),
+            before,
+            Signal("p_t", "chances of the next", 3_500, "K"),
+            12,
+        ),
+    )
+    return ModelDrawing("Encoder-decoder with attention", stacks, 64)
+
+
 def softmax(model: Module) -> tuple[Block, ...]:
     """The blocks of a network that ends in a softmax."""
     return blocks_of([model], activation="softmax")
@@ -154,7 +175,7 @@ SHAPES = (
     shape_many_to_many,
     shape_encoder_decoder,
 )
-MODELS = (elman_network, small_lstm, tied_lstm, tagger, residual_stack, translation, *SHAPES)
+MODELS = (elman_network, small_lstm, tied_lstm, tagger, residual_stack, translation, attention, *SHAPES)
 
 
 def make(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from elman.data.subwords import UNKNOWN
 from elman.decoding import score_targets
 from elman.nn import DecoderState
 from elman.tasks.translation import learning, scores
-from elman.tasks.translation.answers import detokenized, spelled
+from elman.tasks.translation.answers import detokenized, oddness, spelled
 from elman.tasks.translation.learning import Search, batch_of
 from tests.translation.small_language import sentences, translated, write
 
@@ -82,6 +82,55 @@ def test_files_scores_and_the_n_best(folder: Path, here: Path, trained: Any) -> 
     assert [len(one["n_best"]) for one in objects] == [2, 1, 2]
     assert [one["place"] for one in objects] == ["a.txt:1", "a.txt:2", "a.txt:3"]
     assert elman("predict", folder / "run", "a.txt", "--n-best", "9").code == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "odd"),
+    [
+        ("ein hund .", "a dog .", ""),
+        ("new york city", "new york city", "the same as their source"),
+        ("ok", "ok", ""),
+        ("so", "and " * 30, "3 times longer or shorter than their source"),
+        ("und " * 40, "no", "3 times longer or shorter than their source"),
+        ("", "", ""),
+    ],
+)
+def test_odd_translations_are_told(source: str, translation: str, odd: str) -> None:
+    assert oddness(source, translation) == odd
+
+
+def test_what_looks_odd_is_said_beside_the_answers(
+    folder: Path, here: Path, trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("a.txt").write_text("ein hund .\nrot .\n")
+    monkeypatch.setattr("elman.tasks.translation.answers.SHORT", 0)
+    monkeypatch.setattr("elman.tasks.translation.answers.ODD_RATIO", 1.05)
+    done = elman("predict", folder / "run", "a.txt")
+    assert done.out == "dog a .\nred .\n"
+    assert "1 1.05 times longer or shorter than their source: a.txt:1" in done.err
+
+
+def test_a_trained_translator_goes_on_with_other_pairs(folder: Path, here: Path) -> None:
+    write(here, 60, 9)
+    flags = [
+        "--data",
+        "train",
+        "--from",
+        "de",
+        "--to",
+        "en",
+        "--run",
+        "r",
+        "--epochs",
+        "1",
+        "--rate",
+        "0.0001",
+    ]
+    done = elman("train", "translation", *flags, "--init-from", folder / "run", "--threads", "1", "--quiet")
+    assert done.code == 0, done.err
+    again = package.load("r")
+    assert again.codec.source.texts == package.load(folder / "run").codec.source.texts
+    assert again.evaluate().value > 80
 
 
 def test_it_is_asked_from_python(trained: Any) -> None:

@@ -15,7 +15,7 @@ from elman.data.encoding import decode, read_bytes
 from elman.data.table import Given, read_table
 from elman.data.translation_memory import read_po, read_tmx
 
-__all__ = ["Form", "Pair", "Reading", "check_pairs", "parts_of", "read_pairs"]
+__all__ = ["ODD_RATIO", "SHORT", "Form", "Pair", "Reading", "check_pairs", "parts_of", "read_pairs"]
 
 Form = Literal["auto", "aligned", "table", "tmx", "po"]
 SUFFIXES = {".tmx": "tmx", ".po": "po", ".pot": "po"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,13 +13,24 @@ import numpy.typing as npt
 
 from elman.config import Amount, Count, Flag, UserError, Whole, option
 from elman.data.account import OnBad
+from elman.data.pairs import ODD_RATIO, SHORT
 from elman.data.subwords import UNKNOWN
 from elman.tasks import verbs
 from elman.tasks.base import Answer
 from elman.tasks.translation.learning import Search
 from elman.tasks.translation.pairs import Codec
 
-__all__ = ["Evaluate", "Predict", "Translation", "answer_of", "detokenized", "search_of", "spelled"]
+__all__ = [
+    "Evaluate",
+    "Predict",
+    "Translation",
+    "answer_of",
+    "detokenized",
+    "oddness",
+    "predict",
+    "search_of",
+    "spelled",
+]
 
 Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int32]
@@ -164,10 +176,35 @@ def detokenized(text: str) -> str:
 
 
 def predict(trained: Any, settings: Predict) -> Iterator[str]:
-    """Translate lines; with --n-best of several, as many lines for each, with its number in front, as Moses has it."""
-    if settings.n_best == 1 or settings.json:
-        yield from verbs.predict(trained, settings)
-        return
+    """Translate lines; standard error says of which the translation looks odd."""
+    trained.odd = {}
+    yield from (
+        verbs.predict(trained, settings)
+        if settings.n_best == 1 or settings.json
+        else _n_best(trained, settings)
+    )
+    for what, places in trained.odd.items():
+        more = ", ..." if len(places) > 3 else ""
+        sys.stderr.write(f"{len(places):,} {what}: {', '.join(places[:3])}{more}\n")
+
+
+def oddness(source: str, translation: str) -> str:
+    """What looks wrong with a translation, in a few words; nothing where it looks right."""
+    a, b = " ".join(source.split()), translation
+    if not a:
+        return ""
+    if a == b and len(a.split()) > 2:
+        return "the same as their source"
+    ratio = (len(b) + SHORT) / (len(a) + SHORT)
+    return (
+        f"{ODD_RATIO:g} times longer or shorter than their source"
+        if max(ratio, 1 / ratio) > ODD_RATIO
+        else ""
+    )
+
+
+def _n_best(trained: Any, settings: Predict) -> Iterator[str]:
+    """As many lines for each, with its number in front, as Moses has it."""
     at = 0
     for items in trained.inputs(settings):
         for answer in trained.answers(items, settings):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elman.data.bucketing import Buckets
+from elman.data.inputs import Item
 from elman.data.subwords import UNKNOWN
 from elman.page import Section
 from elman.tasks.base import Answer, Baseline, Batches, Task, Trained, Verb
@@ -35,7 +36,17 @@ def banned(codec: Codec) -> tuple[int, ...]:
 
 
 class TrainedTranslator(Trained):
-    """A translator from a run folder: `predict`, `evaluate`, `translate`, `model`."""
+    """A translator from a run folder: `predict`, `evaluate`, `translate`, `model`.
+
+    odd: the places of answers that look wrong, by what is wrong with them.
+    """
+
+    odd: dict[str, list[str]]
+
+    def __init__(self, *given: Any) -> None:
+        """As all of them."""
+        super().__init__(*given)
+        self.odd = {}
 
     def examples(self, settings: Any) -> Part:
         """What is measured on; other files are judged by the `--on-bad` that is given beside them."""
@@ -112,6 +123,16 @@ class TrainedTranslator(Trained):
             return {}
         sources, targets = [tokens[i] for i, _ in places], [found[i][place].tokens for i, place in places]
         return dict(zip(places, learning.alignments(self.model, sources, targets), strict=True))
+
+    def answers(self, items: Sequence[Item], settings: Any) -> list[Answer | str]:
+        """An answer to each item; the places of odd ones are kept."""
+        found = super().answers(items, settings)
+        for item, answer in zip(items, found, strict=True):
+            if isinstance(answer, Answer):
+                odd = answers.oddness(answer.data["source"], answer.data["translation"])
+                if odd:
+                    self.odd.setdefault(odd, []).append(item.place)
+        return found
 
     def answer(self, values: Sequence[str], settings: Predict) -> Iterator[Answer | str]:
         """The translation of each line; an empty line stays one."""
