@@ -18,11 +18,14 @@ namespace elman {
   X(where, 3) X(clamp, 3) X(fma, 3) X(mul_sub, 3) X(sub_mul, 3) X(mul_mul, 3)                                      \
   X(mul_tanh_backward, 3) X(mul_sigmoid_backward, 3) X(sub_scaled, 3)
 
-// The last four end in numbers: a sum / n, a sum of products / n, 1 / sqrt(a sum of products / n + e), and the same of
-// squares of a - m, where m is one number for each sum.
+// Four end in numbers: a sum / n, a sum of products / n, 1 / sqrt(a sum of products / n + e), and the same of
+// squares of a - m, where m is one number for each sum. The last seven give places of a line or go by them
+// (simd/picking.h).
 #define ELMAN_REDUCE_OPS(X)                                                                     \
   X(reduce_sum, 1) X(reduce_max, 1) X(reduce_min, 1) X(reduce_prod, 1) X(reduce_dot, 2)         \
-  X(reduce_mean, 2) X(dot_mean, 3) X(dot_rstd, 4) X(deviation_rstd, 4)
+  X(reduce_mean, 2) X(dot_mean, 3) X(dot_rstd, 4) X(deviation_rstd, 4)                          \
+  X(place_of_max, 1) X(place_of_min, 1) X(gather, 2) X(scatter, 3) X(scatter_add, 3)            \
+  X(order, 2) X(top, 3)
 
 // norm_backward: what a norm y = (x - mean(x)) r hands back of g = g' gain: (g - mean(g) - y mean(g y)) r.
 #define ELMAN_STRUCTURED_OPS(X) X(cumsum, 1) X(norm_backward, 4) X(permute, 1) X(rowmm, 2) X(gemm, 2)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "elementwise.h"
+#include "picking.h"
 
 namespace elman::ELMAN_ISA_NAMESPACE {
 
@@ -327,6 +328,13 @@ template <class V> Runner<typename V::Scalar> choose_structured(Op op) {
     case Op::norm_backward: return NormBackward<V>::run;
     case Op::reduce_max: return Reduce<Largest, V>::run;
     case Op::reduce_min: return Reduce<Smallest, V>::run;
+    case Op::place_of_max: return Extremum<T, true>::run;
+    case Op::place_of_min: return Extremum<T, false>::run;
+    case Op::gather: return run_gather<T>;
+    case Op::scatter: return Scatter<T, false>::run;
+    case Op::scatter_add: return Scatter<T, true>::run;
+    case Op::order: return run_order<T>;
+    case Op::top: return run_top<T>;
     case Op::cumsum: return run_cumsum<T>;
     case Op::permute: return run_permute<V>;
     case Op::rowmm: return RowProduct<V>::run;

@@ -29,6 +29,15 @@ def norm_backward(g, gain, y, r):
     return (g - mean - y * slope) * r
 
 
+def placed(base, values, places, *, adds):
+    """(outer, k, n) each: a base for each line, with a value for each of its places."""
+    out = base[:, 0].copy()
+    for o, j in np.ndindex(*values.shape[:2]):
+        k = int(places[o, j, 0])
+        out[o, k] = values[o, j, 0] + (out[o, k] if adds else 0)
+    return out
+
+
 MEANING = {
     "copy": lambda a: a,
     "neg": lambda a: -a,
@@ -88,11 +97,23 @@ MEANING = {
     "dot_mean": lambda a, b, n: (a * b).sum(1) / n[:, 0],
     "dot_rstd": lambda a, b, n, e: 1 / np.sqrt((a * b).sum(1) / n[:, 0] + e[:, 0]),
     "deviation_rstd": lambda a, m, n, e: 1 / np.sqrt(((a - m) ** 2).sum(1) / n[:, 0] + e[:, 0]),
+    "place_of_max": lambda a: a.argmax(1),
+    "place_of_min": lambda a: a.argmin(1),
+    "gather": lambda a, k: np.take_along_axis(a, k[:, :1].astype(int), 1)[:, 0],
+    "scatter": lambda base, v, k: placed(base, v, k, adds=False),
+    "scatter_add": lambda base, v, k: placed(base, v, k, adds=True),
+    "order": lambda a, down: np.argsort(-a[:, 0] if down.flat[0] else a[:, 0], axis=1, kind="stable"),
+    "top": lambda a, largest, in_order: np.argsort(
+        -a[:, :, 0] if largest.flat[0] else a[:, :, 0], axis=1, kind="stable"
+    )[:, : a.shape[2]],
     "sub_scaled": lambda a, b, c: (a - b) * c,
     "norm_backward": norm_backward,
     "cumsum": lambda a: np.cumsum(a, axis=1),
     "permute": lambda a: a,
 }
+
+
+REDUCTIONS = {name for name, code in OPCODE.items() if OPCODE["reduce_sum"] <= code < OPCODE["cumsum"]}
 
 
 class Words:
@@ -152,7 +173,7 @@ def execute(row: Row, instruction, weights):
         to = words.operand([batch, m, n], [m * n, n, 1])
         a, b = words.operand([batch, m, k]), words.operand([batch, k, n])
         return row.write(to, row.read(a) @ row.read(b))
-    if name.startswith(("reduce", "dot", "deviation")):
+    if name in REDUCTIONS:
         outer, reduced, inner = words.take(3)
         to = words.operand([outer, inner], [inner, 1])
         sources = [words.operand([outer, reduced, inner]) for _ in range(SOURCES[name])]

@@ -19,7 +19,8 @@ from elman.engine.program import Node
 NEVER_WHOLE = {
     "add.Scalar", "sub.Scalar", "mul.Scalar", "div.Scalar", "sum.default", "sign.default", "exp2.default",
     "log2.default", "log10.default", "clamp.Tensor", "frac.default", "trunc.default", "isnan.default",
-    "isinf.default", "isfinite.default", "logical_xor.default", "logsumexp.default",
+    "isinf.default", "isfinite.default", "logical_xor.default", "logsumexp.default", "logaddexp.default", "all.dim",
+    "any.dim", "any.dims", "max.dim", "min.dim",
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ class KindCell(nn.Module):
     def __init__(self, body: Body) -> None:
         super().__init__()
         self.hidden_size, self.body, self.u = H, body, nn.Linear(H, H)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
         self.norm, self.conv = nn.BatchNorm1d(H), nn.Conv1d(1, 1, 3, padding=1)
         self.register_buffer("pick", torch.tensor([3, 1, 0]))
         self.seen: Any = None
@@ -82,6 +83,12 @@ def _writes_marked_values(cell: Any, x: Tensor, u: Tensor) -> Tensor:
     return out
 
 
+def _slots(cell: Any, x: Tensor, u: Tensor) -> Tensor:
+    slots = (x + u).view(-1, 2, 4)
+    slots = slots + cell.attention(slots, slots, slots)[0]
+    return F.scaled_dot_product_attention(slots, slots, slots).flatten(1)
+
+
 KINDS = [
     Kind("dropout of any rate, drawn at each step", lambda c, x, u: F.dropout(x, 0.5) + u),
     Kind("`bernoulli_`, `uniform_`, `normal_`, `exponential_` of any parameters",
@@ -103,12 +110,21 @@ KINDS = [
     Kind("a tensor attribute set at each step: a record (`self.attn = a.detach()`), pruned and normed weights of a "
          "hook; the last step runs in Python", _records),
     Kind("an attribute that a step reads from the step before, or counts up", _counts, False),
-    Kind("`t[:, buffer]`, places in a tensor of the module", lambda c, x, u: x + F.pad(u[:, c.pick], (0, 5)), False),
-    Kind("gather, argmax, topk, sort", lambda c, x, u: x + u.gather(1, u.argmax(1, keepdim=True)), False),
-    Kind("logsumexp, logaddexp", lambda c, x, u: torch.logaddexp(x, u), False),
+    Kind("`t[:, buffer]`, places in a tensor of the module", lambda c, x, u: x + F.pad(u[:, c.pick], (0, 5))),
+    Kind("gather, scatter, index_select, argmax, argmin, max and min with their places, topk, `sort(stable=True)`",
+         lambda c, x, u: x + u.gather(1, u.argmax(1, keepdim=True)) * u.topk(2).values[:, :1]
+         + u.sort(stable=True).values),
+    Kind("an index looked up in a table; the one-hot of an argmax, fed back",
+         lambda c, x, u: F.one_hot(u.argmax(1), H).to(u.dtype) * x + F.embedding(x.argmin(1), c.u.weight)),
+    Kind("a hard choice with a soft gradient (`F.gumbel_softmax(hard=True)`)",
+         lambda c, x, u: x + F.gumbel_softmax(u, hard=True)),
+    Kind("attention between slots of a row (`F.scaled_dot_product_attention`, `nn.MultiheadAttention`)", _slots),
+    Kind("logsumexp, logaddexp", lambda c, x, u: torch.logaddexp(x, u) + u.logsumexp(1, keepdim=True)),
+    Kind("linear algebra on parameters alone (`matrix_exp`, `qr`, `svd`, `eigh`, `solve`)",
+         lambda c, x, u: x + u @ torch.matrix_exp(c.u.weight) @ torch.linalg.qr(c.u.weight).Q),
+    Kind("`sort` of elements that may be equal: torch leaves their order open",
+         lambda c, x, u: x + u.sort(1).values, False),
     Kind("a convolution within a row", lambda c, x, u: x + c.conv(u.unsqueeze(1)).squeeze(1), False),
-    Kind("linear algebra on parameters alone (`matrix_exp`, `qr`)",
-         lambda c, x, u: x + u @ torch.matrix_exp(c.u.weight), False),
     Kind("`t[mask] = u[mask]`: as many values as the data say", _writes_marked_values, False),
     Kind("a branch on data", _branch, False),
     Kind("rows that see one another (batch norm in training, `x.mean(0)`)", lambda c, x, u: c.norm(x) + u, False),

@@ -12,7 +12,7 @@ from torch import Tensor
 from elman.engine.program import Node, Program, Rows, Section, Value, refs
 from elman.engine.rows import Layout
 
-__all__ = ["Environment", "compile_section", "kind", "run_section"]
+__all__ = ["Environment", "compile_section", "kind", "operation", "run_section"]
 
 Environment = dict[str, Tensor]
 Compiler = Callable[[Section, list[Value]], Callable[..., tuple[Tensor, ...]]]
@@ -45,7 +45,7 @@ def compile_section(
 
 
 def _statement(node: Node, i: int, names: dict[str, Any]) -> str:
-    names[f"op{i}"] = _function(node.op)
+    names[f"op{i}"] = operation(node.op)
     args = [_expression(a, i, names) for a in node.args]
     words = [f"{k}={_expression(v, i, names)}" for k, v in node.kwargs.items()]
     if node.op in _TAKES_DEVICE:
@@ -138,7 +138,7 @@ _OWN: dict[str, Callable[..., Any]] = {
 }
 
 
-def _function(op: str) -> Callable[..., Any]:
+def operation(op: str) -> Callable[..., Any]:
     """The torch function of an operation's name."""
     if op in _OWN:
         return _OWN[op]

@@ -20,6 +20,7 @@ from elman.engine.errors import NotSupported
 from elman.engine.guards import Guard, Reached
 from elman.engine.inputs import Inputs, batch_sizes, sample
 from elman.engine.lengths import Length, Symbols, at
+from elman.engine.linear import assert_linear
 from elman.engine.lower import Needs, lower
 from elman.engine.passes import optimize
 from elman.engine.pattern import Pattern
@@ -222,6 +223,7 @@ def traced(
         graph = trace(step, (first, second), grad=grad, labels=labels, reached=reached, symbols=symbols)
         after = [v.dtype for v in graph.ns]
         if after == dtypes:
+            assert_linear(graph)
             pattern = None
             if count:
                 pattern = Pattern(step, (first, second), graph.externals, grad, labels, symbols)

@@ -66,6 +66,8 @@ class _Merge:
         self.names: tuple[dict[int, Value], dict[int, Value]] = ({}, {})
         self.nodes: list[Node] = []
         self.idle: set[Value] = set()  # zero, or no number: as often as it may be added
+        self.unproved: list[Node] = []
+        self.late: list[Value] = []  # tensors that the gradient alone reads
         self.count = 0
         self.externals = externals
 
@@ -79,9 +81,10 @@ class _Merge:
             longer = max(self.first.records, self.second.records, key=len)
             extra = longer[min(len(self.first.records), len(self.second.records))]
             raise self._named(NotSupported(_OTHER_OPERATIONS, hint=_SAME_FOR_ALL), extra)
-        g.nodes = self.nodes
+        g.nodes, g.unproved = self.nodes, self.unproved
         for role in ("y", "ns", "dx", "ds", "dc", "dp"):
             setattr(g, role, self._outputs(role))
+        g.p, g.dp = [*g.p, *self.late], [*g.dp, *[None] * len(self.late)] if g.dp else []
         if any(v is not None and not v.summed and v not in self.idle for v in g.dp):
             raise NotSupported(
                 "a tensor that the step reads gets a gradient that comes from no row, anew at each step",
@@ -119,6 +122,7 @@ class _Merge:
         if va is None and vb is None and a is b:
             value = Value(f"p{len(self.externals)}", tuple(a.shape), a.dtype)
             self.externals.append(a)
+            self.late.append(value)
             self.names[0][id(a)] = self.names[1][id(a)] = value
             return value
         if va is None or va is not vb:
@@ -202,7 +206,7 @@ class _Merge:
         return value
 
     def _append(self, node: Node, record: Record | None = None) -> None:
-        check_rows(node, lambda: record is not None and self._linear(record), self.idle)
+        check_rows(node, lambda: record is not None and self._linear(record), self.idle, self.unproved)
         _check_sizes(node)
         if self._is_idle(node):
             self.idle.update(node.outs)
@@ -228,7 +232,7 @@ class _Merge:
         """Try f(u + 2 v) == f(u) + 2 f(v) for random sums over rows u, v; with other values of the rest than those of
         the trace, for which it may hold by chance (of zeros)."""
         given = [(t, self.names[0].get(id(t))) for t in tensors_in((record.args, record.kwargs))]
-        sums = [t for t, v in given if v is not None and v.summed]
+        sums = [t for t, v in given if v is not None and v.summed and t.is_floating_point()]
         first, second = ({id(t): torch.randn_like(t) for t in sums} for _ in range(2))
         both = {i: first[i] + 2 * second[i] for i in first}
         rest = {

@@ -404,25 +404,25 @@ _TABLE: list[Op] = [
     Op("all.dim", _reduce),
     Op("linalg_vector_norm.default", _argument_dim(2)),
     Op("logsumexp.default", _argument_dim(1)),
-    Op("argmax.default", _reduce),
-    Op("argmin.default", _reduce),
+    Op("argmax.default", _reduce, ("place", "place_of_max")),
+    Op("argmin.default", _reduce, ("place", "place_of_min")),
     Op("max.dim", _argument_dim(1)),
     Op("min.dim", _argument_dim(1)),
     Op("cumsum.default", _argument_dim(1), ("cumsum", ""), linear="first"),
     Op("cumprod.default", _argument_dim(1)),
     Op("sort.default", _argument_dim(1, -1)),
-    Op("sort.stable", _argument_dim(1, -1)),
-    Op("topk.default", _argument_dim(2, -1)),
-    Op("gather.default", _argument_dim(1), linear="first"),
-    Op("scatter.src", _argument_dim(1), linear="joint", terms=(0, 3)),
-    Op("scatter.value", _argument_dim(1)),
-    Op("scatter_add.default", _argument_dim(1), linear="joint", terms=(0, 3)),
-    Op("index_select.default", _argument_dim(1), linear="first"),
-    Op("index_add.default", _argument_dim(1), linear="joint", terms=(0, 3)),
+    Op("sort.stable", _argument_dim(1, -1), ("order", "")),
+    Op("topk.default", _argument_dim(2, -1), ("order", "")),
+    Op("gather.default", _argument_dim(1), ("gather", ""), linear="first"),
+    Op("scatter.src", _argument_dim(1), ("scatter", "scatter"), linear="joint", terms=(0, 3)),
+    Op("scatter.value", _argument_dim(1), ("scatter", "scatter")),
+    Op("scatter_add.default", _argument_dim(1), ("scatter", "scatter_add"), linear="joint", terms=(0, 3)),
+    Op("index_select.default", _argument_dim(1), ("index_select", ""), linear="first"),
+    Op("index_add.default", _argument_dim(1), ("index_add", ""), linear="joint", terms=(0, 3)),
     Op("index.Tensor", _index, linear="first"),
     Op("unfold.default", _argument_dim(1), linear="first"),
-    Op("embedding.default", _embedding),
-    Op("embedding_dense_backward.default", _embedding_backward),
+    Op("embedding.default", _embedding, ("embedding", "")),
+    Op("embedding_dense_backward.default", _embedding_backward, linear="first"),
     # values out of nothing
     Op("full.default", _free, ("full", ""), sizes=(0,), cheap=True),
     Op("elman.constant", _free, ("constant", ""), cheap=True),
@@ -445,15 +445,18 @@ _TABLE: list[Op] = [
 OPS: dict[str, Op] = {op.name: op for op in _TABLE}
 
 
-def check_rows(node: Node, linear: Callable[[], bool], zeros: Container[Value] = ()) -> None:
+def check_rows(
+    node: Node, linear: Callable[[], bool], zeros: Container[Value] = (), unproved: list[Node] | None = None
+) -> None:
     """Follow the batch axis through one node; mark sums over rows. Raises NotSupported where rows are mixed.
 
     linear: tries out whether the operation is linear in its inputs that are sums over rows, for one not in the table.
-    zeros: values that are zero (or no number), whatever comes in.
+    zeros: values that are zero (or no number), whatever comes in. unproved: takes nodes without rows that are not
+    linear by themselves in a sum over rows; what is made of them as a whole may be.
     """
     op = OPS.get(node.op)
     if op is None and not any(v.axis is not None for v in (*refs(node), *node.outs)):
-        _check_static(node, linear)
+        _check_static(node, linear, unproved)
         return
     if op is None:
         raise NotSupported(
@@ -464,7 +467,7 @@ def check_rows(node: Node, linear: Callable[[], bool], zeros: Container[Value] =
             raise _mixes(node, "combines rows with other rows")
     inputs = list(refs(node))
     if any(v.summed for v in inputs):
-        _check_linear(node, op, inputs, zeros)
+        _check_linear(node, op, inputs, zeros, unproved)
     elif any(v.axis is not None for v in inputs) or any(o.axis is not None for o in node.outs):
         op.rule(node)
         if not op.random and any(v.axis is not None for v in inputs):
@@ -473,12 +476,12 @@ def check_rows(node: Node, linear: Callable[[], bool], zeros: Container[Value] =
         op.rule(node)
 
 
-def _check_static(node: Node, linear: Callable[[], bool]) -> None:
+def _check_static(node: Node, linear: Callable[[], bool], unproved: list[Node] | None) -> None:
     """Without rows anything goes, but for sums over rows, in which it has to be linear."""
     if not any(v.summed for v in refs(node)):
         return
     if not linear():
-        raise NotSupported(f"{node.op} is not linear in a gradient that adds up over the steps", op=node.op)
+        _leave_open(node, unproved)
     for out in node.outs:
         out.summed = True
 
@@ -502,7 +505,15 @@ def _is_joint(node: Node, op: Op, sums: list[Value], zeros: Container[Value]) ->
     return all(v in terms for v in sums)
 
 
-def _check_linear(node: Node, op: Op, inputs: list[Value], zeros: Container[Value]) -> None:
+def _leave_open(node: Node, unproved: list[Node] | None) -> None:
+    if unproved is None:
+        raise NotSupported(f"{node.op} is not linear in a gradient that adds up over the steps", op=node.op)
+    unproved.append(node)
+
+
+def _check_linear(
+    node: Node, op: Op, inputs: list[Value], zeros: Container[Value], unproved: list[Node] | None
+) -> None:
     """A sum over rows adds up over the steps; only what is linear in it may follow."""
     sums = [v for v in inputs if v.summed]
     fits = {
@@ -511,7 +522,10 @@ def _check_linear(node: Node, op: Op, inputs: list[Value], zeros: Container[Valu
         "first": len(sums) == 1 and next(refs(node), None) is sums[0],
         "": False,
     }[op.linear]
-    if not fits or not op.is_linear(node) or any(v.axis is not None for v in inputs):
+    rows = any(v.axis is not None for v in (*inputs, *node.outs))
+    if unproved is not None and not (rows or (fits and op.is_linear(node)) or is_pointwise(node)):
+        _leave_open(node, unproved)  # element by element it may be a threshold, far from all that is tried
+    elif not fits or not op.is_linear(node) or rows:
         raise NotSupported(
             f"{node.op} in the backward of the step is not linear in a gradient that adds up over the steps",
             op=node.op,

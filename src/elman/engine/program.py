@@ -192,6 +192,7 @@ class Graph:
     dp: list[Value | None] = field(default_factory=list)
     externals: list[torch.Tensor] = field(default_factory=list)
     y_spec: TreeSpec | None = None
+    unproved: list[Node] = field(default_factory=list)  # see `ops.check_rows`
 
 
 _INPUTS = ("x", "s", "c", "p", "gy", "gs", "ga")

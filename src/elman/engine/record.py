@@ -14,7 +14,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from elman.engine.decompose import BY_NUMBERS, DECOMPOSITIONS, library_decomposition
+from elman.engine.decompose import (
+    BY_NUMBERS,
+    DECOMPOSITIONS,
+    library_decomposition,
+    multi_head_attention,
+)
 from elman.engine.errors import NotSupported
 from elman.engine.ops import OPS
 from elman.engine.origins import OURS
@@ -218,6 +223,10 @@ class _Calls(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name == "one_hot" and len(args) + len(kwargs or {}) > 1:
             return _one_hot(*args, **(kwargs or {}))
+        if name == "multi_head_attention_forward":
+            attended = multi_head_attention(*args, **(kwargs or {}))
+            if attended is not NotImplemented:
+                return attended
         if name == "__len__" and args[0].dim() and args[0].shape[0] % self.rows == 0:
             raise self.not_supported(
                 "the step calls len() of the batch", op="len", hint="x.shape[0] is understood"

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from elman.engine.backends.fuse import Fusions
-from elman.engine.backends.integers import bounded_integers
+from elman.engine.backends.integers import Ranges, bounded_integers
+from elman.engine.backends.picking import PICKING, is_index
 from elman.engine.backends.views import (
     CARRY,
     CONST,
@@ -61,15 +62,16 @@ class Code:
 
 
 class Assembler:
-    """Builds the code of one loop section. `kinds` says of each value from outside what it is (see `execute.kind`)."""
+    """Builds the code of one loop section. `kinds` says of each value from outside what it is (see `execute.kind`),
+    `integers` which are exact (see `integers_of`)."""
 
     def __init__(
         self, section: Section, carries: Sequence[Value], kinds: Callable[[Value], str], dtype: torch.dtype,
-        opcodes: dict[str, tuple[int, int]],
+        opcodes: dict[str, tuple[int, int]], integers: Ranges | None = None,
     ) -> None:  # fmt: skip
         self.section, self.kinds, self.opcodes = section, kinds, opcodes
         self.code = Code(dtype)
-        self.integers = bounded_integers(section.nodes, dtype)
+        self.integers = bounded_integers(section.nodes, dtype, dict(integers or {}))
         self.views: dict[Value, View] = {}
         self.constants: dict[str, int] = {}
         self.vector_of: dict[Value, View] = {}
@@ -141,9 +143,8 @@ class Assembler:
 
     def _outside(self, v: Value) -> View:
         """The place of a value that the section takes from outside."""
-        if (
-            self.kinds(v) != "static"
-        ):  # a static integer enters as a number, which is what it becomes beside floats
+        # a static integer enters as a number, which is what it becomes beside floats
+        if self.kinds(v) != "static" and not is_index(v, self.section.nodes):
             self._check_dtype(v)
         sizes = row_shape(v)
         if v in self.carry_of:
@@ -200,6 +201,8 @@ class Assembler:
     # -- instructions
 
     def _emit(self, name: str, *numbers: int) -> None:
+        if name not in self.opcodes:
+            raise NotSupported(f"this core has no {name}: it was built from other sources")
         self.code.instructions.append([self.opcodes[name][0], *numbers])
 
     def _elementwise(self, name: str, target: View, sources: Sequence[View]) -> None:
@@ -260,6 +263,8 @@ class Assembler:
             raise NotSupported(f"{node.op} has no native instruction")
         if native[0] == "elementwise":
             self._pointwise(node, native[1])
+        elif native[0] in PICKING:
+            PICKING[native[0]](self, node, native[1])
         else:
             getattr(self, f"_{native[0]}")(node, native[1])
         return None

@@ -10,32 +10,41 @@ import torch
 
 from elman.engine.backends.views import row_shape
 from elman.engine.ops import is_integer
-from elman.engine.program import Node, Value, refs
+from elman.engine.program import Node, Program, Value, refs
 
-__all__ = ["bounded_integers"]
+__all__ = ["Ranges", "bounded_integers", "integers_of"]
 
 Range = tuple[int, int]
+Ranges = dict[Value, Range]
 EXACT = {
     torch.float32: 2**24,
     torch.float64: 2**53,
 }  # the integers below, and all sums of them below, are exact
-_SAME = {"elman.view", "permute.default", "expand.default", "slice.Tensor", "select.int", "flip.default",
-         "amax.default", "amin.default"}  # fmt: skip
+_SAME = {"gather.default", "elman.view", "permute.default", "expand.default", "slice.Tensor", "select.int",
+         "flip.default", "amax.default", "amin.default"}  # fmt: skip
 _HULL = {"cat.default", "where.self", "masked_fill.Scalar", "maximum.default", "minimum.default"}
 
 
-def bounded_integers(nodes: Iterable[Node], dtype: torch.dtype) -> set[Value]:
-    """The integer values among those that the nodes make which are certain to be exact in `dtype`: counts of booleans,
-    constants, and what few operations make of these. A value from outside can be any integer."""
-    ranges: dict[Value, Range] = {}
+def integers_of(program: Program, dtype: torch.dtype) -> Ranges:
+    """The integer values that a program makes which are certain to be exact in `dtype`, with their bounds: counts of
+    booleans, places in a row, constants, and what few operations make of these."""
+    ranges: Ranges = {}
+    for section in program.sections.values():
+        bounded_integers(section.nodes, dtype, ranges)
+    return ranges
+
+
+def bounded_integers(nodes: Iterable[Node], dtype: torch.dtype, known: Ranges | None = None) -> Ranges:
+    """Those among what the nodes make, and those that are known. Any other value from outside can be any integer."""
+    ranges = {} if known is None else known
     for node in nodes:
-        out = node.outs[0]
-        if len(node.outs) > 1 or not is_integer(out.dtype) or out.summed:
+        out = node.outs[-1]  # the places, where there are values too
+        if not is_integer(out.dtype) or out.summed:
             continue
         found = _range_of(node, ranges)
         if found is not None and _fits(found, out.dtype, dtype):
             ranges[out] = found
-    return set(ranges)
+    return ranges
 
 
 def _fits(found: Range, integer: torch.dtype, dtype: torch.dtype) -> bool:
@@ -43,14 +52,12 @@ def _fits(found: Range, integer: torch.dtype, dtype: torch.dtype) -> bool:
     return max(map(abs, found)) < EXACT[dtype] and limits.min <= found[0] and found[1] <= limits.max
 
 
-def _range_of(node: Node, ranges: dict[Value, Range]) -> Range | None:
+def _range_of(node: Node, ranges: Ranges) -> Range | None:
     """Least and largest value of what a node makes; None where that is not known."""
-    if node.op == "full.default":
-        return _known(node.args[1], ranges)
-    if node.op == "elman.constant":
-        numbers = [_known(a, ranges) for a in node.args[0]]
-        return _hull(numbers)
-    if any(_known(v, ranges) is None for v in refs(node)):
+    if node.op in _MADE:
+        return _MADE[node.op](node, ranges)
+    needed = node.args[:1] if node.op == "gather.default" else node
+    if any(_known(v, ranges) is None for v in refs(needed)):
         return None
     if node.op in _SAME or node.op == "elman.convert":
         return _known(node.args[0], ranges)
@@ -66,7 +73,12 @@ def _range_of(node: Node, ranges: dict[Value, Range]) -> Range | None:
     return None
 
 
-def _known(arg: Any, ranges: dict[Value, Range]) -> Range | None:
+def _places(node: Node, ranges: Ranges) -> Range:
+    """Of a line's elements."""
+    return 0, max(row_shape(node.args[0]), default=1) - 1
+
+
+def _known(arg: Any, ranges: Ranges) -> Range | None:
     if isinstance(arg, Value):
         return (0, 1) if arg.dtype == torch.bool else ranges.get(arg)
     return (int(arg), int(arg)) if isinstance(arg, int) else None
@@ -79,7 +91,7 @@ def _hull(parts: list[Range | None]) -> Range | None:
     return min(low for low, _ in known), max(high for _, high in known)
 
 
-def _sum(node: Node, ranges: dict[Value, Range]) -> Range | None:
+def _sum(node: Node, ranges: Ranges) -> Range | None:
     """As many terms as there are in a row at most, each partial sum among the bounds."""
     found = _known(node.args[0], ranges)
     if found is None:
@@ -115,4 +127,12 @@ _ARITHMETIC: dict[str, Callable[..., Range]] = {
     "mul": _mul,
     "neg": _neg,
     "abs": _abs,
+}
+
+_MADE: dict[str, Callable[[Node, Ranges], Range | None]] = {
+    "full.default": lambda node, ranges: _known(node.args[1], ranges),
+    "elman.constant": lambda node, ranges: _hull([_known(a, ranges) for a in node.args[0]]),
+    **dict.fromkeys(
+        ("argmax.default", "argmin.default", "sort.default", "sort.stable", "topk.default"), _places
+    ),
 }

@@ -13,6 +13,7 @@ from torch.utils.dlpack import from_dlpack as _checked_from_dlpack
 
 from elman import _core
 from elman.engine.backends.assemble import Assembler, Code
+from elman.engine.backends.integers import Ranges
 from elman.engine.backends.views import IN, OUT, row_shape
 from elman.engine.errors import NotSupported
 from elman.engine.execute import Environment
@@ -84,10 +85,11 @@ class Kernel:
     def build(
         cls, section: Section, carries: Sequence[Value], stores: Sequence[tuple[str, Value]],
         commits: Sequence[tuple[int, Value]], dtype: torch.dtype, kinds: Callable[[Value], str],
-        zero: Sequence[int] = (),
+        zero: Sequence[int] = (), integers: Ranges | None = None,
     ) -> Kernel:  # fmt: skip
-        """kinds: what each value from outside is (see `execute.kind`); zero: carries that become 0 after a step."""
-        assembler = Assembler(section, carries, kinds, dtype, _core.OPS)
+        """kinds: what each value from outside is (see `execute.kind`); zero: carries that become 0 after a step;
+        integers: those that are known to be exact."""
+        assembler = Assembler(section, carries, kinds, dtype, _core.OPS, integers)
         code = assembler.run(stores, commits, [v for _, v in (*stores, *commits)], zero)
         try:
             return cls(code, dtype)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.engine.backends.integers import integers_of
 from elman.engine.backends.kernel import DTYPES, Kernel, empty, is_plain, shaped
 from elman.engine.backends.recipe import Recipe, make_recipe
 from elman.engine.backends.sections import RowSection
@@ -29,6 +30,7 @@ class NativeLoops:
             raise NotSupported(f"the native core runs on the CPU, the tensors are on {device}")
         self.program = program
         self.dtype = _dtype(program)
+        self.integers = integers_of(program, self.dtype)
         self.gs = [v for v in program.gs if v is not None]
         self._forward: dict[tuple[Any, ...], Kernel] = {}
         self._backward: Kernel | None = None
@@ -43,7 +45,7 @@ class NativeLoops:
 
     def compile(self, section: Section, outs: list[Value]) -> Callable[..., tuple[Tensor, ...]]:
         """A section for all rows at once."""
-        return RowSection(section, self.dtype)
+        return RowSection(section, self.dtype, self.integers)
 
     def recipe(self, kept: list[str], before: list[Value], *, grad: bool) -> Recipe | None:
         """A plain call in one go, where all of the program is the core's; see `make_recipe`."""
@@ -62,7 +64,9 @@ class NativeLoops:
             known = {v.name: v for v in section.outs}
             stores += [(f"after{j}", program.ns[j]) for j in after if program.ns[j].name not in known]
             commits = list(enumerate(program.ns))
-            kernel = Kernel.build(section, program.s, stores, commits, self.dtype, self._kind)
+            kernel = Kernel.build(
+                section, program.s, stores, commits, self.dtype, self._kind, integers=self.integers
+            )
             self._forward[copied, after] = kernel
         return kernel
 
@@ -134,7 +138,7 @@ class NativeLoops:
             else:
                 commits.append((self.gs.index(g), d))
         stores = [(v.name, v) for v in section.outs]
-        return Kernel.build(section, self.gs, stores, commits, self.dtype, self._kind, zero)
+        return Kernel.build(section, self.gs, stores, commits, self.dtype, self._kind, zero, self.integers)
 
     def backward(
         self, rows: Layout, env: Environment, grads: list[Tensor | None]

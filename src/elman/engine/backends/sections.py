@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.engine.backends.integers import Ranges
 from elman.engine.backends.kernel import DTYPES, Kernel, empty, is_plain, shaped, sum_rows, threads
 from elman.engine.errors import NotSupported
 from elman.engine.execute import compile_section
@@ -39,14 +40,14 @@ class RowSum:
 class RowSection:
     """A section as up to three parts, one after the other: rows, sums over rows, rest."""
 
-    def __init__(self, section: Section, dtype: torch.dtype) -> None:
+    def __init__(self, section: Section, dtype: torch.dtype, integers: Ranges | None = None) -> None:
         self.dtype = dtype
         self.ins = [v.name for v in section.ins]
         self.outs = [v.name for v in section.outs]
         sums, nodes = take_sums(section, dtype)
         rows, rest = split(nodes)
         wanted = {*section.outs, *(v for job in sums for v in job.reads())}
-        self.rows = _rows(section_of(rows, wanted | {v for n in rest for v in refs(n)}), dtype)
+        self.rows = _rows(section_of(rows, wanted | {v for n in rest for v in refs(n)}), dtype, integers)
         self.sums = sums
         self.rest = _with_torch(section_of(rest, wanted))
 
@@ -86,7 +87,7 @@ def section_of(nodes: list[Node], wanted: set[Value]) -> Section:
     return Section(nodes=nodes, ins=list(ins), outs=[o for n in nodes for o in n.outs if o in wanted])
 
 
-def _rows(section: Section, dtype: torch.dtype) -> Part | None:
+def _rows(section: Section, dtype: torch.dtype, integers: Ranges | None) -> Part | None:
     """On the core where that can carry it out and is worth a call, else with torch."""
     worth = any(node.op == "mm.default" for node in section.nodes) or len(section.nodes) > 2
     if not worth:
@@ -94,7 +95,7 @@ def _rows(section: Section, dtype: torch.dtype) -> Part | None:
     try:
         kernel = Kernel.build(
             section, [], [(v.name, v) for v in section.outs], [], dtype,
-            lambda v: "static" if v.axis is None else "row",
+            lambda v: "static" if v.axis is None else "row", integers=integers,
         )  # fmt: skip
     except NotSupported:
         return _with_torch(section)

@@ -5,6 +5,7 @@ here, so that few operations need a kernel.
 """
 
 from elman.engine.decompose import activations, arithmetic, attention, indexing, norms, shapes
+from elman.engine.decompose.attention import multi_head_attention
 from elman.engine.decompose.indexing import BY_NUMBERS
 from elman.engine.decompose.table import DECOMPOSITIONS, library_decomposition
 
@@ -16,6 +17,7 @@ __all__ = [
     "attention",
     "indexing",
     "library_decomposition",
+    "multi_head_attention",
     "norms",
     "shapes",
 ]

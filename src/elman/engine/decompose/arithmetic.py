@@ -146,6 +146,29 @@ def _logsumexp(t: Tensor, dim: list[int], keepdim: bool = False) -> Any:
     return aten.add.Tensor(aten.log.default(total), top)
 
 
+def _truth(t: Tensor) -> Tensor:
+    return t if t.dtype == torch.bool else aten.ne.Scalar(t, 0)
+
+
+@decomposes(aten.all.dim, aten.all.dims)
+def _all(t: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    return aten.amin.default(_truth(t), all_dims(t, dim), keepdim)
+
+
+@decomposes(aten.any.dim, aten.any.dims)
+def _any(t: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    return aten.amax.default(_truth(t), all_dims(t, dim), keepdim)
+
+
+@decomposes(aten.logaddexp.default)
+def _logaddexp(a: Tensor, b: Tensor) -> Tensor:
+    """Infinite where the larger one is; else log1p of the quotient is added to that."""
+    top = aten.maximum.default(a, b)
+    quotient = aten.exp.default(aten.neg.default(aten.abs.default(aten.sub.Tensor(a, b))))
+    total = aten.add.Tensor(top, aten.log1p.default(quotient))
+    return aten.where.self(aten.eq.Scalar(aten.abs.default(top), math.inf), top, total)
+
+
 # ---- functions of others
 
 

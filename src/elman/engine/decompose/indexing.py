@@ -73,9 +73,42 @@ def _added(t: Tensor, dim: int, numbers: list[int], values: Tensor) -> Any:
 @decomposes(aten.index.Tensor)
 def _index(t: Tensor, indices: list[Any]) -> Any:
     found = _only(indices)
-    if found is None or not isinstance(found[1], list):
+    if found is None:
         return NotImplemented
-    return _picked(t, *found)
+    d, index = found
+    if isinstance(index, list):
+        return _picked(t, d, index)
+    if index.dtype != torch.int64 or not t.dim():
+        return NotImplemented
+    if d == 0:  # rows of a table, by indices of any shape
+        found = aten.embedding.default(
+            aten.reshape.default(t, [n := t.shape[0], -1]), _from_the_front(index, n)
+        )
+        return aten.reshape.default(found, [*index.shape, *t.shape[1:]])
+    return (
+        aten.index_select.default(t, d, _from_the_front(index, t.shape[d]))
+        if index.dim() == 1
+        else NotImplemented
+    )
+
+
+def _from_the_front(index: Tensor, n: int) -> Tensor:
+    """Indices that may count from the end."""
+    return aten.where.self(aten.lt.Scalar(index, 0), aten.add.Scalar(index, n), index)
+
+
+def _with_place(value: Any, place: Any) -> Any:
+    def taken_apart(t: Tensor, dim: int, keepdim: bool = False) -> Any:
+        """The value and where it is, the first of equal ones."""
+        if not t.dtype.is_floating_point or not t.dim():
+            return NotImplemented
+        return value(t, [dim], keepdim), place(t, dim, keepdim)
+
+    return taken_apart
+
+
+decomposes(aten.max.dim)(_with_place(aten.amax.default, aten.argmax.default))
+decomposes(aten.min.dim)(_with_place(aten.amin.default, aten.argmin.default))
 
 
 @decomposes(aten.index_select.default)
@@ -102,10 +135,20 @@ def _index_put(t: Tensor, indices: list[Any], values: Tensor, accumulate: bool =
         return (_added if accumulate else _placed)(t, d, index, values)
     if index.dtype == torch.bool:
         return NotImplemented if accumulate or values.dim() else _masked(t, d, index, values)
+    if accumulate and d == 0 and index.dtype == torch.int64 and values.shape == (*index.shape, *t.shape[1:]):
+        return _added_to_rows(t, index, values)
     sizes = [*t.shape[:d], index.shape[0] if index.dim() == 1 else -1, *t.shape[d + 1 :]]
     if not accumulate or index.dtype != torch.int64 or list(values.shape) != sizes:
         return NotImplemented
-    return aten.index_add.default(t, d, index, values)
+    return aten.index_add.default(t, d, _from_the_front(index, t.shape[d]), values)
+
+
+def _added_to_rows(t: Tensor, index: Tensor, values: Tensor) -> Tensor:
+    """The gradient of `t[index]`, on top of `t`."""
+    n = t.shape[0]
+    flat = aten.reshape.default(values, [*index.shape, -1])
+    found = aten.embedding_dense_backward.default(flat, _from_the_front(index, n), n, -1, False)
+    return aten.add.Tensor(t, aten.reshape.default(found, t.shape))
 
 
 def _masked(t: Tensor, dim: int, mask: Tensor, number: Tensor) -> Any:
