@@ -398,10 +398,7 @@ _TABLE: list[Op] = [
     Op("sum.default", _reduce, linear="first"),
     Op("amax.default", _reduce, ("reduce", "reduce_max")),
     Op("amin.default", _reduce, ("reduce", "reduce_min")),
-    Op("prod.dim_int", _reduce),
-    Op("any.dim", _reduce),
-    Op("any.dims", _reduce),
-    Op("all.dim", _reduce),
+    *[Op(n, _reduce) for n in ("prod.dim_int", "any.dim", "any.dims", "all.dim")],
     Op("linalg_vector_norm.default", _argument_dim(2)),
     Op("logsumexp.default", _argument_dim(1)),
     Op("argmax.default", _reduce, ("place", "place_of_max")),
@@ -426,12 +423,8 @@ _TABLE: list[Op] = [
     # values out of nothing
     Op("full.default", _free, ("full", ""), sizes=(0,), cheap=True),
     Op("elman.constant", _free, ("constant", ""), cheap=True),
-    Op("arange.default", _no_rows, cheap=True),
-    Op("arange.start", _no_rows, cheap=True),
-    Op("arange.start_step", _no_rows, cheap=True),
-    Op("linspace.default", _no_rows, cheap=True),
-    Op("eye.default", _no_rows, cheap=True),
-    Op("eye.m", _no_rows, cheap=True),
+    *[Op(n, _no_rows, cheap=True) for n in (
+        "arange.default", "arange.start", "arange.start_step", "linspace.default", "eye.default", "eye.m")],
     Op("rand.default", _random, sizes=(0,), random=True),
     Op("randn.default", _random, sizes=(0,), random=True),
     *[Op(f"{n}", _random, random=True) for n in (
