@@ -141,24 +141,20 @@ def gaps(data: Path, made: Path, seeds: int) -> Iterator[Run]:
 
 
 def anomalies(data: Path, made: Path, seeds: int) -> Iterator[Run]:
-    """Three clean series, and anomalies injected behind them."""
-    for name in ("waves", "elnino", "pressure"):
+    """Two clean series, and anomalies injected behind them."""
+    for name in ("waves", "pressure"):
         for seed in range(1, seeds + 1):
             values = waves(4000, seed) if name == "waves" else plain(data, name)
             cut = round(0.6 * len(values))
             clean, held = made / f"{name}-{seed}.csv", made / f"{name}-{seed}-injected.csv"
             write(clean, values[:cut], np.zeros(cut, dtype=np.int64))
             write(held, *inject(values[cut:], seed), first=cut)
-            season = {"waves": 24, "elnino": 12, "pressure": 1}[name]
-            yield Run(
-                f"{name}",
-                "anomalies",
-                ["--data", str(clean), "--test", str(held), "--season", str(season)],
-                seed,
-            )
+            season = {"waves": 24, "pressure": 1}[name]
+            paths = ["--data", str(clean), "--test", str(held), "--season", str(season)]
+            yield Run(f"{name}, injected", "anomalies", paths, seed)
 
 
-SUITES = {"forecasts": forecasts, "classes": classes, "gaps": gaps, "anomalies": anomalies}
+SUITES = {"forecasts": forecasts, "classes": classes, "anomalies": anomalies, "gaps": gaps}
 
 
 # Training and reading
@@ -166,10 +162,9 @@ SUITES = {"forecasts": forecasts, "classes": classes, "gaps": gaps, "anomalies":
 
 def train(run: Run, runs: Path, made: Path, data: Path) -> Result:
     """A run: as it stands in its folder, or trained now."""
-    slug = re.sub(r"[^\w-]+", "-", run.name).lower()
-    folder = runs / f"{slug}-{run.seed}"
+    folder = _folder(run, runs)
     log = folder.with_suffix(".log")
-    if not (folder / "scores.json").is_file():
+    if not _is_done(run, runs):
         config = f"configs/series/{run.config}.toml"
         log.parent.mkdir(parents=True, exist_ok=True)
         flags = [*run.flags, "--seed", str(run.seed), "--threads", "1", "--run", str(folder), "--overwrite"]
@@ -195,6 +190,15 @@ def train(run: Run, runs: Path, made: Path, data: Path) -> Result:
         events[-1]["seconds"],
         lines,
     )
+
+
+def _folder(run: Run, runs: Path) -> Path:
+    slug = re.sub(r"[^\w-]+", "-", run.name).lower()
+    return runs / f"{slug}-{run.seed}"
+
+
+def _is_done(run: Run, runs: Path) -> bool:
+    return (_folder(run, runs) / "scores.json").is_file()
 
 
 def streamed(rows: int = 2000) -> dict[str, float]:
@@ -289,6 +293,8 @@ def main(arguments: list[str] | None = None) -> int:
     found: dict[str, list[Result]] = {}
     for suite, runs in SUITES.items():
         for run in runs(options.data, made, options.seeds) if suite in names else ():
+            if options.only not in run.name or (options.done and not _is_done(run, options.runs)):
+                continue
             one = train(run, options.runs, made, options.data)
             found.setdefault(suite, []).append(one)
             print(f"{one.name}, seed {one.seed}: {one.metric} {one.value:.4f}", flush=True)
@@ -320,6 +326,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     where = os.environ.get("ELMAN_SERIES")
     parser.add_argument("--data", type=Path, default=Path(where) if where else None)
+    parser.add_argument("--done", action="store_true", help="train nothing: show the runs that are there")
+    parser.add_argument("--only", default="", help="only runs with this text in their names")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "series", help="folder of the runs")
     parser.add_argument(

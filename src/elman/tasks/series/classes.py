@@ -341,12 +341,10 @@ class Classes(Branch):
         return build_classifier(config, codec)
 
     def batches(self, config: Config, prepared: Cases) -> tuple[Batches, int]:
-        """Cases of like lengths side by side."""
+        """Cases in another order each epoch; of all lengths mixed, as a class may have a length of its own."""
         train = prepared.parts["train"]
         lengths = [len(rows) for rows in train.numbers]
-        buckets = Buckets(
-            lengths, most=config.data.batch, seed=config.training.seed, alike=len(set(lengths)) > 1
-        )
+        buckets = Buckets(lengths, most=config.data.batch, seed=config.training.seed, alike=False)
 
         def batch(epoch: int, index: int) -> CaseBatch:
             own = buckets(epoch, index)
