@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -57,6 +58,7 @@ class Allowed(NamedTuple):
     last: npt.NDArray[np.bool_]
 
 
+@lru_cache(maxsize=4096)
 def split_tag(tag: str) -> tuple[str, str] | None:
     """The letter (one of B, I, E, S, O) and the kind of a tag; None where it is no tag of a span."""
     if tag == OUTSIDE:
