@@ -15,7 +15,7 @@ from elman.tasks.speech.settings import FeatureSettings
 
 __all__ = ["heard_picture"]
 
-WIDTH, LEFT, RIGHT = 860, 44, 12
+WIDTH, LEFT, RIGHT = 860, 56, 12
 TOP, TALL, GAP, LOW, WORDS = 8, 150, 8, 110, 44
 # Symbols that never have this chance have no line.
 SHOWN = 0.2
@@ -77,7 +77,7 @@ def _bands(codec: Codec) -> list[str]:
     place = f'x="{LEFT - 6}" text-anchor="end" class="tick"'
     return [
         f'<text {place} y="{TOP + 10}">{codec.mel.high / 1000:.1f} kHz</text>',
-        f'<text {place} y="{TOP + TALL}">{codec.mel.low / 1000:.1f}</text>',
+        f'<text {place} y="{TOP + TALL}">{codec.mel.low:g} Hz</text>',
     ]
 
 
