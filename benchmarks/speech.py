@@ -158,7 +158,7 @@ def speed_of(run: Path, name: str, folder: Path) -> Speed:
     size = round(CHUNK * RATE)
     heard, begun_at = 0.0, time.process_time()
     delays: list[float] = []
-    for row in csv.DictReader((folder / "test.csv").open(encoding="utf-8")):
+    for row in csv.DictReader((folder / "test.csv").read_text(encoding="utf-8").splitlines()):
         samples, _ = soundfile.read(str(folder / row["path"]), dtype="float32")
         listener, known = trained.listen(endpoint=0), [0]
         times = [0.0]
