@@ -167,6 +167,8 @@ def test_sound_by_standard_input(trained: Any, monkeypatch: pytest.MonkeyPatch) 
     assert all(wanted.startswith(text) for text in partial)
     monkeypatch.setattr(sys, "stdin", Standard(wav + b"\0"))
     assert "its last 1 bytes are not heard" in elman("transcribe", "run", "-").err
+    monkeypatch.setattr(sys, "stdin", Standard(b""))
+    assert elman("transcribe", "run", "-")[1:] == ("", "standard input held no sound\n")
     monkeypatch.setattr(sys, "stdin", Standard(wav[:20] + struct.pack("<H", 85) + wav[22:]))
     assert elman("transcribe", "run", "-").code == 2
 

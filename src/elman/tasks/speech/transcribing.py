@@ -164,17 +164,20 @@ def live(trained: TrainedSpeech, settings: Transcribe, stream: BinaryIO) -> Iter
 def _updates(listener: Any, source: _Source, stream: BinaryIO, chunk: float) -> Iterator[list[Update]]:
     width = WIDTHS[source.form] * source.channels
     size = max(1, round(chunk * source.rate / 1000)) * width
-    rest = source.begun
+    rest, came = source.begun, False
     while True:
         while len(rest) < size and (more := stream.read1(size - len(rest))):  # type: ignore[attr-defined]
             rest += more
         whole = len(rest) // width * width
         if not whole:
             break
+        came = True
         yield listener(pcm(rest[:whole], source.form, source.channels))
         rest = rest[whole:]
     if rest:
         sys.stderr.write(f"standard input ends within a sample: its last {len(rest)} bytes are not heard\n")
+    if not came:
+        sys.stderr.write("standard input held no sound\n")
     yield listener.finish()
 
 
