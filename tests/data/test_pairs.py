@@ -146,6 +146,9 @@ def test_unequal_counts_are_refused_with_both_and_the_place(tmp_path: Path) -> N
         UserError, match=r"t\.de has 200 lines, .*t\.en has 199: .*from about line (8[89]|9[0-4]) on"
     ):
         found(str(tmp_path / "t"))
+    (tmp_path / "t.en").write_text("\n".join(b[:80]) + "\n")
+    with pytest.raises(UserError, match=r"has 200 lines, .*has 80: .*t\.de goes on where t\.en ends"):
+        found(str(tmp_path / "t"))
     (tmp_path / "t.en").write_text("")
     with pytest.raises(UserError, match=r"has 200 lines, .*has 0"):
         found(str(tmp_path / "t"))

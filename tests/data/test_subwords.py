@@ -72,6 +72,14 @@ def test_sizes_and_counts_are_kept() -> None:
     assert learn_vocabulary(["Ab AB"], unit="words", size=0, lower=True).texts == (" ab",)
 
 
+@pytest.mark.parametrize("unit", ["bpe", "words"])
+def test_capitals_and_references_are_seen(unit: Unit) -> None:
+    small = learn_vocabulary(["größere hunde &apos;s", "größere hunde &apos;s"], unit=unit, size=0)
+    assert (small.capitals, small.references) == (False, True)
+    assert learn_vocabulary(["Größere Hunde", "Größere Hunde"], unit=unit, size=0).capitals
+    assert not learn_vocabulary(["a's", "a's"], unit=unit, size=0).references
+
+
 def test_the_unknown_is_copied_where_it_is_said_what_it_stands_for() -> None:
     vocabulary = learnt("words")
     numbers = vocabulary.encode(["ein zebra läuft"])[0].tolist()

@@ -14,11 +14,11 @@ from sacrebleu.metrics.bleu import BLEU
 
 import elman as package
 from command import elman
-from elman.data.subwords import UNKNOWN
+from elman.data.subwords import UNKNOWN, learn_vocabulary
 from elman.decoding import score_targets
 from elman.nn import DecoderState
 from elman.tasks.translation import learning, scores
-from elman.tasks.translation.answers import detokenized, oddness, spelled
+from elman.tasks.translation.answers import detokenized, oddness, spelled, tokenized
 from elman.tasks.translation.learning import Search, batch_of
 from tests.translation.small_language import sentences, translated, write
 
@@ -216,6 +216,15 @@ def test_translations_do_not_depend_on_their_neighbours(trained: Any) -> None:
 )
 def test_what_was_set_apart_is_joined(given: str, joined: str) -> None:
     assert detokenized(given) == joined
+
+
+def test_raw_lines_are_set_apart_as_the_training_was(folder: Path, here: Path) -> None:
+    known = learn_vocabulary(["a man &apos;s dog ."], unit="words", size=0)
+    assert tokenized('A man\'s t-shirt, "red".', known) == "a man &apos;s t-shirt , &quot; red &quot; ."
+    cased = learn_vocabulary(["Ein Hund ."], unit="words", size=0)
+    assert tokenized("Der Hund's Haus.", cased) == "Der Hund 's Haus ."
+    Path("a.txt").write_text("Ein Hund.\n\nRot.\n")
+    assert elman("predict", folder / "run", "a.txt", "--tokenize", "--detokenized").out == "dog a.\n\nred.\n"
 
 
 BAD = [

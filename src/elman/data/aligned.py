@@ -18,6 +18,8 @@ Ints = npt.NDArray[np.int64]
 # How many missing lines the place is looked for with; of more only the first so many.
 MOST_MISSING = 50
 SHORT = 2.0
+# What a place has to gain before a line is taken for missing there.
+JUMP = 1.5
 
 
 def newline_lines(text: str) -> list[str]:
@@ -62,8 +64,8 @@ def check_counts(left: Path, right: Path, a: list[str], b: list[str]) -> None:
 def drift(a: list[int], b: list[int]) -> int:
     """The line (from 0) at which the shorter side has lost its first line, as the lengths of the lines tell.
 
-    Lines i and i + k are compared by |log of their lengths' quotient - its mean|; k grows from 0 to the difference of
-    the counts, each time where that makes the whole sum least.
+    Lines i and i + k are compared by |log of their lengths' quotient - its median|; k grows from 0 where that makes the
+    whole sum least, at most to the difference of the counts, and not without a gain: what is missing may be the end.
     """
     if len(a) < len(b):
         a, b = b, a
@@ -76,13 +78,15 @@ def drift(a: list[int], b: list[int]) -> int:
     sums = [np.concatenate(([0.0], np.cumsum(cost))) for cost in costs]
     # best[i]: the least cost of the first i lines, the shift being k behind them; since[k][i]: where it became k.
     best, since = sums[0], [np.zeros(n + 1, dtype=np.int64)]
+    ends = [float(best[n])]
     for total in sums[1:]:
-        gain = best - total
+        gain = best - total + JUMP
         least = np.minimum.accumulate(gain)
         places = np.maximum.accumulate(np.where(gain <= least, np.arange(n + 1), 0))
         best = total + least
         since.append(places)
+        ends.append(float(best[n]))
     end = n
-    for places in reversed(since[1:]):
+    for places in reversed(since[1 : int(np.argmin(ends)) + 1]):
         end = int(places[end])
     return end

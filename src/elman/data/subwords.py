@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -85,6 +86,17 @@ class Vocabulary:
             return _PIECE.findall(sentence) if self.unit == "words" else list(sentence)
         found = self._model.encode(sentence, add_special_tokens=False)
         return [self.text(number + FIRST) for number in found.ids]
+
+    @cached_property
+    def capitals(self) -> bool:
+        """Whether a piece of several letters has a capital: whether the sentences had any."""
+        texts = (self.text(number).strip() for number in range(FIRST, self.size))
+        return any(text.lower() != text for text in texts if len(text) > 1)
+
+    @cached_property
+    def references(self) -> bool:
+        """Whether signs are written as character references (`&apos;`), as some tokenizers leave them."""
+        return any(text.endswith("&apos;") for text in self.texts)
 
     def text(self, number: int) -> str:
         """What one number stands for, for people: broken characters as such."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from elman.config import Amount, Count, Flag, UserError, Whole, option
 from elman.data.account import OnBad
 from elman.data.pairs import ODD_RATIO, SHORT
-from elman.data.subwords import UNKNOWN
+from elman.data.subwords import UNKNOWN, Vocabulary
 from elman.tasks import verbs
 from elman.tasks.base import Answer
 from elman.tasks.translation.learning import Search
@@ -30,6 +30,7 @@ __all__ = [
     "predict",
     "search_of",
     "spelled",
+    "tokenized",
 ]
 
 Floats = npt.NDArray[np.float64]
@@ -79,6 +80,11 @@ class Predict(verbs.Predict):
     scores: Flag = option(False, "write log p of each translation, in nats, and a tab in front of it")
     copy_unknown: Flag = option(
         True, "write the word that was looked at most where an unknown one comes out (words, characters)"
+    )
+    tokenize: Flag = option(
+        False,
+        "the lines are raw, and the model was trained on tokenized text: set signs apart, and take capitals for small "
+        "letters if it knows none",
     )
     detokenized: Flag = option(
         False, "join what a tokenizer has set apart: signs to their words, &apos; as an apostrophe"
@@ -148,6 +154,18 @@ def answer_of(source: str, found: Sequence[Translation], settings: Predict) -> A
         for text, one in zip(texts, found, strict=True)
     ]
     return Answer(lines[0], data)
+
+
+_TOKEN = re.compile(r"'\w+|\w+(?:-\w+)*|[^\w\s]")
+
+
+def tokenized(text: str, vocabulary: Vocabulary) -> str:
+    """Raw text as a vocabulary of tokenized text has it: signs apart, references, small letters."""
+    text = text if vocabulary.capitals else text.lower()
+    found = " ".join(_TOKEN.findall(text))
+    if not vocabulary.references:
+        return found
+    return found.replace("&", "&amp;").replace("'", "&apos;").replace('"', "&quot;")
 
 
 # Signs that stand at the word before them, and those at the word behind them.

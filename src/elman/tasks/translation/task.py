@@ -136,12 +136,11 @@ class TrainedTranslator(Trained):
 
     def answer(self, values: Sequence[str], settings: Predict) -> Iterator[Answer | str]:
         """The translation of each line; an empty line stays one."""
-        search = answers.search_of(settings)
-        found = iter(
-            self._translate(
-                [text for text in values if text.strip()], search, copy_unknown=settings.copy_unknown
-            )
-        )
+        search, source = answers.search_of(settings), self.codec.source
+        given = [text for text in values if text.strip()]
+        if settings.tokenize:
+            given = [answers.tokenized(text, source) for text in given]
+        found = iter(self._translate(given, search, copy_unknown=settings.copy_unknown))
         for text in values:
             own = next(found) if text.strip() else [Translation("", 0.0, 0.0)]
             yield answers.answer_of(text, own, settings)
