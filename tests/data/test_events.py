@@ -94,6 +94,11 @@ def test_steps_of_a_roll_are_held_notes() -> None:
     assert sorted(found) == [(0, 0.25, 64), (0, 0.5, 60), (0.75, 1, 60)]
 
 
+def test_a_piece_of_a_wrong_unit_of_time_is_refused() -> None:
+    with pytest.raises(FaultError, match="too long"):
+        BEATS.encode(Piece("a", [Note(0, 1, 60), Note(1e7, 1e7 + 1, 60)]))
+
+
 def test_what_never_ends_is_cut() -> None:
     found = BEATS.decode([BEATS.waits - 1, 2 + 39, BEATS.waits + 15, 2 + 40, 2 + 40])
     assert [note[:3] for note in found] == [(0, 4, 60), (4, 4.25, 61), (4, 5, 61)]

@@ -94,6 +94,9 @@ class EventWords(NamedTuple):
         spans, outside = self._spans(piece, notes)
         if len(spans) > MOST_NOTES:
             raise FaultError(f"a piece of more than {MOST_NOTES:,} notes")
+        # Waits are events too: a wrong unit of time would make millions of them.
+        if spans and max(end for _, end, *_ in spans) - spans[0][0] > MOST_NOTES * self.longest:
+            raise FaultError("a piece that lasts too long")
         # At one step what ends comes before what begins.
         changes: list[tuple[int, int, int, int]] = []
         for start, end, column, velocity in spans:
