@@ -3,6 +3,7 @@ values and gradients of the plain loop at each."""
 
 from __future__ import annotations
 
+import gc
 import math
 import random
 import warnings
@@ -284,6 +285,30 @@ def test_a_layer_that_is_traced_again_and_again_says_so_once() -> None:
     (one,) = [w for w in told if issubclass(w.category, EngineWarning)]
     assert "traced 8 times" in str(one.message) and "sizes beside T and B vary" in str(one.message)
     assert "__getitem__" in str(one.message) and one.filename == __file__
+
+
+def test_a_collection_in_between_is_not_of_the_step() -> None:
+    """What the collector runs (others' callbacks, finalizers) may begin at any allocation."""
+
+    def callback(phase: str, info: dict[str, int]) -> None:
+        """Of somebody else."""
+
+    cell, before = Decoder(VARYING["dot"]), gc.get_threshold()
+    scan = Scan(cell, fallback="error")
+    with traces(scan) as found:
+        for S in SIZES:
+            x, h, (m, mask) = inputs(S, 2, S)
+            if SIZES[2] == S:  # from the first size that needs no trace
+                gc.callbacks.append(callback)
+                gc.set_threshold(1)
+            try:
+                scan(x.float(), h.float(), context=(m.float(), mask))
+            finally:
+                if callback in gc.callbacks:
+                    gc.callbacks.remove(callback)
+                gc.set_threshold(*before)
+    assert len(found) == 2
+    assert gc.isenabled()
 
 
 def test_a_step_that_reads_something_new_each_time_says_what() -> None:

@@ -110,7 +110,8 @@ def step_by_hand(name: str, w: dict[str, Tensor]) -> by_hand.Step:
 
 
 def test_every_cell_is_tested() -> None:
-    cells = {n for n in en.__all__ if n.endswith("Cell") and n != "Cell"}
+    elsewhere = {"Cell", "AttentionCell", "ChainCell"}  # of several tensors, or of another recursion
+    cells = {n for n in en.__all__ if n.endswith("Cell")} - elsewhere
     assert cells == set(CELLS)
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 __all__ = ["EngineError", "EngineWarning", "NotSupported", "user_level"]
+
+
+_HERE = f"{Path(__file__).parents[1]}/"
 
 
 class EngineError(RuntimeError):
@@ -38,7 +42,7 @@ def user_level() -> int:
     """How many frames up the caller of the library is, for warnings."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and (
-        "/elman/" in frame.f_code.co_filename or "/torch/" in frame.f_code.co_filename
+        frame.f_code.co_filename.startswith(_HERE) or "/torch/" in frame.f_code.co_filename
     ):
         frame, level = frame.f_back, level + 1
     return level

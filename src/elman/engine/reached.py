@@ -116,8 +116,9 @@ class Entered:
 
     def during(self, call: Callable[[], Any]) -> Any:
         """Run `call` and see what it enters. A profiler that is under way sees nothing of it, and goes on after."""
-        profile = core_profile() or _Profile()
+        profile, collecting = core_profile() or _Profile(), gc.isenabled()
         profile.take()
+        gc.disable()  # what a collection runs is not what the step runs
         self.others.clear()
         sys.setprofile(self)
         try:
@@ -125,6 +126,8 @@ class Entered:
         finally:
             sys.setprofile(None)
             profile.put_back()
+            if collecting:
+                gc.enable()
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from elman.config import Amount, Count, Flag, Fold, Positive, Share, UserError, Whole, option
+from elman.config import Amount, Count, Flag, Fold, Layers, Positive, Share, UserError, Whole, option
 from elman.data.account import OnBad
 from elman.data.audio.augmenting import Augmentation
 from elman.data.audio.mel import Mel
@@ -199,7 +199,7 @@ class ModelSettings(ClassifierSettings):
         unit="CELL",
     )
     hidden: Count = option(128, "width of each recurrent layer, in each direction", unit="UNITS")
-    layers: Count = option(2, "recurrent layers on top of each other", unit="COUNT")
+    layers: Layers = option(2, "recurrent layers on top of each other", unit="COUNT")
     bidirectional: Flag = option(True, "read from both ends; in one direction it can write while one speaks")
     dropout: Share = option(
         0.3, "part dropped before the layers, between them, before the output", unit="SHARE"
