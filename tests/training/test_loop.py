@@ -4,16 +4,20 @@ import json
 import math
 import random
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from elman.config import UserError
 from elman.metrics import perplexity
+from elman.training import checkpoint
 from elman.training.log import read_log
 from elman.training.loop import Measure, StepLoss, Trainer
 from elman.training.progress import Glance, Silent
@@ -272,6 +276,7 @@ def interrupted_at(step: int, run: Run, optimizer: dict[str, Any]) -> None:
         SGD | {"momentum": 0.9},
         {"optimizer": "adam", "weight_decay": 0.1},
         {"optimizer": "adamw", "schedule": "cosine", "warmup": 2},
+        SGD | {"weight_average": 0.9},
     ],
 )
 def test_a_resumed_training_ends_with_the_same_bits(
@@ -279,7 +284,8 @@ def test_a_resumed_training_ends_with_the_same_bits(
 ) -> None:
     whole = Toy([1.0, 2.0, 3.0], noise=1.0)
     torch.manual_seed(3)
-    trainer(whole, new_run(tmp_path / "whole"), optimizer=optimizer, epochs=3).fit()
+    expected = new_run(tmp_path / "whole")
+    trainer(whole, expected, optimizer=optimizer, epochs=3).fit()
     run = new_run(tmp_path / "run")
     interrupted_at(step, run, optimizer)
     torch.manual_seed(99)
@@ -288,6 +294,9 @@ def test_a_resumed_training_ends_with_the_same_bits(
     again.restore()
     again.fit()
     assert learner.model.w.item() == whole.model.w.item()
+    kept, right = (checkpoint.load(of.last)[0] for of in (run, expected))
+    assert kept.keys() == right.keys()
+    assert all(torch.equal(kept[name], right[name]) for name in right if not name.startswith("random."))
     steps = [event["step"] for event in events(run, "train")]
     assert steps == list(range(1, 10))
 
@@ -354,3 +363,31 @@ def test_what_is_saved_knows_the_best_that_was_found_at_the_time_limit(tmp_path:
     assert again.streak.waited == 0
     again.fit()
     assert facts(run.best)["score"]["value"] == 0.7
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=15), st.floats(0.05, 0.999))
+def test_the_average_is_measured_and_kept_and_the_weights_go_on(values: list[float], decay: float) -> None:
+    """w_n and a_n worked out by hand; the weights that are trained do not see the average."""
+    weights, averages = [4.0], [4.0]
+    for n, value in enumerate(values, start=1):
+        weights.append(weights[-1] - 0.1 * value)
+        keep = min(decay, (1 + n) / (10 + n))
+        averages.append(keep * averages[-1] + (1 - keep) * weights[-1])
+
+    class Watching(Toy):
+        def validate(self) -> Score:
+            seen.append(self.model.w.item())
+            return Score("perplexity", 9.0 - len(seen), higher=False, figures={"loss": 1.0})
+
+    for validated in (True, False):
+        seen: list[float] = []
+        with tempfile.TemporaryDirectory() as folder:
+            run = new_run(Path(folder) / "run")
+            learner = Watching(values) if validated else Toy(values)
+            trainer(learner, run, optimizer=SGD | {"weight_average": decay}, validate_every=1).fit()
+            assert learner.model.w.item() == pytest.approx(weights[-1], abs=1e-5)
+            found = Scale()
+            checkpoint.load_weights(found, run, "best")
+            assert found.w.item() == pytest.approx(averages[-1], abs=1e-5)
+        assert seen == pytest.approx(averages[1:] if validated else [], abs=1e-5)

@@ -30,7 +30,7 @@ def fill_from(model: nn.Module, run: Run) -> None:
     if run.best.exists():
         path, tensors = run.best, checkpoint.load(run.best)[0]
     else:
-        path, tensors = run.last, checkpoint.within(checkpoint.load(run.last)[0], "model")
+        path, tensors = run.last, checkpoint.trained(checkpoint.load(run.last)[0])
     own = checkpoint.model_tensors(model)
     faults = [f"{name} is missing there" for name in own if name not in tensors]
     faults += [f"{name} has no place here" for name in tensors if name not in own]

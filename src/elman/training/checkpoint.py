@@ -29,6 +29,7 @@ __all__ = [
     "model_tensors",
     "optimizer_tensors",
     "save",
+    "trained",
     "within",
 ]
 
@@ -82,6 +83,11 @@ def within(tensors: Mapping[str, Tensor], group: str) -> dict[str, Tensor]:
     }
 
 
+def trained(last: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model in the tensors of `last`: with the average of its weights where one was kept."""
+    return within(last, "model") | within(last, "average")
+
+
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and saved buffers by name, each tensor once."""
     kept = model.state_dict(keep_vars=True)
@@ -121,7 +127,7 @@ def load_weights(model: nn.Module, run: Run, which: str) -> dict[str, Any]:
             f"{run.path} has lost {run.best.name}, the model at its best validation: bring it back, or take the last "
             f"one by --checkpoint last"
         )
-    load_model(model, within(tensors, "model"), run.last)
+    load_model(model, trained(tensors), run.last)
     position = facts.get("position", {})
     return {"step": position.get("step"), "epoch": position.get("epoch")}
 

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Literal, NamedTuple, Protocol
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from elman.config import UserError
 from elman.training import bptt, checkpoint
+from elman.training.averaging import Average
 from elman.training.board import Board
 from elman.training.log import Log
 from elman.training.optimizer import Schedule, build_optimizer
@@ -194,6 +195,8 @@ class Trainer:
         by_epochs = training.epochs * learner.epoch_steps
         self.total_steps = min(by_epochs, training.max_steps or by_epochs)
         self.schedule = Schedule(optimizer, self.total_steps)
+        decay = optimizer.weight_average
+        self.average = Average(self.model, decay) if decay else None
         self.device = next(self.model.parameters()).device
         self.position = Position()
         self.state = learner.initial_state()
@@ -218,6 +221,7 @@ class Trainer:
                 f"optimizer.{name}": tensor
                 for name, tensor in checkpoint.optimizer_tensors(self.optimizer).items()
             },
+            **{f"average.{name}": tensor for name, tensor in self._averaged().items()},
             **{f"carry.{i}": tensor for i, tensor in enumerate(bptt.pack(self.state))},
             **{f"random.{name}": tensor for name, tensor in random_tensors(self.device).items()},
         }
@@ -235,6 +239,9 @@ class Trainer:
         self.saved_step = self.position.step
         self.session.last_checkpoint = time.monotonic()
 
+    def _averaged(self) -> dict[str, Tensor]:
+        return self.average.tensors if self.average else {}
+
     def restore(self) -> dict[str, Any]:
         """Go to where `last` stands; returns the environment that it was written in."""
         path = self.run.last
@@ -242,6 +249,8 @@ class Trainer:
         checkpoint.load_model(self.model, checkpoint.within(tensors, "model"), path)
         try:
             checkpoint.load_optimizer(self.optimizer, checkpoint.within(tensors, "optimizer"))
+            if self.average:
+                self.average.load(checkpoint.within(tensors, "average"))
             carried = checkpoint.within(tensors, "carry")
             self.state = bptt.unpack([carried[str(i)] for i in range(len(carried))], like=self.state)
             self.position = Position(**facts["position"])
@@ -356,6 +365,8 @@ class Trainer:
         self.state = bptt.cut(out.state)
         where.index += 1
         where.step += 1
+        if self.average:
+            self.average.update(where.step)
         self.session.items += out.predictions
         self.session.stepping += time.monotonic() - begun
         loss = out.total / out.predictions
@@ -402,15 +413,16 @@ class Trainer:
 
     def _validate(self, log: Log, *, scheduled: bool) -> None:
         """Measure, keep the model if it is the best so far; what is scheduled counts for the rate and for the end."""
-        with undisturbed(self.device):
-            score = self.learner.validate()
+        with self.average.instead() if self.average else nullcontext():
+            with undisturbed(self.device):
+                score = self.learner.validate()
+            better = score is not None and score.cost < self.best
+            if score and better:
+                self.best = score.cost
+                self._save_best(score)
         if score is None:
             self._say("", scheduled=scheduled)
             return
-        better = score.cost < self.best
-        if better:
-            self.best = score.cost
-            self._save_best(score)
         rate = self.optimizer.param_groups[0]["lr"]
         found = {
             "score": score.value,

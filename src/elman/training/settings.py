@@ -35,6 +35,12 @@ class OptimizerSettings:
     weight_decay: Amount = option(
         0.0, "weight decay: decoupled in adamw, added to the gradient elsewhere", unit="RATE"
     )
+    weight_average: Share = option(
+        0.0,
+        "decay, a step, of a moving average of the weights, which is validated and kept in their place (0: none; "
+        "0.999 averages over about a thousand steps)",
+        unit="SHARE",
+    )
     clip: Amount = option(1.0, "longest gradient, as the norm over all parameters (0: no limit)", unit="NORM")
     loss: Literal["mean", "sum_over_time"] = option(
         "mean",
