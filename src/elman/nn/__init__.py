@@ -57,6 +57,7 @@ from elman.nn.networks import (
 )
 from elman.nn.norms import MaskedBatchNorm
 from elman.nn.outlooks import LEVELS, OUTLOOKS, Outlook, Prospect
+from elman.nn.pictures import PictureEncoder
 from elman.nn.pooling import POOLINGS, AttentionPooling, Pooling
 from elman.nn.recurrent import Recurrent
 from elman.nn.rnn import RNN
@@ -117,6 +118,7 @@ __all__ = [
     "Output",
     "OutputWithStates",
     "PeepholeLSTMCell",
+    "PictureEncoder",
     "Pooling",
     "ProjectedLSTMCell",
     "Prospect",
