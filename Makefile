@@ -71,7 +71,7 @@ bench: test
 	$(BIN)/python -m benchmarks layers
 
 docs: .venv/ready
-	$(PYTEST) tests/test_readme.py
+	$(PYTEST) tests/test_readme.py tests/test_learn.py
 
 sanitize: .venv/ready
 	bash tests/sanitize.sh

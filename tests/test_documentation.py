@@ -20,6 +20,7 @@ HOMES = [
     "src/elman/data",
     "src/elman/tasks",
     "csrc",
+    "docs/pictures/learn",
 ]
 NAMED = re.compile(r"(?<![\w/*<{.:-])((?:[\w.-]+/)*[\w-]+\.(?:py|pyi|cpp|h|md|sh|svg))\b(?![:*(/])")
 # Files of the reader's own, in examples.

@@ -57,7 +57,7 @@ class Disc:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A polyline with rounded corners; with `arrow`, a head at its last point; with `halo`, a gap where it crosses."""
+    """A polyline with round corners; with `arrow`, a head at its last point; with `halo`, a gap where it crosses."""
 
     points: tuple[Point, ...]
     colour: str = theme.INK
@@ -91,6 +91,9 @@ class Line:
         points = self.body()
         yield "M", (points[0],)
         for before, corner, after in zip(points, points[1:], points[2:], strict=False):
+            if not self.radius:
+                yield "L", (corner,)
+                continue
             yield "L", (_towards(corner, before, self.radius),)
             yield "Q", (corner, _towards(corner, after, self.radius))
         yield "L", (points[-1],)

@@ -1,6 +1,7 @@
 """Numbers, bytes and tensor shapes as they stand in the pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from elman.plots.drawing import ModelDrawing, Stack, Weight
 
@@ -91,7 +92,11 @@ def legend(drawing: ModelDrawing) -> list[tuple[str, str]]:
     found = []
     for letter, size in letter_sizes(drawing).items():
         meaning = MEANINGS.get(letter[0], "")
-        meaning = meaning.replace("steps", "step") if size == 1 else meaning
+        meaning = (
+            meaning.replace("steps", "step").replace("sequences side by side", "sequence")
+            if size == 1
+            else meaning
+        )
         found.append((letter, f"= {grouped(size)} {meaning}".rstrip()))
     return found
 
@@ -99,3 +104,10 @@ def legend(drawing: ModelDrawing) -> list[tuple[str, str]]:
 def state_list(names: Sequence[str], time: str) -> str:
     """h_t, c_t."""
     return ", ".join(f"{name}_{{{time}}}" for name in names)
+
+
+def numbers(values: Iterable[Any]) -> list[Any]:
+    """Numbers in a list, of a tensor or an array too; of two axes, a list of lists."""
+    detach = getattr(values, "detach", None)
+    plain: Any = detach() if detach else values
+    return plain.tolist() if hasattr(plain, "tolist") else list(plain)
