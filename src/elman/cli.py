@@ -342,8 +342,9 @@ def _display(*, quiet: bool) -> Any:
     from rich.console import Console
 
     from elman.training import progress
+    from elman.training.parallel import here
 
-    return progress.Silent() if quiet else progress.for_console(Console(stderr=True))
+    return progress.Silent() if quiet or not here().leads else progress.for_console(Console(stderr=True))
 
 
 def _on_run(command: str, arguments: list[str]) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -21,6 +22,7 @@ from elman.page import text as escaped
 from elman.tasks import base
 from elman.tasks.base import TASKS, Word, find
 from elman.tasks.session import TaskLearner
+from elman.training import parallel
 from tests.speech.sounds import texts as texts_said
 from tests.speech.sounds import write_table
 from tests.tagging import names
@@ -303,6 +305,35 @@ def test_batches_depend_on_epoch_and_index_alone(case: Case, folder: Path) -> No
     before = torch.get_rng_state()
     assert all(repr(second.batches(*place)) == seen[place] for place in places[:40])
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_batch_can_be_dealt_out_by_rows(case: Case, folder: Path) -> None:
+    """Two shares of a batch have, by their weights, the mean gradient of the whole."""
+    own = learner(folder.name)
+    task, config, model = own.task, own.config, own.model
+    batch = own.batches(1, 0)
+    rows, shares = task.rows(batch), []
+    model.eval()
+
+    def state(which: np.ndarray) -> Any:
+        return parallel.Processes(2, int(which[0])).dealt(own.initial_state(), own.stream_axes())
+
+    def gradients(found: Any) -> list[torch.Tensor]:
+        model.zero_grad()
+        (found.objective * found.over).backward()
+        return [p.grad.double().clone() for p in model.parameters() if p.grad is not None]
+
+    out = task.loss(model, batch, own.initial_state(), config)
+    whole = gradients(out)
+    for which in (np.arange(0, rows, 2), np.arange(1, rows, 2)):
+        one = task.loss(model, task.pick(batch, which), state(which), config)
+        assert task.rows(task.pick(batch, which)) == len(which)
+        shares.append((one, gradients(one)))
+    assert sum(one.over for one, _ in shares) == out.over
+    assert sum(one.predictions for one, _ in shares) == out.predictions
+    assert sum(one.total for one, _ in shares) == pytest.approx(out.total, rel=1e-4)
+    for a, b, both in zip(shares[0][1], shares[1][1], whole, strict=True):
+        torch.testing.assert_close(a + b, both, rtol=1e-3, atol=1e-5 * out.over)
 
 
 def assert_alike(a: Any, b: Any) -> None:

@@ -22,6 +22,15 @@ class TextBatch(NamedTuple):
     inputs: npt.NDArray[np.int64]
     targets: npt.NDArray[np.int64]
 
+    @property
+    def rows(self) -> int:
+        """B."""
+        return int(self.inputs.shape[1])
+
+    def pick(self, rows: npt.NDArray[np.int64]) -> TextBatch:
+        """Some of the streams."""
+        return TextBatch(self.inputs[:, rows], self.targets[:, rows])
+
 
 class Streams:
     """Streams `(B, N)` with their targets, indexed by piece: piece i holds the steps from i*T to (i+1)*T."""

@@ -24,6 +24,8 @@ from elman.training.run import Run
 from elman.training.score import Score
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import nn
 
     from elman.data.account import Account
@@ -325,8 +327,19 @@ class Task(ABC):
         """
 
     def initial_state(self, model: Any, config: Any) -> Any:
-        """What is carried into the first batch of an epoch; `()` where nothing is carried from batch to batch."""
+        """What is carried into the first batch of an epoch; `()` where nothing is carried from batch to batch.
+
+        Of as many streams as `config.data.batch` says.
+        """
         return ()
+
+    def rows(self, batch: Any) -> int:
+        """How many rows a batch has, each a text, a recording, a stream: what may be dealt out to processes."""
+        return len(batch) if isinstance(batch, list) else int(batch.rows)
+
+    def pick(self, batch: Any, rows: npt.NDArray[np.int64]) -> Any:
+        """The batch of some of the rows. The objectives of all picks, by their weights, have the mean of the whole."""
+        return [batch[row] for row in rows] if isinstance(batch, list) else batch.pick(rows)
 
     @abstractmethod
     def loss(self, model: Any, batch: Any, state: Any, config: Any) -> StepLoss:

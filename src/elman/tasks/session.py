@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ from elman.tasks.report import write_report
 from elman.tasks.start import fill_from
 from elman.tasks.verbs import verdict
 from elman.training.ahead import Ahead
+from elman.training.parallel import here, rows_of, stream_axes
 from elman.training.run import FORMAT, Run, check_free, stage, write_json
 from elman.training.score import Score
 from elman.training.score import number as number_text
@@ -48,6 +51,7 @@ class TaskLearner:
         self.model: Any = made(task, config, self.codec).to(config.training.device)
         batches, self.epoch_steps = task.batches(config, prepared)
         self.batches = Ahead(batches, self.epoch_steps)
+        self._streams: list[int | None] | None = None
         self.measure = task.progress(self.codec)
 
     @property
@@ -59,9 +63,26 @@ class TaskLearner:
         """What is carried into the first batch of an epoch."""
         return self.task.initial_state(self.model, self.config)
 
+    def stream_axes(self) -> list[int | None]:
+        """Where the streams lie in each leaf of the carried state: along the axis that grows with their number."""
+        if self._streams is None:
+            from torch.utils import _pytree as pytree
+
+            one = pytree.tree_leaves(self.initial_state())
+            self._streams = []
+            if one:
+                data = self.config.data
+                more = replace(self.config, data=replace(data, batch=data.batch + 1))
+                other = pytree.tree_leaves(self.task.initial_state(self.model, more))
+                self._streams = stream_axes(one, other)
+        return self._streams
+
     def loss(self, epoch: int, index: int, state: Any) -> StepLoss:
-        """The loss of a batch."""
-        return self.task.loss(self.model, self.batches(epoch, index), state, self.config)
+        """The loss of a batch, of this process's rows where several share it."""
+        whole = self.batches(epoch, index)
+        batch, counts = rows_of(whole, self.task.rows, self.task.pick)
+        out = self.task.loss(self.model, batch, state, self.config)
+        return out if counts else out._replace(total=0.0, predictions=0, weight=0)
 
     def validate(self) -> Score | None:
         """How good the model is on the validation data."""
@@ -77,16 +98,44 @@ def train(
     """
     # A link stays, and the run is made where it leads.
     path = path.resolve() if path.is_symlink() else path
-    check_free(path, overwrite=overwrite)
+    if here().began(path):
+        return resume(task, Run.open(path), {}, display=display)
+    if here().leads:
+        check_free(path, overwrite=overwrite)
     learner = _learner(task, config, display, start)
-    prepared = learner.prepared
-    entries = _entries(task, config, prepared)
+    run = _begun(task, config, path, learner, start, overwrite=overwrite, display=display)
+    with _held(run):
+        return _fit(task, config, learner, run, display, restored=False)
+
+
+def _begun(
+    task: Task,
+    config: Any,
+    path: Path,
+    learner: TaskLearner,
+    start: Run | None,
+    *,
+    overwrite: bool,
+    display: Display,
+) -> Run:
+    """The new run, which one process writes for all."""
+    if not here().leads:
+        run = Run(path, {})
+        _trainer(config, learner, run, display).save()
+        return run
+    entries = _entries(task, config, learner.prepared)
     if start is not None:
         entries["init_from"] = str(start.path.absolute())
-    with stage(path, task.name, entries, prepared.files(), overwrite=overwrite) as run:
+    if here().job:
+        entries["job"] = here().job
+    with stage(path, task.name, entries, learner.prepared.files(), overwrite=overwrite) as run:
         _trainer(config, learner, run, display).save()
-    with run.hold():
-        return _fit(task, config, learner, run, display, restored=False)
+    return run
+
+
+def _held(run: Run) -> contextlib.AbstractContextManager[None]:
+    """The run's folder kept from other trainings, by the process that writes into it."""
+    return run.hold() if here().leads else contextlib.nullcontext()
 
 
 def dry_run(task: Task, config: Any, *, display: Display, start: Run | None = None) -> None:
@@ -102,7 +151,9 @@ def train_folds(
     scores = []
     configs = [task.fold(config, number, count) for number in range(1, count + 1)]
     for number in range(1, count + 1):
-        check_free(path / f"fold-{number}", overwrite=overwrite)
+        fold = path / f"fold-{number}"
+        if not here().began(fold) and here().leads:
+            check_free(fold, overwrite=overwrite)
     for number, own in enumerate(configs, 1):
         display.note(f"fold {number} of {count}")
         trained = train(task, own, path / f"fold-{number}", overwrite=overwrite, display=display)
@@ -149,7 +200,7 @@ def resume(task: Task, run: Run, changes: Mapping[str, Any], *, display: Display
     prepared = task.prepare(config, task.codec(run))
     check_same_data(run, prepared)
     _check_validation(config, prepared)
-    with run.hold():
+    with _held(run):
         _set_up(config.training, threads=config.training.threads)
         learner = TaskLearner(task, config, prepared)
         return _fit(task, config, learner, run, display, restored=True)
@@ -226,7 +277,8 @@ def _fit(
         if trainer.finished:
             display.note(f"{run.path} {_done(trainer, config.training)}")
             return _complete(task, learner.prepared, run, display, device=config.training.device)
-        run.update(format=FORMAT, module=TASKS[task.name].module, config=tables(config))
+        if here().leads:
+            run.update(format=FORMAT, module=TASKS[task.name].module, config=tables(config))
     again = f"elman train {task.name} --resume {pasted(run.path)}"
     try:
         ending = trainer.fit()
@@ -251,12 +303,14 @@ RESULTS = (BASELINES, SCORES, "learning_curve.svg", "learning_curve.png", "repor
 
 def _complete(task: Task, prepared: Prepared, run: Run, display: Display, *, device: str) -> Trained:
     """The model of a run whose training is done; what is missing of its results is made."""
-    if not all((run.path / name).is_file() for name in RESULTS):
+    if here().leads and not all((run.path / name).is_file() for name in RESULTS):
         return _finish(task, prepared, run, display, device=device)
     return load_run(run, task, checkpoint="best", device=device)
 
 
 def _finish(task: Task, prepared: Prepared, run: Run, display: Display, *, device: str) -> Trained:
+    if not here().leads:
+        return load_run(Run.open(run.path), task, checkpoint="best", device=device)
     trained = load_run(run, task, checkpoint="best", device=device)
     trained.keep(prepared)
     asked = trained.config.training.baselines
@@ -287,12 +341,15 @@ def _restore(trainer: Any, training: TrainingSettings, run: Run, display: Displa
     written_in = trainer.restore()
     if trainer.finished:
         return
-    if not training.threads and written_in.get("threads"):
+    alike = written_in.get("processes") == here().facts().get("processes")
+    if not training.threads and written_in.get("threads") and alike:
         torch.set_num_threads(int(written_in["threads"]))
-    for name, here in environment().items():
-        if written_in.get(name) != here:
+    now = environment()
+    for name in {**now, **written_in}:
+        then, today = (facts.get(name, 1) for facts in (written_in, now))
+        if then != today:
             display.note(
-                f"warning: the run was begun with {name} {written_in.get(name)}, here it is {here}; it goes on, "
+                f"warning: the run was begun with {name} {then}, here it is {today}; it goes on, "
                 f"but not bit for bit as without the break"
             )
     display.note(f"continuing {run.path} at step {trainer.position.step}, epoch {trainer.position.epoch}")

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from elman.config import UserError
-from elman.training import bptt, checkpoint
+from elman.training import bptt, checkpoint, parallel
 from elman.training.averaging import Average
 from elman.training.board import Board
-from elman.training.log import Log
+from elman.training.log import Log, Unwritten
 from elman.training.optimizer import Schedule, build_optimizer
 from elman.training.progress import Display, Glance, duration
 from elman.training.randomness import load_random, random_tensors, undisturbed
@@ -39,13 +39,20 @@ class StepLoss(NamedTuple):
     """What a task makes of a batch.
 
     objective: the scalar to differentiate. total: the summed loss in nats, over so many `predictions`. state: to carry
-    over to the next batch, in any structure of tensors; `()` where nothing is carried.
+    over to the next batch, in any structure of tensors; `()` where nothing is carried. weight: what the objective is a
+    sum divided by, so that the mean of several objectives, so weighted, is that of all rows; None: `predictions`.
     """
 
     objective: Tensor
     total: float
     predictions: int
     state: Any
+    weight: float | None = None
+
+    @property
+    def over(self) -> float:
+        """The weight."""
+        return self.predictions if self.weight is None else self.weight
 
 
 @dataclass
@@ -101,8 +108,11 @@ class Learner(Protocol):
     def initial_state(self) -> Any:
         """The carried state at the start of an epoch."""
 
+    def stream_axes(self) -> list[int | None]:
+        """Along which axis of each leaf of the carried state the streams lie; asked where processes share them."""
+
     def loss(self, epoch: int, index: int, state: Any) -> StepLoss:
-        """The loss of a batch."""
+        """The loss of a batch; of this process's rows where several share it."""
 
     def validate(self) -> Score | None:
         """How good the model is on the validation data, decoded as in use; None where there are none."""
@@ -152,7 +162,7 @@ class Interruption:
 
 def environment() -> dict[str, Any]:
     """What must be the same for a training to go on bit for bit."""
-    return {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    return {"torch": torch.__version__, "threads": torch.get_num_threads(), **parallel.here().facts()}
 
 
 @dataclass
@@ -199,7 +209,9 @@ class Trainer:
         self.average = Average(self.model, decay) if decay else None
         self.device = next(self.model.parameters()).device
         self.position = Position()
-        self.state = learner.initial_state()
+        self.processes = parallel.here()
+        self.shared = parallel.Shared(self.processes, learner, training.seed)
+        self.state = self._begun()
         self.recent, self.since_validation = Mean(), Mean()
         # The cost of the best model so far, and the validations since then.
         self.best = math.inf
@@ -213,6 +225,18 @@ class Trainer:
         # Epoch, index and carried state of the last batch.
         self._tried: tuple[int, int, Any] | None = None
 
+    def _begun(self) -> Any:
+        """The state at the start of an epoch."""
+        return self.processes.dealt(self.learner.initial_state(), self._axes())
+
+    def _carried(self) -> list[Tensor]:
+        """The leaves of the carried state of all streams."""
+        return self.processes.gathered(bptt.pack(self.state), self._axes())
+
+    def _axes(self) -> list[int | None]:
+        """Where the streams lie in the carried state."""
+        return self.learner.stream_axes() if self.processes.several else []
+
     def save(self) -> None:
         """Write `last`: all that continuing needs."""
         tensors = {
@@ -222,7 +246,7 @@ class Trainer:
                 for name, tensor in checkpoint.optimizer_tensors(self.optimizer).items()
             },
             **{f"average.{name}": tensor for name, tensor in self._averaged().items()},
-            **{f"carry.{i}": tensor for i, tensor in enumerate(bptt.pack(self.state))},
+            **{f"carry.{i}": tensor for i, tensor in enumerate(self._carried())},
             **{f"random.{name}": tensor for name, tensor in random_tensors(self.device).items()},
         }
         facts = {
@@ -235,7 +259,8 @@ class Trainer:
             "environment": environment(),
             "first": None if math.isnan(self.first) else self.first,
         }
-        checkpoint.save(self.run.last, tensors, facts)
+        if self.processes.leads:
+            checkpoint.save(self.run.last, tensors, facts)
         self.saved_step = self.position.step
         self.session.last_checkpoint = time.monotonic()
 
@@ -252,7 +277,10 @@ class Trainer:
             if self.average:
                 self.average.load(checkpoint.within(tensors, "average"))
             carried = checkpoint.within(tensors, "carry")
-            self.state = bptt.unpack([carried[str(i)] for i in range(len(carried))], like=self.state)
+            whole = bptt.unpack(
+                [carried[str(i)] for i in range(len(carried))], like=self.learner.initial_state()
+            )
+            self.state = self.processes.dealt(whole, self._axes())
             self.position = Position(**facts["position"])
             self._restore_costs(facts)
             self.recent, self.since_validation = Mean(**facts["recent"]), Mean(**facts["since_validation"])
@@ -306,10 +334,7 @@ class Trainer:
         """Train until the last epoch, the time limit, or Ctrl-C; the checkpoint `last` is written in any case."""
         self.session = _Session(start_seconds=self.position.seconds, start_step=self.position.step)
         interruption = Interruption(self.display.note)
-        board = (
-            Board(self.run.path / "tensorboard", self.position.step) if self.training.tensorboard else None
-        )
-        with Log(self.run.log, self.position.step, board) as log, interruption.listening():
+        with self._log() as log, interruption.listening():
             log.write("resume" if self.position.step else "start", **self._where(), **self._facts())
             self.display.open()
             try:
@@ -322,8 +347,15 @@ class Trainer:
                 self.display.close()
         return ending
 
+    def _log(self) -> Log:
+        if not self.processes.leads:
+            return Unwritten()
+        asked = self.training.tensorboard
+        board = Board(self.run.path / "tensorboard", self.position.step) if asked else None
+        return Log(self.run.log, self.position.step, board)
+
     def _steps(self, log: Log, interruption: Interruption) -> Ending:
-        validated = False
+        validated = interrupted = False
         while not self.finished:
             self._step(log)
             validated = self._validation_due()
@@ -332,19 +364,27 @@ class Trainer:
             if self.position.index == self.learner.epoch_steps:
                 self._end_epoch()
             self._glance()
-            if interruption.asked or self._time_is_up():
+            interrupted, over, due = self._asked(interruption)
+            if interrupted or over:
                 break
-            if self._checkpoint_due():
+            if due:
                 self._check_sound()
                 self.save()
         self._check_sound()
-        if not interruption.asked and not validated:
+        if not interrupted and not validated:
             self._validate(log, scheduled=False)
         # After the validation, so that what is saved knows of the best that it has found.
         self.save()
         if self.finished:
             return "no better" if self.stale else "finished"
-        return "interrupted" if interruption.asked else "time"
+        return "interrupted" if interrupted else "time"
+
+    def _asked(self, interruption: Interruption) -> list[bool]:
+        """Whether to stop, whether time is up, whether to save: the clock is that of the process that writes."""
+        leads = self.processes.leads
+        return self.processes.any(
+            interruption.asked, leads and self._time_is_up(), leads and self._checkpoint_due()
+        )
 
     def _step(self, log: Log) -> None:
         begun = time.monotonic()
@@ -354,8 +394,7 @@ class Trainer:
             group["lr"] = rate
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        out = self.learner.loss(where.epoch, where.index, self.state)
-        out.objective.backward()
+        out = self.shared.loss_and_gradient(where.epoch, where.index, self.state)
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip or math.inf))
         self._check_loss(out.total / out.predictions)
         if not math.isfinite(norm):
@@ -396,7 +435,7 @@ class Trainer:
             return
         self.model.eval()
         with torch.no_grad(), undisturbed(self.device):
-            out = self.learner.loss(*self._tried)
+            out = self.shared.loss(*self._tried)
         self._check_loss(out.total / out.predictions)
 
     def _diverged(self, what: str) -> str:
@@ -413,8 +452,9 @@ class Trainer:
 
     def _validate(self, log: Log, *, scheduled: bool) -> None:
         """Measure, keep the model if it is the best so far; what is scheduled counts for the rate and for the end."""
+        self.processes.same_buffers(self.model)
         with self.average.instead() if self.average else nullcontext():
-            with undisturbed(self.device):
+            with undisturbed(self.device), parallel.sharing(self.processes):
                 score = self.learner.validate()
             better = score is not None and score.cost < self.best
             if score and better:
@@ -452,13 +492,15 @@ class Trainer:
             self.since_validation = Mean()
 
     def _save_best(self, score: Score) -> None:
+        if not self.processes.leads:
+            return
         facts = {"score": score.to_json(), "step": self.position.step, "epoch": self.position.epoch}
         checkpoint.save(self.run.best, checkpoint.model_tensors(self.model), facts)
 
     def _end_epoch(self) -> None:
         self.position.epoch += 1
         self.position.index = 0
-        self.state = self.learner.initial_state()
+        self.state = self._begun()
 
     def _time_is_up(self) -> bool:
         return bool(self.training.minutes) and self.session.seconds >= 60 * self.training.minutes

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from elman.data.bucketing import cuts
 from elman.tasks.classification.settings import Config
 from elman.tasks.classification.texts import Codec, Part
+from elman.training.parallel import each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +40,16 @@ class TextBatch(NamedTuple):
     tokens: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
     truth: npt.NDArray[np.int64]
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(self.lengths)
+
+    def pick(self, rows: npt.NDArray[np.int64]) -> TextBatch:
+        """Some of the texts."""
+        longest = int(self.lengths[rows].max(initial=1))
+        return TextBatch(self.tokens[:longest, rows], self.lengths[rows], self.truth[rows])
 
 
 def batch_of(tokens: Sequence[Ids], truth: npt.NDArray[np.int64]) -> TextBatch:
@@ -138,12 +149,16 @@ def probabilities(
     import torch
 
     model.eval()
-    found = np.zeros((len(tokens), model.head.out_features))
+    found, pieces = np.zeros((len(tokens), model.head.out_features)), _in_order(tokens)
+
+    def of(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        batch = batch_of([tokens[i] for i in indices], np.zeros(len(indices), dtype=np.int64))
+        logits = logits_of(model, batch).double().cpu()
+        return np.asarray((logits.sigmoid() if several else logits.softmax(dim=1)).numpy())
+
     with torch.no_grad():
-        for indices in _in_order(tokens):
-            batch = batch_of([tokens[i] for i in indices], np.zeros(len(indices), dtype=np.int64))
-            logits = logits_of(model, batch).double().cpu()
-            found[indices] = (logits.sigmoid() if several else logits.softmax(dim=1)).numpy()
+        for indices, p in zip(pieces, each(pieces, of), strict=True):
+            found[indices] = p
     return found
 
 

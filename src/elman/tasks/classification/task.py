@@ -224,6 +224,14 @@ class ClassificationTask(Task):
         losses = learning.loss_of(model, found, config.data.smoothing, weights)
         return StepLoss(losses.mean(), float(losses.detach().sum()), len(found.lengths), ())
 
+    def rows(self, batch: tuple[TextBatch, Any]) -> int:
+        """Texts."""
+        return batch[0].rows
+
+    def pick(self, batch: tuple[TextBatch, Any], rows: npt.NDArray[np.int64]) -> tuple[TextBatch, Any]:
+        """Some of them, with the weights of the labels."""
+        return batch[0].pick(rows), batch[1]
+
     def progress(self, codec: Codec) -> Measure:
         """The loss as it is."""
         from elman.training.loop import Measure

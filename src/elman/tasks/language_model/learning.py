@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from elman.data.batching import IGNORED, Streams, TextBatch
 from elman.tasks.language_model.settings import ModelSettings
+from elman.training.parallel import each, sharers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,10 +66,16 @@ def piece_losses(model: LanguageModel, streams: Streams) -> tuple[list[float], l
     import torch
 
     model.eval()
-    losses, counts, state = [], [], model.initial_state(streams.batch_size)
-    with torch.no_grad():
+    B, groups = streams.batch_size, min(sharers(), streams.batch_size)
+
+    def of(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        found, state = np.zeros((2, len(streams))), model.initial_state(len(rows))
         for index in range(len(streams)):
-            loss, count, state = summed_loss(model, streams[index], state)
-            losses.append(float(loss))
-            counts.append(count)
-    return losses, counts
+            piece = streams[index]
+            loss, count, state = summed_loss(model, piece.pick(rows) if len(rows) < B else piece, state)
+            found[:, index] = float(loss), count
+        return found
+
+    with torch.no_grad():
+        found = np.sum(each([np.arange(first, B, groups) for first in range(groups)], of), axis=0)
+    return found[0].tolist(), found[1].astype(int).tolist()

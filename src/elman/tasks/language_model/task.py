@@ -83,8 +83,8 @@ class LanguageModelTask(Task):
         from elman.training.loop import StepLoss
 
         total, count, state = summed_loss(model, batch, state)
-        over = config.data.batch if config.optimizer.loss == "sum_over_time" else count
-        return StepLoss(total / over, float(total.detach()), count, state)
+        over = batch.rows if config.optimizer.loss == "sum_over_time" else count
+        return StepLoss(total / over, float(total.detach()), count, state, over)
 
     def progress(self, codec: Tokenizer) -> Measure:
         """Bits or perplexity; characters, bytes, words, tokens."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from elman.data.bucketing import Buckets, cuts
 from elman.tasks.music.pieces import Codec, Part, Sequenced
 from elman.tasks.music.settings import Config
+from elman.training.parallel import each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +41,17 @@ class MusicBatch(NamedTuple):
     inputs: Sequenced
     targets: Sequenced
     lengths: npt.NDArray[np.int64]
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(self.lengths)
+
+    def pick(self, rows: npt.NDArray[np.int64]) -> MusicBatch:
+        """Some of the pieces."""
+        lengths = self.lengths[rows]
+        longest = int(lengths.max())
+        return MusicBatch(self.inputs[:longest, rows], self.targets[:longest, rows], lengths)
 
 
 def batch_of(sequences: Sequence[Sequenced]) -> MusicBatch:
@@ -122,13 +134,18 @@ def piece_losses(model: MusicNetwork, sequences: Sequence[Sequenced]) -> list[np
     found: list[Any] = [None] * len(sequences)
     lengths = np.array([len(sequence) - 1 for sequence in sequences], dtype=np.int64)
     order = np.argsort(lengths, kind="stable")
+    pieces = [order[a:b] for a, b in pairwise(cuts(lengths[order], BUDGET, MOST))]
+
+    def of(own: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        losses, valid = losses_of(model, batch_of([sequences[i] for i in own]))
+        table = torch.zeros(valid.shape, dtype=torch.float64)
+        table[valid.cpu()] = losses.double().cpu()
+        return np.asarray(table.numpy())
+
     with torch.no_grad():
-        for a, b in pairwise(cuts(lengths[order], BUDGET, MOST)):
-            losses, valid = losses_of(model, batch_of([sequences[i] for i in order[a:b]]))
-            table = torch.zeros(valid.shape, dtype=torch.float64)
-            table[valid.cpu()] = losses.double().cpu()
-            for column, i in enumerate(order[a:b]):
-                found[i] = table[: lengths[i], column].numpy()
+        for own, table in zip(pieces, each(pieces, of), strict=True):
+            for column, i in enumerate(own):
+                found[i] = table[: lengths[i], column]
     return found
 
 

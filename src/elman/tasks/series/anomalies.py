@@ -13,6 +13,7 @@ from elman.tasks.base import Baseline
 from elman.tasks.series.learning import run_over
 from elman.tasks.series.panel import Codec, Panel, Part, encode
 from elman.tasks.series.scores import MEDIAN, score_marks
+from elman.training.parallel import each
 
 if TYPE_CHECKING:
     from elman.nn import Forecaster
@@ -94,10 +95,12 @@ def threshold_of(scores: Sequence[Floats], false_alarms: float) -> float:
 
 def part_scores(model: Forecaster, codec: Codec, part: Part) -> list[Floats]:
     """The scores of the rows of a part."""
-    return [
-        row_scores(model, codec, frame.part(0, end))[start:end]
-        for frame, start, end in zip(part.frames, part.starts, part.ends, strict=True)
-    ]
+
+    def of(piece: tuple[Frame, int, int]) -> Floats:
+        frame, start, end = piece
+        return row_scores(model, codec, frame.part(0, end))[start:end]
+
+    return each(list(zip(part.frames, part.starts, part.ends, strict=True)), of)
 
 
 def marks_of(part: Part) -> list[npt.NDArray[np.bool_]] | None:

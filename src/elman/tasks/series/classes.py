@@ -27,6 +27,7 @@ from elman.tasks.series import sections
 from elman.tasks.series.branches import Branch
 from elman.tasks.series.maps import filled
 from elman.tasks.series.settings import Config, SeriesSettings
+from elman.training.parallel import each
 from elman.training.score import Score
 
 if TYPE_CHECKING:
@@ -281,6 +282,16 @@ class CaseBatch(NamedTuple):
     lengths: Ints
     truth: Ints
 
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(self.lengths)
+
+    def pick(self, rows: npt.NDArray[np.int64]) -> CaseBatch:
+        """Some of the cases."""
+        longest = int(self.lengths[rows].max())
+        return CaseBatch(self.x[:longest, rows], self.lengths[rows], self.truth[rows])
+
 
 def batch_of(numbers: Sequence[npt.NDArray[np.float32]], truth: Ints) -> CaseBatch:
     """Cases side by side."""
@@ -318,12 +329,17 @@ def probabilities(model: SequenceClassifier, numbers: Sequence[npt.NDArray[np.fl
     lengths = np.array([len(rows) for rows in numbers], dtype=np.int64)
     order = np.argsort(lengths, kind="stable")
     found = np.zeros((len(numbers), model.head.out_features))
+    pieces = [order[a:b] for a, b in pairwise(cuts(lengths[order], BUDGET, MOST))]
+
+    def of(own: Ints) -> Floats:
+        batch = batch_of([numbers[i] for i in own], np.zeros(len(own), dtype=np.int64))
+        x = torch.from_numpy(batch.x).to(model.head.weight.device)
+        logits = model(x, torch.from_numpy(batch.lengths))
+        return np.asarray(logits.double().softmax(dim=1).cpu().numpy())
+
     with torch.no_grad():
-        for a, b in pairwise(cuts(lengths[order], BUDGET, MOST)):
-            own = order[a:b]
-            batch = batch_of([numbers[i] for i in own], np.zeros(len(own), dtype=np.int64))
-            x = torch.from_numpy(batch.x).to(model.head.weight.device)
-            found[own] = model(x, torch.from_numpy(batch.lengths)).double().softmax(dim=1).cpu().numpy()
+        for own, p in zip(pieces, each(pieces, of), strict=True):
+            found[own] = p
     return found
 
 

@@ -12,6 +12,7 @@ from elman.data.series import Frame
 from elman.tasks.series.maps import targets_of
 from elman.tasks.series.panel import Codec, Numbers, Panel, Part, clean, encode
 from elman.tasks.series.settings import Config
+from elman.training.parallel import each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,6 +75,16 @@ class PieceBatch(NamedTuple):
     ahead: npt.NDArray[np.float32]
     y: npt.NDArray[np.float32]
     unit: npt.NDArray[np.float32]
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(self.unit)
+
+    def pick(self, rows: npt.NDArray[np.int64]) -> PieceBatch:
+        """Some of the pieces."""
+        x, since, known, ahead, y = (part[:, rows] for part in self[:-1])
+        return PieceBatch(x, since, known, ahead, y, self.unit[rows])
 
 
 class Pieces:
@@ -196,13 +207,12 @@ def forecasts(
     model: Forecaster, codec: Codec, part: Part, config: Config, origins: Sequence[npt.NDArray[np.int64]]
 ) -> Origins:
     """What is said after each origin, of rows up to it alone."""
-    series, q, truth = [], [], []
-    for number, (frame, end, rows) in enumerate(zip(part.frames, part.ends, origins, strict=True)):
-        own = frame.part(0, end)
-        found = frame_forecasts(model, codec, own, config, rows)
-        q.append(found)
-        truth.append(targets_of(own.values[:, : codec.targets], codec.horizon, rows))
-        series.append(np.full(len(rows), number))
+    pieces = [
+        (frame.part(0, end), rows) for frame, end, rows in zip(part.frames, part.ends, origins, strict=True)
+    ]
+    q = each(pieces, lambda piece: frame_forecasts(model, codec, piece[0], config, piece[1]))
+    truth = [targets_of(own.values[:, : codec.targets], codec.horizon, rows) for own, rows in pieces]
+    series = [np.full(len(rows), number) for number, (_, rows) in enumerate(pieces)]
     return Origins(
         np.concatenate(series), np.concatenate(list(origins)), np.concatenate(q), np.concatenate(truth)
     )

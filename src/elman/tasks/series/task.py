@@ -268,7 +268,7 @@ class SeriesTask(Task):
         from elman.training.loop import StepLoss
 
         total, count = BRANCHES[config.data.target].loss(model, batch)
-        return StepLoss(total / max(count, 1), float(total.detach()), max(count, 1), ())
+        return StepLoss(total / max(count, 1), float(total.detach()), max(count, 1), (), count)
 
     def progress(self, codec: Any) -> Measure:
         """The loss as it is."""

@@ -15,6 +15,7 @@ from elman.data.bucketing import Buckets, cuts
 from elman.tasks.speech.recordings import Codec, Part, needed, steps_of
 from elman.tasks.speech.settings import Config, FeatureSettings
 from elman.tasks.speech.symbols import BLANK
+from elman.training.parallel import each
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,6 +47,18 @@ class SpeechBatch(NamedTuple):
     lengths: npt.NDArray[np.int64]
     truth: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int64]
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(self.lengths)
+
+    def pick(self, rows: npt.NDArray[np.int64]) -> SpeechBatch:
+        """Some of the recordings."""
+        longest = int(self.lengths[rows].max(initial=1))
+        cut = np.split(self.truth, np.cumsum(self.sizes)[:-1])
+        truth = np.concatenate([cut[row] for row in rows])
+        return SpeechBatch(self.steps[:longest, rows], self.lengths[rows], truth, self.sizes[rows])
 
 
 def stacked(z: Floats, stride: int, ahead: int) -> Floats:
@@ -198,12 +211,17 @@ def outputs(model: Any, steps: Sequence[Floats]) -> list[Tensor]:
 
     model.eval()
     found: list[Any] = [None] * len(steps)
+
+    def of(indices: npt.NDArray[np.int64]) -> Floats:
+        batch = batch_of([steps[i] for i in indices], [])
+        return np.asarray(logits_of(model, batch).float().log_softmax(dim=-1).cpu().numpy())
+
+    pieces = list(_in_order(steps))
     with torch.no_grad():
-        for indices in _in_order(steps):
-            batch = batch_of([steps[i] for i in indices], [])
-            logs = logits_of(model, batch).float().log_softmax(dim=-1).cpu()
+        for indices, logs in zip(pieces, each(pieces, of), strict=True):
+            whole = torch.from_numpy(np.array(logs) if not logs.flags.writeable else logs)
             for place, i in enumerate(indices):
-                found[i] = logs[: len(steps[i]), place]
+                found[i] = whole[: len(steps[i]), place]
     return found
 
 
@@ -213,8 +231,13 @@ def probabilities(model: Any, steps: Sequence[Floats]) -> npt.NDArray[np.float64
 
     model.eval()
     found = np.zeros((len(steps), model.head.out_features))
+
+    def of(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        batch = batch_of([steps[i] for i in indices], [])
+        return np.asarray(logits_of(model, batch).double().softmax(dim=1).cpu().numpy())
+
+    pieces = list(_in_order(steps))
     with torch.no_grad():
-        for indices in _in_order(steps):
-            batch = batch_of([steps[i] for i in indices], [])
-            found[indices] = logits_of(model, batch).double().softmax(dim=1).cpu().numpy()
+        for indices, p in zip(pieces, each(pieces, of), strict=True):
+            found[indices] = p
     return found

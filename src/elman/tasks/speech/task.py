@@ -187,7 +187,7 @@ class SpeechTask(Task):
         losses = learning.loss_of(model, batch)
         sizes = torch.from_numpy(batch.sizes).to(losses.device)
         objective = (losses / sizes.clamp(min=1)).mean()
-        return StepLoss(objective, float(losses.detach().sum()), int(batch.sizes.sum()), ())
+        return StepLoss(objective, float(losses.detach().sum()), int(batch.sizes.sum()), (), batch.rows)
 
     def progress(self, codec: Codec) -> Measure:
         """The loss as it is."""

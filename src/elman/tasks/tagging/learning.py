@@ -12,6 +12,7 @@ import numpy.typing as npt
 from elman.data.bucketing import cuts
 from elman.tasks.tagging.sentences import Codec
 from elman.tasks.tagging.settings import Config
+from elman.training.parallel import each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,6 +44,16 @@ class SentenceBatch(NamedTuple):
     numbers: Ids
     lengths: Ids
     truth: Ids
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(self.lengths)
+
+    def pick(self, rows: npt.NDArray[np.int64]) -> SentenceBatch:
+        """Some of the sentences."""
+        longest = int(self.lengths[rows].max(initial=1))
+        return SentenceBatch(self.numbers[:longest, rows], self.lengths[rows], self.truth[:longest, rows])
 
 
 def batch_of(numbers: Sequence[Ids], truth: Sequence[Ids] | None = None) -> SentenceBatch:
@@ -109,14 +120,16 @@ def emissions_of(model: Any, numbers: Sequence[Ids]) -> list[Floats]:
     model.eval()
     lengths = np.array([len(row) for row in numbers], dtype=np.int64)
     order = np.argsort(lengths, kind="stable")
-    starts = cuts(lengths[order], BUDGET, MOST)
+    pieces = [order[a:b] for a, b in pairwise(cuts(lengths[order], BUDGET, MOST))]
     found: list[Floats] = [np.zeros((0, model.head.out_features)) for _ in numbers]
+
+    def of(own: Ids) -> Floats:
+        logits = logits_of(model, batch_of([numbers[i] for i in own])).double()
+        said = logits if model.chain is not None else logits.log_softmax(dim=2)
+        return np.asarray(said.cpu().numpy())
+
     with torch.no_grad():
-        for a, b in pairwise(starts):
-            own = order[a:b]
-            logits = logits_of(model, batch_of([numbers[i] for i in own])).double()
-            said = logits if model.chain is not None else logits.log_softmax(dim=2)
-            values = said.cpu().numpy()
+        for own, values in zip(pieces, each(pieces, of), strict=True):
             for place, i in enumerate(own):
                 found[i] = values[: lengths[i], place]
     return found

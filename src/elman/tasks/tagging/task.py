@@ -160,7 +160,7 @@ class TaggingTask(Task):
         total = learning.loss_of(model, batch, config.data.smoothing)
         words = int(batch.lengths.sum())
         by = words if config.optimizer.loss == "mean" else len(batch.lengths)
-        return StepLoss(total / by, float(total.detach()), words, ())
+        return StepLoss(total / by, float(total.detach()), words, (), by)
 
     def progress(self, codec: Codec) -> Measure:
         """The loss as it is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +15,7 @@ from elman.data.subwords import END, UNKNOWN
 from elman.tasks.network import import_cell
 from elman.tasks.translation.pairs import Codec
 from elman.tasks.translation.settings import Config, ModelSettings
+from elman.training.parallel import each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +51,18 @@ class PairBatch(NamedTuple):
     target: npt.NDArray[np.int64]
     truth: npt.NDArray[np.int64]
     target_lengths: npt.NDArray[np.int64]
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(self.source_lengths)
+
+    def pick(self, rows: npt.NDArray[np.int64]) -> PairBatch:
+        """Some of the pairs."""
+        lengths, targets = self.source_lengths[rows], self.target_lengths[rows]
+        S, T = max(1, int(lengths.max())), int(targets.max())
+        source, target, truth = self.source[:S, rows], self.target[:T, rows], self.truth[:T, rows]
+        return PairBatch(source, lengths, target, truth, targets)
 
 
 class Search(NamedTuple):
@@ -222,10 +236,8 @@ def translate(
     device = model.head.weight.device
     lengths = lengths_of(sources)
     found: list[list[Hypothesis]] = [[Hypothesis((), 0.0, 0.0, True)] for _ in sources]
-    for indices in _in_order(lengths, search.beam):
-        indices = indices[lengths[indices] > 0]
-        if not len(indices):
-            continue
+
+    def of(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         own = [sources[i] for i in indices]
         source = torch.from_numpy(side_by_side(own)).to(device)
         # More than twice as long is no translation, but a loop.
@@ -246,8 +258,13 @@ def translate(
             banned=search.banned,
             pick=DecoderState.pick,
         )
-        for i, answer in zip(indices, answers, strict=True):
-            found[i] = answer
+        return np.frombuffer(json.dumps(answers).encode(), dtype=np.uint8)
+
+    pieces = [indices[lengths[indices] > 0] for indices in _in_order(lengths, search.beam)]
+    pieces = [indices for indices in pieces if len(indices)]
+    for indices, data in zip(pieces, each(pieces, of), strict=True):
+        for i, answer in zip(indices, json.loads(data.tobytes()), strict=True):
+            found[i] = [Hypothesis(tuple(tokens), *rest) for tokens, *rest in answer]
     return found
 
 
