@@ -101,34 +101,9 @@ def test_no_other_file_speaks_of_processes() -> None:
 
 EVERY = ["--no-baselines", "--threads", "1", "--max-steps", "50", "--validate-every", "20"]
 LANGUAGE = ["--data", "a.txt", "--hidden", "16", "--layers", "2", "--batch", "7", "--steps", "8"]
-TAGS = [
-    "--data",
-    "a.txt",
-    "--hidden",
-    "8",
-    "--embedding",
-    "8",
-    "--letters",
-    "0",
-    "--batch",
-    "7",
-    "--dropout",
-    "0",
-]
-MOODS = [
-    "--data",
-    "a.tsv",
-    "--hidden",
-    "8",
-    "--min-count",
-    "1",
-    "--batch",
-    "7",
-    "--dropout",
-    "0",
-    "--word-dropout",
-    "0",
-]
+STILL = ["--dropout", "0", "--word-dropout", "0"]
+TAGS = ["--data", "a.txt", "--hidden", "8", "--embedding", "8", "--letters", "0", "--batch", "7", *STILL]
+MOODS = ["--data", "a.tsv", "--hidden", "8", "--min-count", "1", "--batch", "7", *STILL]
 
 
 def start(count: int, folder: Path, *arguments: object, restarts: int = 0) -> subprocess.Popen[str]:
