@@ -36,8 +36,6 @@ from elman.config import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from elman.training.loop import Learner, StepLoss
-
 __all__ = [
     "Processes",
     "Shared",
@@ -291,12 +289,12 @@ def stream_axes(one: Sequence[Any], other: Sequence[Any]) -> list[int | None]:
 class Shared:
     """The steps of a learner, shared by all processes."""
 
-    def __init__(self, processes: Processes, learner: Learner, seed: int) -> None:
+    def __init__(self, processes: Processes, learner: Any, seed: int) -> None:
         """Take a learner whose `loss` is that of this process's rows."""
         self.processes, self.learner, self.seed = processes, learner, seed
         self._module: Any = None
 
-    def loss_and_gradient(self, epoch: int, index: int, state: Any) -> StepLoss:
+    def loss_and_gradient(self, epoch: int, index: int, state: Any) -> Any:
         """The loss of a batch over all processes, with the gradient of its objective in the parameters."""
         if not self.processes.several:
             out = self.learner.loss(epoch, index, state)
@@ -308,7 +306,7 @@ class Shared:
         module = self._whole()
         objective = module(epoch, index, state)
         objective.backward()
-        own: StepLoss = module.module.out
+        own = module.module.out
         weight, total, predictions = self.processes.sums([own.over, own.total, own.predictions])
         gradients = [p.grad for p in self.learner.model.parameters() if p.grad is not None]
         # The sum was divided by the number of processes.
@@ -317,7 +315,7 @@ class Shared:
             objective=objective.detach(), total=total, predictions=max(1, round(predictions)), weight=weight
         )
 
-    def loss(self, epoch: int, index: int, state: Any) -> StepLoss:
+    def loss(self, epoch: int, index: int, state: Any) -> Any:
         """The loss over all processes, without a gradient."""
         out = self.learner.loss(epoch, index, state)
         if not self.processes.several:
@@ -343,7 +341,7 @@ class Shared:
         return self._module
 
 
-def _step_of(learner: Learner) -> Any:
+def _step_of(learner: Any) -> Any:
     """The objective of a batch, times what it was divided by, as a module; the rest of the loss stays in `out`."""
     from torch import nn
 
