@@ -13,24 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import re
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks import trainings
 from benchmarks.pairing import machine
-
-ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results"
-WIDTH = 2048
 
 
 class Result(NamedTuple):
@@ -66,73 +58,36 @@ class Training(NamedTuple):
     where: str = ""
 
 
-def product_rate() -> float:
-    """GFLOP/s of torch.mm of 2048 by 2048 numbers, the median of some calls: by it times are compared."""
-    a, b = torch.randn(WIDTH, WIDTH), torch.randn(WIDTH, WIDTH)
-    torch.mm(a, b)
-    seconds = []
-    for _ in range(7):
-        begun = time.perf_counter()
-        torch.mm(a, b)
-        seconds.append(time.perf_counter() - begun)
-    return 2 * WIDTH**3 / statistics.median(seconds) / 1e9
-
-
-def train(known: Result, seed: int, data: Path, runs: Path, threads: int) -> Training:
+def train(known: Result, seed: int, options: argparse.Namespace) -> Training:
     """A run of this seed: as it stands in its folder, or trained now."""
-    run = runs / f"{known.name}-{seed}"
-    log = run.with_suffix(".log")
-    if not _is_done(run):
-        command = [sys.executable, "-m", "elman", "train", known.word, *_flags(known, seed, data, threads)]
-        # The simple rules beside it draw nothing.
-        command += ["--no-baselines"] * (seed > 1)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w", encoding="utf-8") as file:
-            subprocess.run([*command, "--run", str(run), "--overwrite"], stderr=file, check=True, cwd=ROOT)
-    said = log.read_text(encoding="utf-8") if log.is_file() else ""
-    # Where things lay on this machine is of no use elsewhere.
-    return read(run, seed, said.replace(str(data.resolve()), "DATA").replace(str(runs.resolve()), "RUNS"))
-
-
-def _is_done(run: Path) -> bool:
-    return (run / "scores.json").is_file()
-
-
-def _flags(known: Result, seed: int, data: Path, threads: int) -> list[str]:
-    config = f"configs/classification/{known.name}.toml"
-    return [
-        *("--config", config, "--data", str((data / known.data).resolve())),
-        *("--seed", str(seed), "--threads", str(threads)),
+    run = options.runs / f"{known.name}-{seed}"
+    flags = [
+        *("--config", f"configs/classification/{known.name}.toml"),
+        *("--data", str((options.data / known.data).resolve())),
+        *("--seed", str(seed), "--threads", str(options.threads)),
     ]
-
-
-def read(run: Path, seed: int, log: str) -> Training:
-    """What a run folder says."""
-    score = json.loads((run / "scores.json").read_text())["test"]
-    beside = json.loads((run / "baselines.json").read_text())
-    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    valid = [event["score"] for event in events if event["event"] == "valid"]
-    # Lines of progress have a share in front; the others are kept.
-    lines = [line for line in log.splitlines() if line.strip() and not re.match(r"\s*\d+%", line)]
+    # The simple rules beside it draw nothing.
+    flags += ["--no-baselines"] * (seed > 1)
+    lines = trainings.trained(known.word, flags, run, {"DATA": options.data, "RUNS": options.runs})
+    done = trainings.read(run)
     return Training(
         seed,
-        score["name"],
-        score["value"],
-        tuple(score["interval"]),
-        max(valid),
-        {known["baseline"]: known["value"] for known in beside if known["part"] == "test"},
-        events[-1]["seconds"] / 60,
-        # The line at the end names the epoch that would come next.
-        max(event["epoch"] for event in events if event["event"] == "valid"),
+        done.score["name"],
+        done.score["value"],
+        done.interval,
+        done.best(higher=True),
+        done.baselines,
+        done.minutes,
+        done.epochs,
         lines,
-        f"{events[0]['time'][:10]}, {machine()['processor']}",
+        f"{done.day}, {machine()['processor']}",
     )
 
 
 def page(found: dict[str, list[Training]], conditions: dict[str, Any]) -> str:
     """The results as Markdown."""
     rows = [_row(known, found[known.name]) for known in SETS if known.name in found]
-    said = ", ".join(f"{name} {value}" for name, value in conditions.items())
+    said = trainings.stated(conditions)
     how = (
         "The test data were read once by each run, at its end. In brackets the spread over the seeds, or, of one seed, "
         "the 95 % interval over the test texts.\n"
@@ -143,10 +98,7 @@ def page(found: dict[str, list[Training]], conditions: dict[str, Any]) -> str:
         "| set | measure | test | validation | linear | majority | bar | minutes a run | seeds |\n"
         "|---|---|--:|--:|--:|--:|--:|--:|--:|\n" + "\n".join(rows) + "\n",
     ]
-    for name, trainings in found.items():
-        for one in trainings:
-            body = "\n".join(f"    {line}" for line in one.lines)
-            pieces.append(f"## {name}, seed {one.seed}\n\n{one.where}\n\n{body}\n")
+    pieces += trainings.sections(found, lambda name, one: f"{name}, seed {one.seed}\n\n{one.where}")
     return "\n".join(pieces)
 
 
@@ -170,22 +122,22 @@ def with_recorded(found: dict[str, list[Training]], folder: Path | None) -> dict
     return whole
 
 
-def _row(known: Result, trainings: Sequence[Training]) -> str:
-    values = [one.value for one in trainings]
-    first = trainings[0]
-    low, high = (min(values), max(values)) if len(values) > 1 else first.interval
-    beside = next((one.baselines for one in trainings if one.baselines), {})
+def _row(known: Result, own: Sequence[Training]) -> str:
+    values = [one.value for one in own]
+    first = own[0]
+    low, high = trainings.spread(values, first.interval)
+    beside = next((one.baselines for one in own if one.baselines), {})
     linear = max((value for name, value in beside.items() if name != "majority"), default=math.nan)
     cells = [
         known.name,
         first.metric,
         f"**{statistics.mean(values):.4f}** ({low:.4f} to {high:.4f})",
-        f"{statistics.mean(one.valid for one in trainings):.4f}",
+        f"{statistics.mean(one.valid for one in own):.4f}",
         f"{linear:.4f}",
         f"{beside.get('majority', math.nan):.4f}",
         f"{known.bars[0]:g}",
-        f"{statistics.mean(one.minutes for one in trainings):.1f}",
-        " ".join(str(one.seed) for one in trainings),
+        f"{statistics.mean(one.minutes for one in own):.1f}",
+        " ".join(str(one.seed) for one in own),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -194,65 +146,31 @@ def main(arguments: list[str] | None = None) -> int:
     """Train what is not trained yet, print and write. Exit code 1: a mean lies below its bar."""
     options = _options(arguments)
     torch.set_num_threads(options.threads)
-    before = product_rate()
-    found: dict[str, list[Training]] = {}
-    for known in SETS:
-        if options.names and known.name not in options.names:
-            continue
-        for seed in range(1, (options.seeds or known.seeds) + 1):
-            if options.done and not _is_done(options.runs / f"{known.name}-{seed}"):
-                continue
-            one = train(known, seed, options.data, options.runs, options.threads)
-            found.setdefault(known.name, []).append(one)
-            print(
-                f"{known.name}, seed {seed}: {one.metric} {one.value:.4f}, {one.minutes:.1f} minutes",
-                flush=True,
-            )
-    rates = f"{before:.0f} and {product_rate():.0f} before and after"
-    conditions = {**machine(), f"torch.mm {WIDTH} GFLOP/s": rates}
+    before = trainings.product_rate()
+    found = trainings.every(
+        SETS,
+        options,
+        lambda known: trainings.seeds(known, options),
+        lambda known, seed: train(known, seed, options),
+        lambda known, seed, one: (
+            f"{known.name}, seed {seed}: {one.metric} {one.value:.4f}, {one.minutes:.1f} minutes"
+        ),
+    )
+    measured = trainings.conditions(before)
     found = with_recorded(found, options.out)
-    written = page(found, conditions)
+    written = page(found, measured)
     print(written.split("\n## ", maxsplit=1)[0])
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        made = {"date": datetime.now(UTC).date().isoformat(), "conditions": conditions}
-        numbers = {name: [one._asdict() for one in own] for name, own in found.items()}
-        (options.out / "classification.md").write_text(written, encoding="utf-8")
-        text = json.dumps({**made, "results": numbers}, indent=1, ensure_ascii=False)
-        (options.out / "classification.json").write_text(text + "\n", encoding="utf-8")
-    means = {name: statistics.mean(one.value for one in own) for name, own in found.items()}
+    trainings.record(options.out, "classification", written, measured, {"results": trainings.numbers(found)})
+    means = trainings.means(found)
     missed = [
         f"{known.name} {means[known.name]:.4f}" for known in SETS if means.get(known.name, 1) < known.bars[0]
     ]
-    if missed:
-        print(f"below the bar: {'; '.join(missed)}", file=sys.stderr)
-    return 1 if missed else 0
+    return trainings.judged(missed, "below")
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.classification", description=__doc__)
-    parser.add_argument("names", nargs="*", help="which sets (default: all)")
-    parser.add_argument(
-        "--seeds", type=int, default=0, help="trainings of each (default: 5, of goemotions 1)"
-    )
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("ELMAN_DATA", ROOT / "../shared/data"))
-    )
-    parser.add_argument(
-        "--runs", type=Path, default=ROOT / "runs" / "classification", help="folder of the runs"
-    )
-    parser.add_argument("--done", action="store_true", help="train nothing: show the runs that are there")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--out", type=Path, nargs="?", const=RESULTS, help="write the page and its numbers there"
-    )
-    options = parser.parse_args(arguments)
-    unknown = set(options.names) - {known.name for known in SETS}
-    if unknown:
-        parser.error(
-            f"unknown: {', '.join(sorted(unknown))}; the sets are {', '.join(known.name for known in SETS)}"
-        )
-    return options
+    made = trainings.parser("classification", __doc__)
+    return trainings.chosen(trainings.seeded(made, "5, of goemotions 1"), arguments, SETS)
 
 
 if __name__ == "__main__":

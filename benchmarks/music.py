@@ -10,26 +10,16 @@ NADE. Written (`--out`) are a page and its numbers, with the lines of every run.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import re
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.classification import product_rate
-from benchmarks.pairing import machine
-
-ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results"
+from benchmarks import trainings
 
 
 class Result(NamedTuple):
@@ -63,57 +53,34 @@ class Training(NamedTuple):
     lines: list[str]
 
 
-def train(known: Result, seed: int, data: Path, runs: Path, threads: int) -> Training:
-    """A run of this seed: as it stands in its folder, or trained now."""
-    run = runs / f"{known.name}-{seed}"
-    log = run.with_suffix(".log")
-    if not _is_done(run):
-        flags = ["--config", f"configs/music/{known.name}.toml", "--data", str(_file(known, data))]
-        flags += ["--seed", str(seed), "--threads", str(threads), "--run", str(run), "--overwrite"]
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w", encoding="utf-8") as file:
-            command = [sys.executable, "-m", "elman", "train", "music", *flags]
-            subprocess.run(command, stderr=file, check=True, cwd=ROOT)
-    said = log.read_text(encoding="utf-8") if log.is_file() else ""
-    # Where things lay on this machine is of no use elsewhere.
-    return read(run, seed, said.replace(str(data.resolve()), "DATA").replace(str(runs.resolve()), "RUNS"))
-
-
-def _file(known: Result, data: Path) -> Path:
-    return (data / "polyphonic_music" / known.file).resolve()
-
-
-def _is_done(run: Path) -> bool:
-    return (run / "scores.json").is_file()
-
-
-def read(run: Path, seed: int, log: str) -> Training:
-    """What a run folder says; the interval over the test pieces is computed anew."""
+def train(known: Result, seed: int, options: argparse.Namespace) -> Training:
+    """A run of this seed: as it stands in its folder, or trained now; its interval is computed anew."""
     import elman
 
-    trained = elman.load(run)
-    score = trained.evaluate()
-    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    valid = [event for event in events if event["event"] == "valid"]
-    # Lines of progress have a share in front; the others are kept.
-    lines = [line for line in log.splitlines() if line.strip() and not re.match(r"\s*\d+%", line)]
+    run = options.runs / f"{known.name}-{seed}"
+    path = (options.data / "polyphonic_music" / known.file).resolve()
+    flags = ["--config", f"configs/music/{known.name}.toml", "--data", str(path)]
+    flags += ["--seed", str(seed), "--threads", str(options.threads)]
+    lines = trainings.trained("music", flags, run, {"DATA": options.data, "RUNS": options.runs})
+    done, model = trainings.read(run), elman.load(run)
+    score = model.evaluate()
     return Training(
         seed,
         score.value,
         score.figures["without_first"],
         score.interval,
-        min(event["score"] for event in valid),
-        {known.name: known.score.value for known in trained.baselines() if known.part == "test"},
-        events[-1]["seconds"] / 60,
-        max(event["epoch"] for event in valid),
-        sum(parameter.numel() for parameter in trained.model.parameters()),
+        done.best(higher=False),
+        done.baselines,
+        done.minutes,
+        done.epochs,
+        sum(parameter.numel() for parameter in model.model.parameters()),
         lines,
     )
 
 
 def page(found: dict[str, list[Training]], speed: str, conditions: dict[str, Any]) -> str:
     """The results as Markdown."""
-    said = ", ".join(f"{name} {value}" for name, value in conditions.items())
+    said = trainings.stated(conditions)
     how = (
         "Nats a step of the test data: the sum over all steps of all pieces, divided by their number. The first step "
         "of a piece is predicted from silence and counted; beside it stands the same without these steps. The test "
@@ -127,27 +94,24 @@ def page(found: dict[str, list[Training]], speed: str, conditions: dict[str, Any
     rows = [_row(known, found[known.name]) for known in SETS if known.name in found]
     pieces = [f"# Music\n\n    python -m benchmarks.music\n\n{said}\n", how, head + "\n".join(rows) + "\n"]
     pieces += [f"## How fast\n\n{speed}"] if speed else []
-    for name, trainings in found.items():
-        for one in trainings:
-            body = "\n".join(f"    {line}" for line in one.lines)
-            pieces.append(f"## {name}, seed {one.seed}\n\n{body}\n")
+    pieces += trainings.sections(found, lambda name, one: f"{name}, seed {one.seed}")
     return "\n".join(pieces)
 
 
-def _row(known: Result, trainings: Sequence[Training]) -> str:
-    values, first = [one.value for one in trainings], trainings[0]
-    low, high = (min(values), max(values)) if len(values) > 1 else first.interval
+def _row(known: Result, own: Sequence[Training]) -> str:
+    values, first = [one.value for one in own], own[0]
+    low, high = trainings.spread(values, first.interval)
     cells = [
         known.name,
         f"**{statistics.mean(values):.3f}** ({low:.3f} to {high:.3f})",
-        f"{statistics.mean(one.without_first for one in trainings):.3f}",
-        f"{statistics.mean(one.valid for one in trainings):.3f}",
+        f"{statistics.mean(one.without_first for one in own):.3f}",
+        f"{statistics.mean(one.valid for one in own):.3f}",
         *(f"{first.baselines[name]:.2f}" for name in ("frequency of notes", "repeat the last step")),
         *(f"{bar:g}" for bar in known.bars),
-        f"{statistics.mean(one.minutes for one in trainings):.1f}",
+        f"{statistics.mean(one.minutes for one in own):.1f}",
         str(first.epochs),
         f"{first.parameters:,}",
-        " ".join(str(one.seed) for one in trainings),
+        " ".join(str(one.seed) for one in own),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -241,63 +205,33 @@ def main(arguments: list[str] | None = None) -> int:
     """Train what is not trained yet, print and write. Exit code 1: a mean lies above its bar."""
     options = _options(arguments)
     torch.set_num_threads(options.threads)
-    before = product_rate()
-    found: dict[str, list[Training]] = {}
-    for known in SETS:
-        if options.names and known.name not in options.names:
-            continue
-        for seed in range(1, (options.seeds or known.seeds) + 1):
-            if options.done and not _is_done(options.runs / f"{known.name}-{seed}"):
-                continue
-            one = train(known, seed, options.data, options.runs, options.threads)
-            found.setdefault(known.name, []).append(one)
-            print(f"{known.name}, seed {seed}: {one.value:.3f}, {one.minutes:.1f} minutes", flush=True)
+    before = trainings.product_rate()
+    found = trainings.every(
+        SETS,
+        options,
+        lambda known: trainings.seeds(known, options),
+        lambda known, seed: train(known, seed, options),
+        lambda known, seed, one: f"{known.name}, seed {seed}: {one.value:.3f}, {one.minutes:.1f} minutes",
+    )
     speed = f"{event_speed()}\n{nade_forms()}" if options.speed else ""
-    rates = f"{before:.0f} and {product_rate():.0f} before and after"
-    conditions = {**machine(), "torch.mm 2048 GFLOP/s": rates}
-    written = page(found, speed, conditions)
+    measured = trainings.conditions(before)
+    written = page(found, speed, measured)
     print(written.split("\n## ", maxsplit=1)[0] + speed)
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        made = {"date": datetime.now(UTC).date().isoformat(), "conditions": conditions}
-        numbers = {name: [one._asdict() for one in own] for name, own in found.items()}
-        (options.out / "music.md").write_text(written, encoding="utf-8")
-        text = json.dumps({**made, "results": numbers, "speed": speed}, indent=1, ensure_ascii=False)
-        (options.out / "music.json").write_text(text + "\n", encoding="utf-8")
-    means = {name: statistics.mean(one.value for one in own) for name, own in found.items()}
+    parts = {"results": trainings.numbers(found), "speed": speed}
+    trainings.record(options.out, "music", written, measured, parts)
+    means = trainings.means(found)
     missed = [
         f"{known.name} {means[known.name]:.3f}" for known in SETS if means.get(known.name, 0) > known.bars[0]
     ]
-    if missed:
-        print(f"above the bar: {'; '.join(missed)}", file=sys.stderr)
-    return 1 if missed else 0
+    return trainings.judged(missed, "above")
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.music", description=__doc__)
-    parser.add_argument("names", nargs="*", help="which sets (default: all)")
-    parser.add_argument(
-        "--seeds", type=int, default=0, help="trainings of each (default: 5, of nottingham 1)"
-    )
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("ELMAN_DATA", ROOT / "../shared/data"))
-    )
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "music", help="folder of the runs")
-    parser.add_argument("--done", action="store_true", help="train nothing: show the runs that are there")
-    parser.add_argument(
+    made = trainings.seeded(trainings.parser("music", __doc__), "5, of nottingham 1")
+    made.add_argument(
         "--speed", action="store_true", help="time the writing of events, and a NADE's two forms"
     )
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--out", type=Path, nargs="?", const=RESULTS, help="write the page and its numbers there"
-    )
-    options = parser.parse_args(arguments)
-    unknown = set(options.names) - {known.name for known in SETS}
-    if unknown:
-        parser.error(
-            f"unknown: {', '.join(sorted(unknown))}; the sets are {', '.join(known.name for known in SETS)}"
-        )
-    return options
+    return trainings.chosen(made, arguments, SETS)
 
 
 if __name__ == "__main__":

@@ -15,26 +15,24 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
-import json
 import os
 import re
 import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from benchmarks import trainings
 from benchmarks.injected import inject, waves, write
 from benchmarks.pairing import machine
+from benchmarks.trainings import ROOT
 from elman.cli import run as elman
 
-ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results"
 STATSMODELS, AEON = "statsmodels/datasets", "aeon/datasets/data"
 WAYS = {
     "GRU-D": ["--cell", "gru-d"],
@@ -163,42 +161,34 @@ SUITES = {"forecasts": forecasts, "classes": classes, "anomalies": anomalies, "g
 def train(run: Run, runs: Path, made: Path, data: Path) -> Result:
     """A run: as it stands in its folder, or trained now."""
     folder = _folder(run, runs)
-    log = folder.with_suffix(".log")
-    if not _is_done(run, runs):
-        config = f"configs/series/{run.config}.toml"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        flags = [*run.flags, "--seed", str(run.seed), "--threads", "1", "--run", str(folder), "--overwrite"]
-        with log.open("w", encoding="utf-8") as file, contextlib.redirect_stderr(file):
-            code = elman(["train", "series", "--config", str(ROOT / config), *flags])
-        if code:
-            raise RuntimeError(log.read_text(encoding="utf-8"))
-    score = json.loads((folder / "scores.json").read_text())["test"]
-    beside = json.loads((folder / "baselines.json").read_text())
-    events = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    said = log.read_text(encoding="utf-8") if log.is_file() else ""
-    for path, word in ((data, "DATA"), (made, "MADE"), (runs, "RUNS")):
-        said = said.replace(str(path.resolve()), word).replace(str(path), word)
-    lines = [line for line in said.splitlines() if line.strip() and not re.match(r"\s*\d+%|epoch \d", line)]
-    baselines = {known["baseline"]: known["value"] for known in beside if known["part"] == "test"}
+    flags = ["--config", str(ROOT / f"configs/series/{run.config}.toml"), *run.flags]
+    flags += ["--seed", str(run.seed), "--threads", "1"]
+    lines = trainings.trained("series", flags, folder, {"DATA": data, "MADE": made, "RUNS": runs}, _here)
+    done = trainings.read(folder)
     return Result(
         run.name,
         run.seed,
-        score["name"],
-        score["value"],
-        score["figures"],
-        baselines,
-        events[-1]["seconds"],
-        lines,
+        done.score["name"],
+        done.score["value"],
+        done.score["figures"],
+        done.baselines,
+        done.seconds,
+        [line for line in lines if not re.match(r"epoch \d", line)],
     )
+
+
+def _here(task: str, flags: Sequence[str], run: Path) -> None:
+    """Train in this process: there are hundreds of them, each of some seconds."""
+    log = run.with_suffix(".log")
+    with log.open("w", encoding="utf-8") as file, contextlib.redirect_stderr(file):
+        code = elman(["train", task, *flags, "--run", str(run), "--overwrite"])
+    if code:
+        raise RuntimeError(log.read_text(encoding="utf-8"))
 
 
 def _folder(run: Run, runs: Path) -> Path:
     slug = re.sub(r"[^\w-]+", "-", run.name).lower()
     return runs / f"{slug}-{run.seed}"
-
-
-def _is_done(run: Run, runs: Path) -> bool:
-    return (_folder(run, runs) / "scores.json").is_file()
 
 
 def streamed(rows: int = 2000) -> dict[str, float]:
@@ -231,7 +221,7 @@ def streamed(rows: int = 2000) -> dict[str, float]:
 
 def page(found: dict[str, list[Result]], stream: dict[str, float], conditions: dict[str, Any]) -> str:
     """The results as Markdown."""
-    said = ", ".join(f"{name} {value}" for name, value in conditions.items())
+    said = trainings.stated(conditions)
     pieces = [f"# Series\n\n    python -m benchmarks.series\n\n{said}\n"]
     for suite, results in found.items():
         pieces.append(f"## {suite}\n\n{table(results)}\n")
@@ -241,10 +231,7 @@ def page(found: dict[str, list[Result]], stream: dict[str, float], conditions: d
             f"## stream\n\nMicroseconds for one row, GRU-D of 64 units, one thread.\n\n| | us |\n|---|--:|\n{rows}\n"
         )
     pieces.append("# Lines of each run\n")
-    for results in found.values():
-        for one in results:
-            body = "\n".join(f"    {line}" for line in one.lines)
-            pieces.append(f"## {one.name}, seed {one.seed}\n\n{body}\n")
+    pieces += trainings.sections(found, lambda _, one: f"{one.name}, seed {one.seed}")
     return "\n".join(pieces)
 
 
@@ -293,47 +280,30 @@ def main(arguments: list[str] | None = None) -> int:
     found: dict[str, list[Result]] = {}
     for suite, runs in SUITES.items():
         for run in runs(options.data, made, options.seeds) if suite in names else ():
-            if options.only not in run.name or (options.done and not _is_done(run, options.runs)):
+            if options.only not in run.name or (
+                options.done and not trainings.is_done(_folder(run, options.runs))
+            ):
                 continue
             one = train(run, options.runs, made, options.data)
             found.setdefault(suite, []).append(one)
             print(f"{one.name}, seed {one.seed}: {one.metric} {one.value:.4f}", flush=True)
     stream = streamed() if "stream" in names else {}
-    conditions = machine()
-    written = page(found, stream, conditions)
+    measured = machine()
+    written = page(found, stream, measured)
     print(written.split("\n# Lines", maxsplit=1)[0])
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "series.md").write_text(written, encoding="utf-8")
-        numbers = {suite: [one._asdict() for one in own] for suite, own in found.items()}
-        whole = {
-            "date": datetime.now(UTC).date().isoformat(), "conditions": conditions, "results": numbers,
-            "stream": stream,
-        }  # fmt: skip
-        text = json.dumps(whole, indent=1, ensure_ascii=False)
-        (options.out / "series.json").write_text(text + "\n", encoding="utf-8")
+    parts = {"results": trainings.numbers(found), "stream": stream}
+    trainings.record(options.out, "series", written, measured, parts)
     return 0
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.series",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "names", nargs="*", choices=[*SUITES, "stream", []], help="which suites (default: all)"
-    )
-    where = os.environ.get("ELMAN_SERIES")
-    parser.add_argument("--data", type=Path, default=Path(where) if where else None)
-    parser.add_argument("--done", action="store_true", help="train nothing: show the runs that are there")
-    parser.add_argument("--only", default="", help="only runs with this text in their names")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "series", help="folder of the runs")
-    parser.add_argument(
-        "--out", type=Path, nargs="?", const=RESULTS, help="write the page and its numbers there"
-    )
-    return parser.parse_args(arguments)
+    where, form = os.environ.get("ELMAN_SERIES"), argparse.RawDescriptionHelpFormatter
+    made = trainings.parser("series", __doc__, form=form)
+    made.set_defaults(data=Path(where) if where else None)
+    made.add_argument("names", nargs="*", choices=[*SUITES, "stream", []], help="which suites (default: all)")
+    made.add_argument("--only", default="", help="only runs with this text in their names")
+    made.add_argument("--seeds", type=int, default=5)
+    return made.parse_args(arguments)
 
 
 if __name__ == "__main__":

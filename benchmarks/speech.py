@@ -13,15 +13,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
-import os
-import re
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,11 +24,10 @@ import numpy as np
 import torch
 
 import elman
-from benchmarks.classification import ROOT, product_rate
+from benchmarks import trainings
 from benchmarks.connected_digits import RATE, write
-from benchmarks.pairing import machine
+from benchmarks.trainings import ROOT
 
-RESULTS = Path(__file__).parent / "results"
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 SEED, CHUNK = 1, 0.16
 ONCE = (
@@ -103,49 +97,23 @@ def strings_of(data: Path) -> Path:
     return folder.resolve()
 
 
-def train(known: Result, name: str, data: Path, runs: Path) -> Training:
+def train(known: Result, name: str, options: argparse.Namespace) -> Training:
     """A run: as it stands in its folder, or trained now."""
-    run = runs / f"{known.name}-{name}"
-    log = run.with_suffix(".log")
-    if not (run / "scores.json").is_file():
-        config = f"configs/speech/{known.name}.toml"
-        command = [
-            sys.executable,
-            "-m",
-            "elman",
-            "train",
-            "speech",
-            "--config",
-            config,
-            *flags(known, name, data),
-        ]
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w", encoding="utf-8") as file:
-            more = ["--threads", "1", "--run", str(run), "--overwrite"]
-            subprocess.run([*command, *more], stderr=file, check=True, cwd=ROOT)
-    said = log.read_text(encoding="utf-8") if log.is_file() else ""
-    for path, word in ((data, "DATA"), (runs, "RUNS"), (ROOT, "ROOT")):
-        # Where things lay on this machine is of no use elsewhere.
-        said = said.replace(str(path.resolve()), word)
-    return read(known, run, name, said)
-
-
-def read(known: Result, run: Path, name: str, log: str) -> Training:
-    """What a run folder says."""
-    score = json.loads((run / "scores.json").read_text())["test"]
-    beside = json.loads((run / "baselines.json").read_text())
-    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    valid = [event["score"] for event in events if event["event"] == "valid"]
-    lines = [line for line in log.splitlines() if line.strip() and not re.match(r"\s*\d+%", line)]
+    run = options.runs / f"{known.name}-{name}"
+    config = f"configs/speech/{known.name}.toml"
+    words = ["--config", config, *flags(known, name, options.data), "--threads", "1"]
+    hidden = {"DATA": options.data, "RUNS": options.runs, "ROOT": ROOT}
+    lines = trainings.trained("speech", words, run, hidden)
+    done = trainings.read(run)
     return Training(
         name,
-        score["name"],
-        score["value"],
-        tuple(score["interval"]),
-        max(valid) if known.higher else min(valid),
-        {known["baseline"]: known["value"] for known in beside if known["part"] == "test"},
-        events[-1]["seconds"] / 60,
-        max(event["epoch"] for event in events if event["event"] == "valid"),
+        done.score["name"],
+        done.score["value"],
+        done.interval,
+        done.best(higher=known.higher),
+        done.baselines,
+        done.minutes,
+        done.epochs,
         lines,
     )
 
@@ -203,7 +171,7 @@ def delays_of(
 def page(found: dict[str, list[Training]], speeds: list[Speed], conditions: dict[str, Any]) -> str:
     """The results as Markdown."""
     rows = [_row(known, found[known.name]) for known in SETS if known.name in found]
-    said = ", ".join(f"{name} {value}" for name, value in conditions.items())
+    said = trainings.stated(conditions)
     pieces = [
         f"# Speech\n\n    python -m benchmarks.speech\n\n{said}\n",
         ONCE,
@@ -215,10 +183,7 @@ def page(found: dict[str, list[Training]], speeds: list[Speed], conditions: dict
             "| streaming, seed | real-time factor | delay of a word's last symbol, median | 95th percentile | words |\n"
             "|---|--:|--:|--:|--:|\n" + "".join(map(_speed, speeds))
         )
-    for name, trainings in found.items():
-        for one in trainings:
-            body = "\n".join(f"    {line}" for line in one.lines)
-            pieces.append(f"## {name}, {one.run}\n\n{body}\n")
+    pieces += trainings.sections(found, lambda name, one: f"{name}, {one.run}")
     return "\n".join(pieces)
 
 
@@ -227,19 +192,19 @@ def _speed(one: Speed) -> str:
     return f"| {one.run} | {one.factor:.4f} | {times} | {one.words:,} |\n"
 
 
-def _row(known: Result, trainings: Sequence[Training]) -> str:
-    values = [one.value for one in trainings]
-    first = trainings[0]
-    low, high = (min(values), max(values)) if len(values) > 1 else first.interval
+def _row(known: Result, own: Sequence[Training]) -> str:
+    values = [one.value for one in own]
+    first = own[0]
+    low, high = trainings.spread(values, first.interval)
     cells = [
         known.name,
         first.metric,
         f"**{statistics.mean(values):.4f}** ({low:.4f} to {high:.4f})",
-        f"{statistics.mean(one.valid for one in trainings):.4f}",
-        f"{statistics.mean(one.baselines['nearest recording'] for one in trainings):.4f}",
+        f"{statistics.mean(one.valid for one in own):.4f}",
+        f"{statistics.mean(one.baselines['nearest recording'] for one in own):.4f}",
         f"{known.bars[0]:g}",
-        f"{statistics.mean(one.minutes for one in trainings):.1f}",
-        ", ".join(f"{one.run} {one.value:.4f}" for one in trainings),
+        f"{statistics.mean(one.minutes for one in own):.1f}",
+        ", ".join(f"{one.run} {one.value:.4f}" for one in own),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -248,70 +213,44 @@ def main(arguments: list[str] | None = None) -> int:
     """Train what is not trained yet, print and write. Exit code 1: a mean lies beyond its bar."""
     options = _options(arguments)
     torch.set_num_threads(1)
-    before = product_rate()
-    found: dict[str, list[Training]] = {}
+    before = trainings.product_rate()
     speeds: list[Speed] = []
-    for known in SETS:
-        if options.names and known.name not in options.names:
-            continue
-        for name in known.runs[: options.most or None]:
-            run = options.runs / f"{known.name}-{name}"
-            if options.done and not (run / "scores.json").is_file():
-                continue
-            one = train(known, name, options.data, options.runs)
-            found.setdefault(known.name, []).append(one)
-            print(
-                f"{known.name}, {name}: {one.metric} {one.value:.4f}, {one.minutes:.1f} minutes", flush=True
-            )
-            if known.name == "streaming":
-                speeds.append(speed_of(run, name, strings_of(options.data)))
-                print(f"    {speeds[-1]}", flush=True)
-    rates = f"{before:.0f} and {product_rate():.0f} before and after"
-    conditions = {**machine(), "torch.mm 2048 GFLOP/s": rates}
-    written = page(found, speeds, conditions)
+
+    def timed(known: Result, name: str, one: Training) -> str:
+        said = f"{known.name}, {name}: {one.metric} {one.value:.4f}, {one.minutes:.1f} minutes"
+        if known.name != "streaming":
+            return said
+        speeds.append(speed_of(options.runs / f"{known.name}-{name}", name, strings_of(options.data)))
+        return f"{said}\n    {speeds[-1]}"
+
+    found = trainings.every(
+        SETS,
+        options,
+        lambda known: known.runs[: options.most or None],
+        lambda known, name: train(known, name, options),
+        timed,
+    )
+    measured = trainings.conditions(before)
+    written = page(found, speeds, measured)
     print(written.split("\n## ", maxsplit=1)[0])
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        made = {"date": datetime.now(UTC).date().isoformat(), "conditions": conditions}
-        numbers = {name: [one._asdict() for one in own] for name, own in found.items()}
-        all_of_it = {**made, "results": numbers, "speeds": [one._asdict() for one in speeds]}
-        (options.out / "speech.md").write_text(written, encoding="utf-8")
-        text = json.dumps(all_of_it, indent=1, ensure_ascii=False)
-        (options.out / "speech.json").write_text(text + "\n", encoding="utf-8")
+    parts = {"results": trainings.numbers(found), "speeds": [one._asdict() for one in speeds]}
+    trainings.record(options.out, "speech", written, measured, parts)
     return _judged(found)
 
 
 def _judged(found: dict[str, list[Training]]) -> int:
-    missed = []
+    missed, means = [], trainings.means(found)
     for known in SETS:
-        mean = (
-            statistics.mean(one.value for one in found[known.name]) if known.name in found else known.bars[0]
-        )
+        mean = means.get(known.name, known.bars[0])
         if (mean < known.bars[0]) if known.higher else (mean > known.bars[0]):
             missed.append(f"{known.name} {mean:.4f}")
-    if missed:
-        print(f"beyond the bar: {'; '.join(missed)}", file=sys.stderr)
-    return 1 if missed else 0
+    return trainings.judged(missed, "beyond")
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speech", description=__doc__)
-    parser.add_argument("names", nargs="*", help="which sets (default: all)")
-    parser.add_argument("--most", type=int, default=0, help="trainings of each at most (default: all)")
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("ELMAN_DATA", ROOT / "../shared/data"))
-    )
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "speech", help="folder of the runs")
-    parser.add_argument("--done", action="store_true", help="train nothing: show the runs that are there")
-    parser.add_argument(
-        "--out", type=Path, nargs="?", const=RESULTS, help="write the page and its numbers there"
-    )
-    options = parser.parse_args(arguments)
-    unknown = set(options.names) - {known.name for known in SETS}
-    if unknown:
-        names = ", ".join(known.name for known in SETS)
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; the sets are {names}")
-    return options
+    made = trainings.parser("speech", __doc__)
+    made.add_argument("--most", type=int, default=0, help="trainings of each at most (default: all)")
+    return trainings.chosen(made, arguments, SETS)
 
 
 if __name__ == "__main__":

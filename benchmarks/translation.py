@@ -19,9 +19,7 @@ import argparse
 import json
 import os
 import random
-import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,16 +31,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.classification import product_rate
+from benchmarks import trainings
 from benchmarks.pairing import Case, Ratios, Side, assert_same_answers, machine
+from benchmarks.trainings import RESULTS, ROOT, product_rate
 from benchmarks.translation_page import TOLD, page
 from elman.config import read_settings, values_of
 from elman.tasks.base import configure, find, load
 from elman.tasks.session import TaskLearner
 from elman.training.optimizer import build_optimizer
 
-ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results"
 CONFIGS = ROOT / "configs" / "translation"
 TEST = "test_2016_flickr.lc.norm.tok"
 LETTERS = "abcdefghij"
@@ -58,46 +55,29 @@ BLEU, DECODING, LOOP, DECODER = (40.0, 42.0), (15.0, 6.0), (1.5, 2.0), (2.3, 2.8
 Options = argparse.Namespace
 
 
-def trained(run: Path, flags: Sequence[str]) -> str:
-    """Train by the command unless it is done; the lines that it said."""
-    log = run.with_suffix(".log")
-    if not (run / "scores.json").is_file():
-        log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "elman", "train", "translation", *flags, "--run", str(run)]
-        with log.open("w", encoding="utf-8") as file:
-            subprocess.run([*command, "--overwrite"], stderr=file, check=True, cwd=ROOT)
-    said = log.read_text(encoding="utf-8") if log.is_file() else ""
-    return "\n".join(line for line in said.splitlines() if not re.match(r"\s*\d+%", line) and line.strip())
-
-
 def multi30k(options: Options) -> dict[str, Any]:
     """BLEU on the test data with each seed."""
     data, runs = options.data / "multi30k", []
     for seed in options.seeds:
         run = options.runs / f"multi30k-{seed}"
-        said = trained(
-            run,
-            [
-                *("--config", str(CONFIGS / "multi30k.toml"), "--data", str(data.resolve())),
-                *("--test", str((data / TEST).resolve()), "--seed", str(seed)),
-                *("--threads", str(options.threads)),
-            ],
-        )
-        score = json.loads((run / "scores.json").read_text())["test"]
-        beside = json.loads((run / "baselines.json").read_text())
-        events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        flags = [
+            *("--config", str(CONFIGS / "multi30k.toml"), "--data", str(data.resolve())),
+            *("--test", str((data / TEST).resolve()), "--seed", str(seed)),
+            *("--threads", str(options.threads)),
+        ]
+        hidden = {"DATA": options.data, "RUNS": options.runs}
+        lines = trainings.trained("translation", flags, run, hidden)
+        done = trainings.read(run)
         runs.append(
             {
                 "seed": seed,
-                "BLEU": score["value"],
-                "interval": score["interval"],
-                "figures": score["figures"],
-                "valid": max(event["score"] for event in events if event["event"] == "valid"),
-                "baselines": {one["baseline"]: one["value"] for one in beside if one["part"] == "test"},
-                "minutes": events[-1]["seconds"] / 60,
-                "lines": said.replace(str(options.data.resolve()), "DATA").replace(
-                    str(options.runs.resolve()), "RUNS"
-                ),
+                "BLEU": done.score["value"],
+                "interval": done.score["interval"],
+                "figures": done.score["figures"],
+                "valid": done.best(higher=True),
+                "baselines": done.baselines,
+                "minutes": done.minutes,
+                "lines": "\n".join(lines),
             }
         )
     return {"runs": runs, "mean": statistics.fmean(run["BLEU"] for run in runs), "bars": BLEU}
@@ -273,7 +253,8 @@ def toys(options: Options) -> dict[str, Any]:
                     text = "".join(f"{' '.join(line)}\t{' '.join(made(line))}\n" for line in lines)
                     (Path(folder) / f"{part}.tsv").write_text(text, encoding="utf-8")
                 flags = ["--config", str(CONFIGS / "toys.toml"), "--data", folder, "--epochs", str(epochs)]
-                trained(Path(folder) / "run", [*flags, "--seed", str(seed), "--threads", "1", "--quiet"])
+                flags += ["--seed", str(seed), "--threads", "1", "--quiet"]
+                trainings.command("translation", flags, Path(folder) / "run")
                 score = load(Path(folder) / "run").evaluate(beam=1, length_penalty=0.0)
                 shares.append(score.figures["exact"])
                 print(f"{name}, seed {seed}: {shares[-1]:.3f} right", flush=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import classification, training
+from benchmarks import classification, training, trainings
 from benchmarks.classification import Training
 from benchmarks.pairing import AnswersDifferError
 from tests.classification import moods
@@ -18,8 +18,8 @@ def done(seed: int, value: float) -> Training:
 
 
 def test_other_seeds_and_sets_stay_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classification, "product_rate", lambda: 1.0)
-    monkeypatch.setattr(classification, "_is_done", lambda run: True)
+    monkeypatch.setattr(trainings, "product_rate", lambda: 1.0)
+    monkeypatch.setattr(trainings, "is_done", lambda run: True)
     values = {"emotion-1": 0.9, "emotion-2": 0.95, "sst2-1": 0.7}
 
     def trained(known: Any, seed: int, *_: object) -> Training:
@@ -68,3 +68,35 @@ def test_loops_that_compute_something_else_are_not_reported(
     monkeypatch.setattr(training.Turns, "answers", wrong)
     with pytest.raises(AnswersDifferError, match="like lengths, loss"):
         training.measure("like lengths", small, 2, 1)
+
+
+def test_a_run_is_trained_once_and_read_without_its_places(tmp_path: Path) -> None:
+    run, calls = tmp_path / "runs" / "set-1", list[str]()
+
+    def train(task: str, flags: Any, run: Path) -> None:
+        calls.append(task)
+        run.mkdir()
+        files = {
+            "scores.json": {"test": {"name": "F1", "value": 0.5, "interval": [0.4, 0.6]}},
+            "baselines.json": [
+                {"baseline": "a", "value": part == "test", "part": part} for part in ("valid", "test")
+            ],
+        }
+        for name, value in files.items():
+            (run / name).write_text(json.dumps(value))
+        scores = [("valid", 1, 0.3), ("valid", 2, 0.2), ("end", 3, 0.9)]
+        events = [
+            {"event": e, "epoch": n, "score": s, "time": "2026-11-26T1", "seconds": 60 * n}
+            for e, n, s in scores
+        ]
+        (run / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+        run.with_suffix(".log").write_text(f" 50% of it\n\nread {tmp_path}/data/a.csv\nin {run}\n")
+
+    hidden = {"DATA": tmp_path / "data", "RUNS": tmp_path / "runs"}
+    for _ in range(2):
+        lines = trainings.trained("series", [], run, hidden, train)
+        assert lines == ["read DATA/a.csv", "in RUNS/set-1"]
+    assert calls == ["series"]
+    done = trainings.read(run)
+    assert (done.baselines, done.interval, done.minutes, done.epochs) == ({"a": True}, (0.4, 0.6), 3, 2)
+    assert (done.best(higher=True), done.best(higher=False), done.day) == (0.3, 0.2, "2026-11-26")
