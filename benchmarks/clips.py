@@ -1,8 +1,8 @@
 """Clips that are made: `python -m benchmarks.clips FOLDER`. Twelve tags; six of them no single frame shows.
 
-In each clip of three seconds (mp4, 48 x 48, 10 to 14 frames a second with gaps of uneven length, noise of deviation 8):
+In each clip (mp4, three seconds, 48 x 48, 10 to 14 frames a second at uneven times, noise of deviation 8):
 
-    a figure (circle, square or triangle) that goes round, one to three times     clockwise: which way; fast: three times
+    a figure (circle, square, triangle) that goes round, once or three times      clockwise: which way; fast: three
     a band of stripes that scrolls                                                rightward: which way
     a lamp that is red for a part of the clip and blue for the other              red first: which of them first
     a pointer that goes to and fro between two ends, turning once or three times  three turns: how often

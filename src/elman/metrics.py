@@ -18,6 +18,7 @@ __all__ = [
     "Classes",
     "Likelihood",
     "accuracy",
+    "average_precision",
     "bits",
     "bootstrap",
     "calibration",
@@ -27,6 +28,7 @@ __all__ = [
     "f1_of_marks",
     "log_loss",
     "macro_f1",
+    "mean_average_precision",
     "mean_of_known",
     "micro_f1",
     "per_class",
@@ -138,6 +140,28 @@ def micro_f1(truth: Ints, answers: Ints, classes: int) -> float:
     """2 TP / (predicted + actual) over all classes together; of one class each it is the accuracy."""
     hits, predicted, actual = (counts.sum(keepdims=True) for counts in _counts(truth, answers, classes))
     return float(_quotient(2 * hits, predicted + actual)[0])
+
+
+def average_precision(truth: Ints, scores: Floats) -> float:
+    """Sum over n of (R_n - R_{n-1}) P_n, over thresholds that fall through the scores `(N,)`; equal ones fall at once.
+
+    truth: zeros and ones `(N,)`. Without a one in them it is 0, as scikit-learn has it.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked, hits = scores[order], truth[order].cumsum()
+    if not len(hits) or hits[-1] == 0:
+        return 0.0
+    last = np.append(ranked[1:] != ranked[:-1], True)
+    found = hits[last]
+    precision = found / (np.flatnonzero(last) + 1)
+    return float((np.diff(found, prepend=0) * precision).sum() / hits[-1])
+
+
+def mean_average_precision(truth: Ints, scores: Floats) -> float:
+    """The mean of `average_precision` over the columns of `(N, K)` that have a one; NaN where none has."""
+    known = np.flatnonzero(truth.any(axis=0))
+    values = [average_precision(truth[:, k], scores[:, k]) for k in known]
+    return float(np.mean(values)) if values else math.nan
 
 
 def log_loss(truth: Ints, probabilities: Floats) -> float:

@@ -9,16 +9,19 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from elman.config import UserError
 
-__all__ = ["Split", "folds", "shared", "split", "split_by_time"]
+__all__ = ["Split", "Where", "folds", "picked", "shared", "split", "split_by_time", "where_of"]
 
 Indices = npt.NDArray[np.int64]
+# A field of the items, and the values that are meant.
+Where = tuple[str, frozenset[str]]
+T = TypeVar("T")
 
 
 class Split(NamedTuple):
@@ -147,3 +150,30 @@ def shared(train: Iterable[Hashable], others: Sequence[Hashable]) -> list[int]:
     """The indices of `others` that stand among the training items too; empty keys are not compared."""
     known = {key for key in train if key != ""}
     return [index for index, key in enumerate(others) if key in known]
+
+
+def where_of(word: str, flag: str) -> Where | None:
+    """`index=0,1` as ("index", {"0", "1"}); None for nothing. Raises UserError for what has no such form."""
+    if not word:
+        return None
+    name, sign, values = word.partition("=")
+    if not sign or not name or not values:
+        raise UserError(f"{flag} {word}: expected FIELD=VALUE,VALUE, such as index=0,1 or speaker=ann")
+    return name, frozenset(values.split(","))
+
+
+def picked(
+    items: Sequence[T], values: Sequence[str], where: Where, flag: str, what: str
+) -> tuple[list[T], list[T]]:
+    """The items whose value is meant, and the rest. values: of the field, one for each item.
+
+    Raises UserError where one of the two would be empty. what: an item's name (`recording`).
+    """
+    name, meant = where
+    chosen = [item for item, value in zip(items, values, strict=True) if value in meant]
+    rest = [item for item, value in zip(items, values, strict=True) if value not in meant]
+    if not chosen or not rest:
+        known = ", ".join(sorted(set(values))[:20])
+        which = f"no {what}" if not chosen else f"every {what}"
+        raise UserError(f"{flag} {name}={','.join(sorted(meant))} picks {which}; the values are {known}")
+    return chosen, rest

@@ -57,8 +57,8 @@ from elman.nn.networks import (
 )
 from elman.nn.norms import MaskedBatchNorm
 from elman.nn.outlooks import LEVELS, OUTLOOKS, Outlook, Prospect
-from elman.nn.pictures import PictureEncoder
-from elman.nn.pooling import POOLINGS, AttentionPooling, Pooling
+from elman.nn.pictures import FrameEncoder, PictureEncoder
+from elman.nn.pooling import POOLINGS, AttentionPooling, Pooling, RunningPooling
 from elman.nn.recurrent import Recurrent
 from elman.nn.rnn import RNN
 from elman.nn.spelling import Affixes, SpelledWords, Speller
@@ -96,6 +96,7 @@ __all__ = [
     "Forecaster",
     "ForecasterState",
     "Forecasts",
+    "FrameEncoder",
     "GRUCell",
     "GRUDCell",
     "GeneralAttention",
@@ -123,6 +124,7 @@ __all__ = [
     "ProjectedLSTMCell",
     "Prospect",
     "Recurrent",
+    "RunningPooling",
     "Sampling",
     "SequenceClassifier",
     "SequenceDropout",

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from elman.nn.cells.base import check_size
+from elman.nn.dropout import dropout_layer
+from elman.nn.embedding import SequenceInput
+from elman.nn.layout import going
 
-__all__ = ["PictureEncoder"]
+__all__ = ["FrameEncoder", "PictureEncoder"]
 
 
 class PictureEncoder(nn.Module):
@@ -79,3 +82,50 @@ class _Stage(nn.Module):
         for layer in self.rest:
             x = (x + layer(x)).relu()
         return x
+
+
+class FrameEncoder(SequenceInput):
+    r"""The frames of clips, square pictures of S x S as rows of bytes `(T, B, 3 S²)`, as vectors `(T, B, output_size)`.
+
+        e_t = dropout(relu(W flat(grid_t) + b))        grid: `PictureEncoder`'s, `(C, s, s)`
+
+    The grid is laid flat and not averaged: where things are in a picture is what moves from one to the next. Frames in
+    the padding are not looked at, and get zeros.
+    """
+
+    def __init__(
+        self,
+        side: int,
+        size: int,
+        *,
+        channels: Sequence[int] = (16, 32, 48),
+        depth: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
+        """Take S, and the width of the vectors."""
+        super().__init__()
+        self.side, self.output_size = check_size("side", side), check_size("size", size)
+        self.pictures = PictureEncoder(channels, depth=depth)
+        grid = -(-side // self.pictures.stride)
+        self.dense = nn.Linear(self.pictures.output_size * grid * grid, size)
+        self.dropout = dropout_layer(dropout, sequence=False)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """`(T, B, 3 S²)` -> `(T, B, output_size)`; rows, columns, colours of a picture in this order."""
+        if lengths is None:
+            found = self._vectors(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:2], -1)
+        else:
+            real = going(x, lengths)
+            vectors = self._vectors(x[real])
+            found = vectors.new_zeros(*x.shape[:2], self.output_size).masked_scatter(
+                real.unsqueeze(-1), vectors
+            )
+        dropped: Tensor = self.dropout(found)
+        return dropped
+
+    def _vectors(self, x: Tensor) -> Tensor:
+        if x.shape[1] != 3 * self.side**2:
+            raise ValueError(f"frames have {x.shape[1]} numbers; expected 3 x {self.side} x {self.side}")
+        grid = self.pictures(x.reshape(-1, self.side, self.side, 3).permute(0, 3, 1, 2))
+        vectors: Tensor = self.dense(grid.flatten(1)).relu()
+        return vectors

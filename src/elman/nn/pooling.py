@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from elman.nn.layout import going, without_padding
 
-__all__ = ["POOLINGS", "AttentionPooling", "Pooling", "max_over_time", "mean_over_time"]
+__all__ = ["POOLINGS", "AttentionPooling", "Pooling", "RunningPooling", "max_over_time", "mean_over_time"]
 
 
 def mean_over_time(y: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -114,6 +114,46 @@ class Pooling(nn.Module):
     def extra_repr(self) -> str:
         """The kinds."""
         return f"{'+'.join(self.kinds)!r}, ends={self.ends!r}"
+
+
+class RunningPooling:
+    """A `Pooling` over the steps so far of a sequence that goes on, in memory that does not grow with it.
+
+    `running(y_t)` `(B, H)` gives what the pooling gives of y_1 .. y_t, `(B, output_size)`. Attention is summed with its
+    largest score so far taken out (Milakov & Gimelshein 2018, arXiv 1805.02867, alg. 3). Without gradients. ValueError
+    for outputs that do not run forward alone.
+    """
+
+    def __init__(self, pooling: Pooling) -> None:
+        if pooling.ends != "last":
+            raise ValueError(
+                "outputs that run backward need the whole sequence; take layers of one direction"
+            )
+        self.pooling = pooling
+        self.steps = 0
+        self._sum = self._largest = self._weighed = self._weights = self._top = torch.zeros(())
+
+    @torch.no_grad()
+    def __call__(self, y: Tensor) -> Tensor:
+        """Take the next step in."""
+        first, self.steps = self.steps == 0, self.steps + 1
+        self._sum = y.clone() if first else self._sum + y
+        self._largest = y.clone() if first else torch.maximum(self._largest, y)
+        if isinstance(self.pooling.attention, AttentionPooling):
+            self._weigh(y, self.pooling.attention, first=first)
+        found = {"last": y, "mean": self._sum / self.steps, "max": self._largest}
+        if "attention" in self.pooling.kinds:
+            found["attention"] = self._weighed / self._weights
+        return torch.cat([found[kind] for kind in self.pooling.kinds], dim=-1)
+
+    def _weigh(self, y: Tensor, attention: AttentionPooling, *, first: bool) -> None:
+        score = attention.query(torch.tanh(attention.project(y)))
+        top = score if first else torch.maximum(self._top, score)
+        old = torch.zeros_like(top) if first else (self._top - top).exp()
+        new = (score - top).exp()
+        self._weighed = new * y if first else old * self._weighed + new * y
+        self._weights = new if first else old * self._weights + new
+        self._top = top
 
 
 def at_first(y: Tensor, lengths: Tensor | None) -> Tensor:

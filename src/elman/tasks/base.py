@@ -112,6 +112,11 @@ TASKS: dict[str, Word] = {
         "translate: learn from sentences with their translations, or from any pairs of sequences",
         {"optimizer.schedule": "cosine", "optimizer.optimizer": "adam", "optimizer.beta2": 0.98},
     ),
+    "video-tagging": Word(
+        "video_tagging",
+        "tell what clips show, whole or moment by moment: videos, features, skeletons",
+        {"optimizer.schedule": "cosine", "training.epochs": 30},
+    ),
 }
 
 

@@ -59,6 +59,11 @@ class TaskLearner:
         """Seconds spent in waiting for batches."""
         return self.batches.waited
 
+    @property
+    def slow(self) -> bool:
+        """Whether batches are made ahead."""
+        return self.batches.slow
+
     def initial_state(self) -> Any:
         """What is carried into the first batch of an epoch."""
         return self.task.initial_state(self.model, self.config)

@@ -30,6 +30,8 @@ class Ahead:
         self._next: tuple[tuple[int, int], Future[_Made]] | None = None
         # Seconds that the training has waited for batches.
         self.waited = 0.0
+        # Whether a batch has been worth a thread.
+        self.slow = False
 
     def __call__(self, epoch: int, index: int) -> Any:
         """The batch; an error in making it comes here."""
@@ -44,6 +46,7 @@ class Ahead:
 
     def _begin(self, epoch: int, index: int) -> None:
         self._threads = self._threads or ThreadPoolExecutor(1, "batches")
+        self.slow = True
         self._next = (epoch, index), self._threads.submit(self._make, epoch, index)
 
     def _make(self, epoch: int, index: int) -> _Made:

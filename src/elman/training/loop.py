@@ -105,6 +105,10 @@ class Learner(Protocol):
     def waited(self) -> float:
         """Seconds spent, since it was made, in waiting for batches."""
 
+    @property
+    def slow(self) -> bool:
+        """Whether batches take so long that they are made ahead, so that waiting for them is worth a word."""
+
     def initial_state(self) -> Any:
         """The carried state at the start of an epoch."""
 
@@ -172,6 +176,8 @@ class _Session:
     begun: float = field(default_factory=time.monotonic)
     items: int = 0
     stepping: float = 0.0
+    # Of them up to the last note: seconds in steps, and in waiting for batches.
+    noted: tuple[float, float] = (0.0, 0.0)
     last_checkpoint: float = field(default_factory=time.monotonic)
     start_seconds: float = 0.0
     start_step: int = 0
@@ -481,12 +487,19 @@ class Trainer:
             self.schedule.observe(score.cost)
             self.streak.observe(score.cost)
 
+    def _waiting(self) -> str:
+        """What share of the steps' time since the last note went into waiting for batches."""
+        now = self.session.stepping, self.learner.waited
+        stepping, waited = (new - old for new, old in zip(now, self.session.noted, strict=True))
+        self.session.noted = now
+        return f"  waiting {waited / stepping:.1%}" if self.learner.slow and stepping else ""
+
     def _say(self, valid: str, *, scheduled: bool) -> None:
         measure = self.learner.measure
         step = "" if self.training.max_steps else f"  step {self.position.step:,}"
         self.display.note(
             f"{self._place()}{step}  {measure.name}: "
-            f"train {measure.number(self.since_validation.value)}{valid}  {duration(self.seconds)}"
+            f"train {measure.number(self.since_validation.value)}{valid}{self._waiting()}  {duration(self.seconds)}"
         )
         if scheduled:
             self.since_validation = Mean()

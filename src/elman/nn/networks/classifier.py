@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from elman.nn.networks.network import Network
-from elman.nn.networks.stacks import ends_of, stack_width
+from elman.nn.networks.network import Network, NetworkOutput
+from elman.nn.networks.stacks import ends_of, run_stack, stack_width
 from elman.nn.norms import FeatureNorm
-from elman.nn.pooling import AttentionPooling, Pooling
+from elman.nn.pooling import AttentionPooling, Pooling, RunningPooling
 
 __all__ = ["SequenceClassifier"]
 
@@ -61,6 +62,30 @@ class SequenceClassifier(Network):
         """
         (y, _), lengths = self._run(x, state, lengths)
         return self._read_out(self.pooling(y, lengths), None)
+
+    @torch.no_grad()
+    def prefixes(self, x: Tensor) -> Tensor:
+        """Logits `(T, K)` of the first step of one sequence `(T, 1, ...)`, of its first two, ..., of all of it.
+
+        What the network would say while the sequence goes on. In two directions each of them is read anew. No gradient.
+        """
+        e = self.embedding(x)
+        T = len(e)
+        lengths = torch.arange(1, T + 1)
+        if ends_of(self.recurrent) == "last":
+            y = run_stack(self.recurrent, e, None, None)[0].expand(-1, T, -1)
+        else:
+            y = run_stack(self.recurrent, e.expand(-1, T, -1).contiguous(), None, lengths)[0]
+        return self._read_out(self.pooling(y, lengths), None)
+
+    @torch.no_grad()
+    def step(self, x: Tensor, state: Any, running: RunningPooling) -> NetworkOutput:
+        """One step more: x `(B, ...)`; logits `(B, K)` of all steps so far, and the state. No gradient.
+
+        running: `RunningPooling(network.pooling)` of the sequence, which takes the step in.
+        """
+        y, state = run_stack(self.recurrent, self.embedding(x.unsqueeze(0)), state, None)
+        return NetworkOutput(self._read_out(running(y[0]), None), state)
 
     def attention(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """How much each step weighs, `(T, B)`; ValueError unless the pooling is by attention."""

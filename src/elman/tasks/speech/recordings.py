@@ -20,9 +20,9 @@ from elman.data.audio.normalizing import Statistics
 from elman.data.audio.store import Features, Piece, cache_folder, digests, extract
 from elman.data.audio.transcripts import Recording, read_recordings
 from elman.data.labelled import parts_of
-from elman.data.splits import Split, folds, split
+from elman.data.splits import Split, folds, picked, split
 from elman.tasks.divided import Divided
-from elman.tasks.speech.settings import Config, FeatureSettings, SpeechSettings, Where
+from elman.tasks.speech.settings import Config, FeatureSettings, SpeechSettings
 from elman.tasks.speech.symbols import Symbols, cleaned
 from elman.training.run import Run
 
@@ -264,7 +264,8 @@ def _divide(
     for name in ("test", "valid"):
         where = settings.where(name)
         if where is not None:
-            read[name], read["train"] = _picked(read["train"], where, name)
+            values = [field_of(recording, where[0]) for recording in read["train"]]
+            read[name], read["train"] = picked(read["train"], values, where, f"--{name}-where", "recording")
     valid = 0.0 if "valid" in read else settings.valid_share
     test = 0.0 if "valid" in read or "test" in read else settings.test_share
     drawn = tuple(name for name, share in (("valid", valid), ("test", test)) if share)
@@ -274,20 +275,6 @@ def _divide(
         parts = {name: [own[i] for i in rows] for name, rows in zip(PARTS, found, strict=True)}
         read = {name: parts[name] or read.get(name, []) for name in PARTS}
     return {name: read[name] for name in PARTS if read.get(name)}, drawn
-
-
-def _picked(recordings: list[Recording], where: Where, part: str) -> tuple[list[Recording], list[Recording]]:
-    name, values = where
-    marked = [field_of(recording, name) in values for recording in recordings]
-    chosen = [recording for recording, yes in zip(recordings, marked, strict=True) if yes]
-    rest = [recording for recording, yes in zip(recordings, marked, strict=True) if not yes]
-    if not chosen or not rest:
-        known = sorted({field_of(recording, name) for recording in recordings})
-        what = "no recording" if not chosen else "every recording"
-        raise UserError(
-            f"--{part}-where {name}={','.join(sorted(values))} picks {what}; the values are {', '.join(known[:20])}"
-        )
-    return chosen, rest
 
 
 def _drawn(recordings: list[Recording], settings: SpeechSettings, valid: float, test: float) -> Split:

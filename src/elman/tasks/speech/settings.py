@@ -11,13 +11,11 @@ from elman.data.audio.augmenting import Augmentation
 from elman.data.audio.mel import Mel
 from elman.data.audio.normalizing import Normalization
 from elman.data.audio.transcripts import Form, Listing, pattern_of
+from elman.data.splits import Where, where_of
 from elman.tasks.network import ClassifierSettings
 from elman.training.settings import OptimizerSettings, TrainingSettings
 
-__all__ = ["AugmentSettings", "Config", "FeatureSettings", "ModelSettings", "SpeechSettings", "Where"]
-
-# A field of the recordings, and the values that are meant.
-Where = tuple[str, frozenset[str]]
+__all__ = ["AugmentSettings", "Config", "FeatureSettings", "ModelSettings", "SpeechSettings"]
 
 
 @dataclass(frozen=True)
@@ -110,16 +108,6 @@ class SpeechSettings:
         """The field and values that pick a part, if any do."""
         word = {"valid": self.valid_where, "test": self.test_where}[part]
         return where_of(word, f"--{part}-where")
-
-
-def where_of(word: str, flag: str) -> Where | None:
-    """`index=0,1` as ("index", {"0", "1"}); None for nothing."""
-    if not word:
-        return None
-    name, sign, values = word.partition("=")
-    if not sign or not name or not values:
-        raise UserError(f"{flag} {word}: expected FIELD=VALUE,VALUE, such as index=0,1 or speaker=ann")
-    return name, frozenset(values.split(","))
 
 
 @dataclass(frozen=True)
