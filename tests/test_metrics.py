@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from elman.metrics import (
     Likelihood,
     accuracy,
+    average_precision,
     bits,
     bootstrap,
     calibration,
     confusion,
     log_loss,
     macro_f1,
+    mean_average_precision,
     micro_f1,
     per_class,
     perplexity,
@@ -73,6 +75,19 @@ def test_f1_precision_and_recall(sizes: tuple[int, int, int], several: bool) -> 
         oracle.f1_score(truth, answers, labels=range(K), average="micro", zero_division=0),
     )
     assert np.isclose(accuracy(truth, answers), oracle.accuracy_score(truth, answers))
+
+
+@given(st.integers(1, 40), st.integers(1, 6), st.integers(0, 2**32))
+def test_average_precision_also_where_scores_are_equal(items: int, values: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    truth, scores = generator.integers(0, 2, (items, 3)), generator.integers(0, values, (items, 3)) / values
+    known = truth.any(axis=0)
+    expected = [oracle.average_precision_score(truth[:, k], scores[:, k]) for k in np.flatnonzero(known)]
+    found = [average_precision(truth[:, k], scores[:, k]) for k in np.flatnonzero(known)]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    whole = mean_average_precision(truth, scores)
+    assert np.isclose(whole, np.mean(expected)) if expected else math.isnan(whole)
+    assert average_precision(np.zeros(4, dtype=int), np.ones(4)) == 0
 
 
 @given(sizes)

@@ -12,6 +12,7 @@ from tests.series.conftest import small_series
 from tests.speech import sounds
 from tests.tagging import names as tagged
 from tests.translation import small_language
+from tests.video_tagging import made as clips
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -59,6 +60,13 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         small = ["--hidden", "8", "--epochs", "1", "--threads", "1", "--engine", "torch", "--quiet"]
         flags = [*small, "--no-bidirectional", "--data", "data.csv", "--run", "runs/dictation"]
         assert elman("train", "speech", *flags).code == 0
+    if 'load("runs/actions")' in text:
+        clips.write_frames(tmp_path / "frames.csv", 30)
+        clips.write_features(tmp_path, 4)
+        (tmp_path / "3.csv").rename(tmp_path / "wave.csv")
+        small = ["--hidden", "8", "--epochs", "1", "--threads", "1", "--engine", "torch", "--quiet"]
+        flags = [*small, "--no-bidirectional", "--data", "frames.csv", "--run", "runs/actions"]
+        assert elman("train", "video-tagging", *flags).code == 0
     if 'load("runs/sales")' in text:
         (tmp_path / "sales.csv").write_text(small_series(90), encoding="utf-8")
         small = ["--hidden", "8", "--epochs", "1", "--threads", "1", "--quiet"]

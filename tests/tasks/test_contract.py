@@ -26,6 +26,7 @@ from elman.training import parallel
 from tests.speech.sounds import texts as texts_said
 from tests.speech.sounds import write_table
 from tests.tagging import names
+from tests.video_tagging import made
 
 TOY = Word("tests.tasks.toy", "say whether a line has an odd number of ones", {"model.hidden": 6})
 
@@ -166,6 +167,25 @@ def speech_streamed(trained: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return whole, torch.stack(found)
 
 
+def clips() -> None:
+    rows = ["path,class"]
+    for number, way in enumerate(made.write_features(Path("clips"), 40)):
+        rows.append(f"clips/{number}.csv,{way}")
+    Path("data.txt").write_text("\n".join([*rows, "clips/none.csv,up", ""]))
+
+
+def video_streamed(trained: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    from elman.nn import RunningPooling
+
+    model, x = trained.model, torch.randn(9, 1, 4)
+    running, state, found = RunningPooling(model.pooling), None, []
+    for step in x:
+        logits, state = model.step(step, state, running)
+        found.append(logits)
+    return model.prefixes(x), torch.cat(found)
+
+
+CLIPS = ["--hidden", "6", "--batch", "8", "--differences", "1"]
 SPEECH = ["--hidden", "6", "--layers", "1", "--embedding", "5", "--batch", "8", "--bands", "12"]
 SPEECH += ["--stride", "2"]
 ONE_WAY = ["--no-bidirectional", "--engine", "torch", "--on-bad", "skip"]
@@ -191,6 +211,12 @@ CASES = {
         ["--data", "data.txt", *SPEECH, *ONE_WAY],
         ["sounds/3.wav", "nothing.wav", "", "sounds/4.wav"],
         speech_streamed,
+    ),
+    "video-tagging": Case(
+        clips,
+        ["--data", "data.txt", *CLIPS, *ONE_WAY],
+        ["clips/3.csv", "nothing.csv", "", "clips/4.csv"],
+        video_streamed,
     ),
     "series": Case(waves, ["--data", "data.txt", *WAVES], ["0.3", "what", "", "?", "1.5"], series_streamed),
     "translation": Case(pairs, ["--data", "data.txt", *PAIRS], ["eins zwei", "fünf", "", "drei"]),
@@ -247,7 +273,14 @@ def test_the_run_says_what_was_read_and_by_what(case: Case, folder: Path) -> Non
 def test_a_report_is_one_file_that_asks_nothing_of_a_network(case: Case) -> None:
     assert elman("report", "run", "--to", "page.html").out == "page.html\n"
     page = Path("page.html").read_text()
-    for forbidden in (r"https?:", r"""(src|href)=["'](?!#)""", "@import", r"url\((?!#)", "<script", "<link"):
+    for forbidden in (
+        r"https?:",
+        r"""(src|href)=["'](?!#|data:image/png;base64,)""",
+        "@import",
+        r"url\((?!#)",
+        "<script",
+        "<link",
+    ):
         assert not re.search(forbidden, page), forbidden
     assert "the network does not" not in page
 

@@ -279,6 +279,12 @@ def _table(path: Path, account: Account, how: Listing) -> Iterator[Clip]:
         how.form == "auto" and not _file_column(table, path, how) and is_of_frames(table)
     ):
         chosen = Chosen(how.clip_column, how.label_columns, how.feature_columns)
+        # Clips are counted here, and of the rows those that are lost.
+        account.read += own.read - own.used
+        for reason, at in own.faults.items():
+            account.faults.setdefault(reason, []).extend(at)
+        for reason, at in own.aside.items():
+            account.aside.setdefault(reason, []).extend(at)
         yield from _of_frames(table, path, account, chosen, how)
         return
     account.merge(own)

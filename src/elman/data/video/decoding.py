@@ -40,6 +40,7 @@ def probe(path: Path) -> Probe:
     stamps: list[float] = []
     last = 0.0
     with _Opened(path) as opened:
+        said = opened.said_seconds()
         first = next(opened.pictures(), None)
         if first is None:
             raise ClipError("video without pictures")
@@ -53,6 +54,8 @@ def probe(path: Path) -> Probe:
         raise ClipError("video without pictures")
     usual = (max(stamps) - min(stamps)) / max(len(stamps) - 1, 1)
     seconds = max(stamps) - min(stamps) + (last if 0 < last < 10 * max(usual, 0.1) else usual)
+    if said - seconds > max(LEAST, SHORT * said):
+        raise ClipError(f"video that breaks off after {seconds:.1f} of {said:.1f} seconds")
     return Probe(seconds, len(stamps), first.pixels.shape[:2])
 
 
@@ -89,10 +92,9 @@ class _Opened:
         except (OSError, ValueError) as error:
             raise ClipError(_said(error)) from None
         if not self.container.streams.video:
+            sound = ", sound alone" * bool(self.container.streams.audio)
             self.container.close()
-            raise ClipError(
-                "no picture in it, sound alone" if self.container.streams.audio else "no picture in it"
-            )
+            raise ClipError(f"no picture in it{sound}")
         self.stream = self.container.streams.video[0]
         if self.stream.width * self.stream.height <= SMALL:
             # To start threads takes longer than to decode.
@@ -101,6 +103,13 @@ class _Opened:
 
     def __exit__(self, *_: object) -> None:
         self.container.close()
+
+    def said_seconds(self) -> float:
+        """How long the pictures are by the file's own word; 0 where it says nothing of them alone."""
+        if self.stream.duration and self.stream.time_base:
+            return float(self.stream.duration * self.stream.time_base)
+        alone = len(self.container.streams) == 1
+        return (self.container.duration or 0) / 1e6 if alone else 0.0
 
     def again(self) -> None:
         """Back to the start."""

@@ -99,7 +99,7 @@ def _items(path: Path, codec: Codec, config: Config) -> list[Item] | None:
 def seen(values: Sequence[Any], codec: Codec, config: Config) -> list[Seen | str]:
     """The frames of these clips; what is wrong with one in a few words."""
     clips = [
-        value if isinstance(value, Clip) else Clip(Path(value.strip() or "."), (), Place(value))
+        value if isinstance(value, Clip) else Clip(Path(str(value).strip() or "."), (), Place(str(value)))
         for value in values
     ]
     found: list[Seen | str] = []

@@ -135,7 +135,7 @@ class FrameSettings:
     )
     median: Count = option(1, "frames of the median over time, odd (1: none)", unit="FRAMES")
     differences: tuple[Count, ...] = option(
-        (), "frames back to which the difference is a feature too, such as 1,4", unit="FRAMES"
+        (), "frames back to which the difference is a feature too, such as 1 4", unit="FRAMES"
     )
 
     def __post_init__(self) -> None:
@@ -145,7 +145,7 @@ class FrameSettings:
             if asked and not self.joints:
                 raise UserError(f"--{name} is of skeletons: say by --joints how many joints they have")
         if self.torso and (len(self.torso) != 2 or max(self.torso) > self.joints):
-            raise UserError(f"--torso: expected two joints from 1 to {self.joints}, such as 3,7")
+            raise UserError(f"--torso: expected two joints from 1 to {self.joints}, such as 3 7")
         if self.root > self.joints:
             raise UserError(f"--root {self.root}: there are {self.joints} joints")
         if self.median % 2 == 0:
