@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks import clips
-from benchmarks.classification import ROOT, product_rate
 from benchmarks.pairing import machine
+from benchmarks.trainings import ROOT, product_rate
 
 RESULTS = Path(__file__).parent / "results"
 HOW = (

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-__all__ = ["Ahead"]
+__all__ = ["Ahead", "Waiting"]
 
 # A batch that is made faster than this is not worth a thread.
 SLOW = 0.001
@@ -52,3 +52,18 @@ class Ahead:
     def _make(self, epoch: int, index: int) -> _Made:
         begun = time.monotonic()
         return _Made(self._batches(epoch, index), time.monotonic() - begun)
+
+
+class Waiting:
+    """What share of the steps' time since the last note went into waiting for batches."""
+
+    def __init__(self) -> None:
+        """Nothing has been noted."""
+        self._noted = 0.0, 0.0
+
+    def __call__(self, stepping: float, learner: Any) -> str:
+        """Take the seconds in steps so far; words for a note, empty where batches are not made ahead."""
+        before, self._noted = self._noted, (stepping, learner.waited)
+        passed = stepping - before[0]
+        slow = passed > 0 and getattr(learner, "slow", False)
+        return f"  waiting {(learner.waited - before[1]) / passed:.1%}" if slow else ""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from elman.config import UserError
 from elman.training import bptt, checkpoint, parallel
+from elman.training.ahead import Waiting
 from elman.training.averaging import Average
 from elman.training.board import Board
 from elman.training.log import Log, Unwritten
@@ -105,10 +106,6 @@ class Learner(Protocol):
     def waited(self) -> float:
         """Seconds spent, since it was made, in waiting for batches."""
 
-    @property
-    def slow(self) -> bool:
-        """Whether batches take so long that they are made ahead, so that waiting for them is worth a word."""
-
     def initial_state(self) -> Any:
         """The carried state at the start of an epoch."""
 
@@ -176,8 +173,6 @@ class _Session:
     begun: float = field(default_factory=time.monotonic)
     items: int = 0
     stepping: float = 0.0
-    # Of them up to the last note: seconds in steps, and in waiting for batches.
-    noted: tuple[float, float] = (0.0, 0.0)
     last_checkpoint: float = field(default_factory=time.monotonic)
     start_seconds: float = 0.0
     start_step: int = 0
@@ -222,6 +217,7 @@ class Trainer:
         # The cost of the best model so far, and the validations since then.
         self.best = math.inf
         self.streak = Streak()
+        self._waiting = Waiting()
         self.session = _Session()
         # What the progress shows: it follows the loss of the last few dozen steps.
         self._shown = math.nan
@@ -487,19 +483,13 @@ class Trainer:
             self.schedule.observe(score.cost)
             self.streak.observe(score.cost)
 
-    def _waiting(self) -> str:
-        """What share of the steps' time since the last note went into waiting for batches."""
-        now = self.session.stepping, self.learner.waited
-        stepping, waited = (new - old for new, old in zip(now, self.session.noted, strict=True))
-        self.session.noted = now
-        return f"  waiting {waited / stepping:.1%}" if self.learner.slow and stepping else ""
-
     def _say(self, valid: str, *, scheduled: bool) -> None:
         measure = self.learner.measure
         step = "" if self.training.max_steps else f"  step {self.position.step:,}"
+        waiting = self._waiting(self.session.stepping, self.learner)
         self.display.note(
             f"{self._place()}{step}  {measure.name}: "
-            f"train {measure.number(self.since_validation.value)}{valid}{self._waiting()}  {duration(self.seconds)}"
+            f"train {measure.number(self.since_validation.value)}{valid}{waiting}  {duration(self.seconds)}"
         )
         if scheduled:
             self.since_validation = Mean()
