@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from command import TINY, elman, verse
+from tests.captioning import shapes
 from tests.classification import moods
 from tests.music import tunes
 from tests.series.conftest import small_series
@@ -76,6 +77,26 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         small = ["--hidden", "8", "--epochs", "1", "--threads", "1", "--engine", "torch", "--quiet"]
         flags = [*small, "--data", "train", "--from", "de", "--to", "en", "--run", "runs/de-en"]
         assert elman("train", "translation", *flags).code == 0
+    if "runs/photos" in text:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        shapes.write(tmp_path, 40)
+        (tmp_path / "holiday.jpg").write_bytes((tmp_path / "pictures/1.png").read_bytes())
+        small = [
+            "--hidden",
+            "8",
+            "--size",
+            "16",
+            "--channels",
+            "4",
+            "--epochs",
+            "1",
+            "--threads",
+            "1",
+            "--quiet",
+        ]
+        assert (
+            elman("train", "captioning", *small, "--data", "captions.csv", "--run", "runs/photos").code == 0
+        )
     names: dict[str, object] = {"__name__": "__main__"}
     for block in BLOCK.finditer(text):
         # Blank lines in front, so that a traceback gives the line of the page.

@@ -26,6 +26,7 @@ ATTENTIONS: dict[str, Any] = {
     "several heads": lambda: en.MultiHeadAttention(H, M, 8, 2),
     "location": lambda: en.LocationAttention(H, M, A, filters=2, width=3),
     "coverage": lambda: en.CoverageAttention(H, M, A),
+    "summed": lambda: en.SummedAttention(en.AdditiveAttention(H, M, A)),
     "monotonic": lambda: en.MonotonicAttention(H, M, A, noise=0.0),
 }
 CELLS: dict[str, Any] = {

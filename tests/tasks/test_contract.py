@@ -23,6 +23,7 @@ from elman.tasks import base
 from elman.tasks.base import TASKS, Word, find
 from elman.tasks.session import TaskLearner
 from elman.training import parallel
+from tests.captioning.shapes import write as write_pictures
 from tests.speech.sounds import texts as texts_said
 from tests.speech.sounds import write_table
 from tests.tagging import names
@@ -186,6 +187,16 @@ def video_streamed(trained: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 CLIPS = ["--hidden", "6", "--batch", "8", "--differences", "1"]
+
+
+def pictured() -> None:
+    write_pictures(Path(), 40)
+    rows = Path("captions.csv").read_text()
+    Path("data.txt").write_text(f"{rows}pictures/3.png,\n")
+
+
+PICTURED = ["--hidden", "6", "--size", "16", "--channels", "4", "--depth", "1", "--batch", "8"]
+PICTURED += ["--on-bad", "skip"]
 SPEECH = ["--hidden", "6", "--layers", "1", "--embedding", "5", "--batch", "8", "--bands", "12"]
 SPEECH += ["--stride", "2"]
 ONE_WAY = ["--no-bidirectional", "--engine", "torch", "--on-bad", "skip"]
@@ -220,6 +231,11 @@ CASES = {
     ),
     "series": Case(waves, ["--data", "data.txt", *WAVES], ["0.3", "what", "", "?", "1.5"], series_streamed),
     "translation": Case(pairs, ["--data", "data.txt", *PAIRS], ["eins zwei", "fünf", "", "drei"]),
+    "captioning": Case(
+        pictured,
+        ["--data", "data.txt", *PICTURED],
+        ["pictures/3.png", "nothing.png", "", "pictures/4.png"],
+    ),
     "parity": Case(bits, ["--data", "data.txt"], ["01", "what", "", "1"], parity_streamed, "both sides"),
 }
 EVERY = ["--threads", "1", "--quiet", "--epochs", "2", "--validate-every", "7", "--rate", "0.01"]

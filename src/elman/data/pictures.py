@@ -23,6 +23,7 @@ __all__ = [
     "Fit",
     "Fitting",
     "PictureError",
+    "Pixels",
     "fitted",
     "load_pictures",
     "pictures_in",

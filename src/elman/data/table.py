@@ -26,6 +26,7 @@ description label labels labelname labeltext class category categories target se
 polarity score rating stars tag tags source author date time timestamp user name split group
 path file filename filepath audio audiopath audiofile audiofilepath wav wavfile wavfilename clip clientid speaker
 speakerid duration offset transcript transcription transcripts
+picture pictures image images img imagename imagefile imagepath caption captions alttext commentnumber
 """
 HEADINGS = frozenset(_HEADINGS.split())
 

@@ -12,6 +12,7 @@ from elman.nn.attention import (
     Memory,
     MonotonicAttention,
     MultiHeadAttention,
+    SummedAttention,
 )
 from elman.nn.attention_cell import AttentionCell
 from elman.nn.cells import (
@@ -40,6 +41,7 @@ from elman.nn.networks import (
     CELLS,
     AttentionEncoderDecoder,
     Bridge,
+    Captioner,
     DecoderState,
     EncoderDecoder,
     Forecaster,
@@ -48,6 +50,7 @@ from elman.nn.networks import (
     LaggedMap,
     LanguageModel,
     NetworkOutput,
+    PictureGrid,
     Sampling,
     SequenceClassifier,
     SequenceGenerator,
@@ -82,6 +85,7 @@ __all__ = [
     "AttentionEncoderDecoder",
     "AttentionPooling",
     "Bridge",
+    "Captioner",
     "Cell",
     "ChainCell",
     "ConcatAttention",
@@ -120,6 +124,7 @@ __all__ = [
     "OutputWithStates",
     "PeepholeLSTMCell",
     "PictureEncoder",
+    "PictureGrid",
     "Pooling",
     "ProjectedLSTMCell",
     "Prospect",
@@ -133,6 +138,7 @@ __all__ = [
     "SpelledWords",
     "Speller",
     "Stream",
+    "SummedAttention",
     "Tagger",
     "WordDropout",
     "cell_factory",

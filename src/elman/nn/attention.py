@@ -30,6 +30,7 @@ __all__ = [
     "Memory",
     "MonotonicAttention",
     "MultiHeadAttention",
+    "SummedAttention",
     "masked_softmax",
 ]
 
@@ -356,6 +357,35 @@ class CoverageAttention(LookingBack):
         scores = self.score(torch.tanh(q + k + before.unsqueeze(-1) * self.coverage)).squeeze(-1)
         weights = masked_softmax(scores, memory.mask)
         return Attended(read(weights, memory.values), weights)
+
+
+class SummedAttention(LookingBack):
+    r"""Any attention, with c = Σ over the steps of a kept beside it `(B, S)`: how much each step was looked at so far.
+
+    The weights are those of `attention`, which does not see c; of heads the mean. What a decoder's state holds after
+    its last step is what Xu et al. 2015 (arXiv 1502.03044, eq. 14) draw towards one, the *doubly stochastic* attention:
+    λ Σ_s (1 − c_s)².
+    """
+
+    def __init__(self, attention: Attention | MultiHeadAttention) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def start(self, before: Tensor) -> Tensor:
+        """Nothing was looked at."""
+        return before
+
+    def keep(self, before: Tensor, weights: Tensor) -> Tensor:
+        """The sum of all weights so far."""
+        return before + (weights.mean(-2) if weights.dim() > before.dim() else weights)
+
+    def prepare(self, memory: Tensor, mask: Tensor | None = None) -> Memory:
+        """As `attention` has it."""
+        return self.attention.prepare(memory, mask)
+
+    def read(self, query: Tensor, memory: Memory, before: Tensor) -> Attended:
+        """What `attention` reads."""
+        return self.attention.read(query, memory)
 
 
 class MonotonicAttention(LookingBack):

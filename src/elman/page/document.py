@@ -42,6 +42,7 @@ tbody tr:last-child > * { border-bottom: 0; }
 .upright span { writing-mode: vertical-rl; transform: rotate(180deg); }
 figure { margin: 0 0 18px; } figure svg { display: block; width: 100%; height: auto; max-height: 900px; }
 figcaption { color: var(--muted); font-size: 14px; margin-top: 6px; }
+.picture { display: block; max-width: 100%; height: auto; }
 .chart { font-size: 12.5px; } .chart text { fill: var(--muted); } .chart .name { font-size: 13px; }
 .grid { stroke: var(--frame); stroke-width: 1; }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import math
 import re
@@ -17,6 +18,7 @@ __all__ = [
     "inline",
     "matrix",
     "paragraph",
+    "picture",
     "preformatted",
     "table",
     "text",
@@ -39,6 +41,12 @@ def paragraph(words: str, *, kind: str = "") -> str:
 
 def _class(kind: str) -> str:
     return f' class="{kind}"' if kind else ""
+
+
+def picture(png: bytes, name: str) -> str:
+    """A picture, held in the page itself. png: the bytes of a PNG file; name: what it shows, for who cannot see it."""
+    held = base64.b64encode(png).decode("ascii")
+    return f'<p><img class="picture" alt="{text(name)}" src="data:image/png;base64,{held}"></p>'
 
 
 def facts(entries: Mapping[str, object]) -> str:

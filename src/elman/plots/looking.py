@@ -50,7 +50,7 @@ PARTS = {"cell": "1", "second": "2", "attention": "", "mix": "f"}
 
 def called(name: str) -> str:
     """`cell.weight ih_d` as `U_{1,d}`."""
-    part, _, rest = name.partition(".")
+    part, _, rest = name.replace("attention.attention.", "attention.").partition(".")
     for known, letter in CALLED.items():
         if part in PARTS and rest.startswith(known):
             base, _, own = letter.partition("_")
@@ -62,7 +62,9 @@ def called(name: str) -> str:
 def looking(block: Block, cell: Any, kind: str | None) -> Block:
     """The block of an `AttentionCell`; kind: the kind of its own cell, None for one of the user's."""
     name = NAMES.get(kind or "", type(cell.cell).__name__)
-    score = SCORES.get(type(cell.attention).__name__, "score(q, m_s)")
+    # One that only sums up where another has looked has that one inside.
+    inner = getattr(cell.attention, "attention", cell.attention)
+    score = SCORES.get(type(inner).__name__, "score(q, m_s)")
     fed = "[x_t ; y_{t−1}]" if cell.feeding else "x_t"
     steps = {
         "before": (("q = h_{t−1}", f"h_t = {name}([x_t ; c_t], h_{{t−1}})"), 1),

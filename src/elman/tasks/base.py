@@ -107,6 +107,11 @@ TASKS: dict[str, Word] = {
         "write down speech, while one speaks if wanted; or tell words, speakers, emotions",
         {"optimizer.schedule": "cosine"},
     ),
+    "captioning": Word(
+        "captioning",
+        "say what pictures show: learn from pictures with sentences about them",
+        {"optimizer.schedule": "cosine", "training.epochs": 30},
+    ),
     "translation": Word(
         "translation",
         "translate: learn from sentences with their translations, or from any pairs of sequences",

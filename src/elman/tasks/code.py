@@ -1,4 +1,4 @@
-"""Code that a run needs and does not hold: a cell of the user's own (`--cell package.module:Class`).
+"""Code that a run needs and does not hold: a cell, or an encoder, of the user's own (`--cell package.module:Class`).
 
 To load such a run is to run that code, so it is named first, and only run by leave. The checksum of its source is kept
 in the run: other code under the same name would give another model in silence.
@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 
 __all__ = ["check_code", "code_entries", "made", "named_code"]
 
+# The settings of a section `model` that may name code.
+NAMING = ("cell", "encoder")
 # What may change in a file without a change of what it does.
 IDLE = {tokenize.COMMENT, tokenize.NL, tokenize.ENCODING}
 
 
 def named_code(config: Any) -> str:
-    """The `package.module:Class` that the tables of a config name; empty where they name none."""
+    """The `package.module:Class` that the tables of a config name, several joined by commas; empty for none."""
     model = config.get("model") if isinstance(config, dict) else None
-    cell = model.get("cell") if isinstance(model, dict) else None
-    return cell if isinstance(cell, str) and ":" in cell else ""
+    values = [model.get(key) for key in NAMING] if isinstance(model, dict) else []
+    return ", ".join(value for value in values if isinstance(value, str) and ":" in value)
 
 
 def code_entries(config: Any) -> dict[str, Any]:
@@ -64,24 +66,32 @@ def made(task: Task, config: Any, codec: Any) -> Any:
     except UserError:
         raise
     except Exception as error:
-        cell = getattr(getattr(config, "model", None), "cell", "")
-        if ":" not in cell:
+        given = {key: getattr(getattr(config, "model", None), key, "") for key in NAMING}
+        named = {key: name for key, name in given.items() if ":" in name}
+        if not named:
             raise
         frames = traceback.extract_tb(error.__traceback__)
-        module = sys.modules.get(cell.partition(":")[0])
-        own = [frame for frame in frames if frame.filename == getattr(module, "__file__", "")]
+        files = {key: _file_of(name) for key, name in named.items()}
+        key = next((key for key in named if files[key] in {frame.filename for frame in frames}), [*named][-1])
+        own = [frame for frame in frames if frame.filename == files[key]]
         place = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
+        call = "f(input_size, hidden_size)" if key == "cell" else "f()"
         raise UserError(
-            f"--cell {cell} does not fit these settings: {type(error).__name__}: {error}{place}; it is called as "
-            f"f(input_size, hidden_size)"
+            f"--{key} {named[key]} does not fit these settings: {type(error).__name__}: {error}{place}; it is called "
+            f"as {call}"
         ) from error
 
 
+def _file_of(name: str) -> str:
+    return getattr(sys.modules.get(name.partition(":")[0]), "__file__", None) or ""
+
+
 def checksum(name: str) -> str:
-    """SHA-256 of the source behind `package.module:Class`, but for its comments and blank lines."""
-    source = _source(name)
-    tokens = tokenize.tokenize(io.BytesIO(source).readline)
-    words = [f"{token.type} {token.string}" for token in tokens if token.type not in IDLE]
+    """SHA-256 of the source behind each `package.module:Class` of a list, but for its comments and blank lines."""
+    words = []
+    for one in name.split(", "):
+        tokens = tokenize.tokenize(io.BytesIO(_source(one)).readline)
+        words += [f"{token.type} {token.string}" for token in tokens if token.type not in IDLE]
     return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
 

@@ -59,11 +59,11 @@ _OF_ANY_CELL = frozenset({"zoneout", "residual", "learn_initial_state", "recompu
 _OF_SOME = ("recurrent_dropout", "weight_dropout", "layer_norm", "forget_bias", "projection", "nonlinearity")
 
 
-def import_cell(name: str) -> Any:
+def import_cell(name: str, *, flag: str = "--cell", makes: str = "a cell") -> Any:
     """The class or factory that `package.module:Class` names, looked for in the working directory too.
 
-    It is called as f(input_size, hidden_size) and gives a cell. Importing it runs the module's code. Raises UserError
-    where there is no such module or name.
+    It is called as f(input_size, hidden_size) and gives a cell; or it `makes` something else for another `flag`.
+    Importing it runs the module's code. Raises UserError where there is no such module or name.
     """
     module, _, attribute = name.partition(":")
     here = str(Path.cwd())
@@ -75,13 +75,13 @@ def import_cell(name: str) -> Any:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
         raise UserError(
-            f"--cell {name}: there is no module {error.name!r} in {here} or among the packages"
+            f"{flag} {name}: there is no module {error.name!r} in {here} or among the packages"
         ) from None
     except AttributeError:
-        raise UserError(f"--cell {name}: {module} has no {attribute!r}") from None
+        raise UserError(f"{flag} {name}: {module} has no {attribute!r}") from None
     if not callable(found):
         raise UserError(
-            f"--cell {name} is {type(found).__name__}; expected a class or a function that makes a cell"
+            f"{flag} {name} is {type(found).__name__}; expected a class or a function that makes {makes}"
         )
     return found
 

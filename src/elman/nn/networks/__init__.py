@@ -2,6 +2,7 @@
 
 from elman.nn.networks.attention_decoder import AttentionEncoderDecoder, DecoderState, Sampling
 from elman.nn.networks.bridge import Bridge
+from elman.nn.networks.captioner import Captioner, PictureGrid
 from elman.nn.networks.classifier import SequenceClassifier
 from elman.nn.networks.encoder_decoder import EncoderDecoder
 from elman.nn.networks.forecaster import Forecaster, ForecasterState, Forecasts, LaggedMap
@@ -15,6 +16,7 @@ __all__ = [
     "CELLS",
     "AttentionEncoderDecoder",
     "Bridge",
+    "Captioner",
     "DecoderState",
     "EncoderDecoder",
     "Engine",
@@ -25,6 +27,7 @@ __all__ = [
     "LanguageModel",
     "Network",
     "NetworkOutput",
+    "PictureGrid",
     "Sampling",
     "SequenceClassifier",
     "SequenceGenerator",
