@@ -50,6 +50,20 @@ class CaptionBatch(NamedTuple):
     truth: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
 
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(self.lengths)
+
+    def pick(self, rows: npt.NDArray[np.int64]) -> CaptionBatch:
+        """Some of the captions."""
+        lengths = self.lengths[rows]
+        T = int(lengths.max())
+        changes = Changes(*(part[rows] for part in self.changes))
+        return CaptionBatch(
+            self.pictures[rows], changes, self.target[:T, rows], self.truth[:T, rows], lengths
+        )
+
 
 class Search(NamedTuple):
     """How captions are searched for; see `elman.decoding.beam_search`."""
