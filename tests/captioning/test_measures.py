@@ -1,6 +1,9 @@
 """The measures by hand and by their properties."""
 
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -52,3 +55,14 @@ def test_rouge_l_by_hand() -> None:
     precision, recall = 2 / 3, 2 / 4
     right = 100 * 2.44 * precision * recall / (recall + 1.44 * precision)
     assert rouge_l([["a", "x", "c"]], [[["a", "b", "c", "d"]]]) == pytest.approx([right])
+
+
+RECORDED = json.loads(Path(__file__).with_name("measures.json").read_text())
+
+
+@pytest.mark.parametrize("one", RECORDED, ids=range(len(RECORDED)))
+def test_the_measures_are_those_of_pycocoevalcap(one: dict[str, Any]) -> None:
+    given = one["answers"], one["references"]
+    assert cider_d(*given) == pytest.approx(one["cider_d"], abs=1e-9)
+    assert bleu(*given) == pytest.approx(one["bleu"], abs=1e-9)
+    assert rouge_l(*given) == pytest.approx(one["rouge_l"], abs=1e-9)
