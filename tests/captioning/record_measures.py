@@ -1,6 +1,9 @@
-"""What pycocoevalcap says to drawn captions: `PYTHONPATH=FOLDER python tests/captioning/record_measures.py` writes measures.json.
+"""What pycocoevalcap says to drawn captions, written to measures.json beside this file.
 
-FOLDER: where `pip install --no-deps --target FOLDER pycocoevalcap` has put it (104 MB, so it is no part of the development).
+    pip install --no-deps --target FOLDER pycocoevalcap
+    PYTHONPATH=FOLDER python tests/captioning/record_measures.py
+
+It takes 104 MB, so it is no part of the development.
 """
 
 import json
