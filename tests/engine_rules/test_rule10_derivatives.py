@@ -55,6 +55,7 @@ def _with_parameters(cell: nn.Module, params: dict[str, Tensor], call: Any) -> T
         return call()
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.func transform")
 @pytest.mark.parametrize("make", [Elman, ElmanOutput, GatesLSTM, LayerNormLSTM])
 def test_per_sample_gradients(make: type[nn.Module]) -> None:
     """torch.func.vmap(grad) over rows: one gradient of every parameter for each sample."""

@@ -373,6 +373,7 @@ def test_streams_of_any_source_length() -> None:
         assert len(found) == 2
 
 
+@pytest.mark.filterwarnings("ignore:autocast on the CPU")
 @pytest.mark.parametrize("grad", [True, False])
 def test_under_autocast(grad: bool) -> None:
     cell = Decoder(VARYING["projected"])

@@ -351,6 +351,7 @@ def test_without_gradients(kind: str) -> None:
         assert_same(layer(x), expected, {})
 
 
+@pytest.mark.filterwarnings("ignore:(autocast|bfloat16) on the CPU")
 @pytest.mark.parametrize("kind", KINDS)
 def test_autocast(kind: str) -> None:
     layer = getattr(en, kind)(I, H)

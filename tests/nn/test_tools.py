@@ -235,6 +235,7 @@ def test_a_default_device(where):
     assert made.path == layer.path
 
 
+@pytest.mark.filterwarnings("ignore:bfloat16 on the CPU")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_a_default_dtype(dtype):
     torch.set_default_dtype(dtype)

@@ -36,6 +36,7 @@ def test_compiled_cold_in_one_graph(name: str) -> None:
         assert_same(actual, layer(x, **arguments), {"x": x, **dict(layer.named_parameters())})
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.func transform")
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_of_each_sample(name: str) -> None:
     layer, x = LAYERS[name](), sequences().detach()

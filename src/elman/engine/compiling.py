@@ -26,7 +26,7 @@ from elman.engine.inputs import Inputs, Manner, gather
 from elman.engine.opaque import scan_op
 from elman.engine.run import Plan
 from elman.engine.structure import ScanResult, unflatten
-from elman.engine.surroundings import refuse_tracing
+from elman.engine.surroundings import TRANSFORMED, refuse_tracing
 
 __all__ = ["Traced", "scan_compiled", "stay_outside"]
 
@@ -165,7 +165,7 @@ def _recipe(
     if wanted == "loop":
         return _no_recipe(scan, "the plain loop was asked for")
     if torch._C._functorch.peek_interpreter_stack() is not None:
-        return _no_recipe(scan, "a torch.func transform is under way (vmap, grad, jvp)")
+        return _no_recipe(scan, TRANSFORMED)
     refuse_tracing()
     try:
         with _outside(scan):

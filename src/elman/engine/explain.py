@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass, field
 
+from elman.engine.errors import EngineError
 from elman.engine.ops import OPS
 from elman.engine.program import Program, Section
 
-__all__ = ["Explanation", "explain_program"]
+__all__ = ["Explanation", "debug", "explain_program"]
 
 _WHEN = {
     "static": "once a call",
@@ -62,3 +65,14 @@ def _describe(name: str, section: Section) -> str:
 def _moves(op: str) -> bool:
     native = OPS[op].native if op in OPS else None
     return native is not None and native[0] in ("reshape", "permute", "expand", "slice", "select", "flip")
+
+
+def debug(level: int, text: str) -> None:
+    """Tell on stderr what ELMAN_DEBUG asks for."""
+    wanted = os.environ.get("ELMAN_DEBUG") or "0"
+    if wanted not in ("0", "1", "2", "3"):
+        raise EngineError(
+            f"ELMAN_DEBUG={wanted!r}; expected 0, 1 (what ran where), 2 (the graph too) or 3 (the program too)"
+        )
+    if int(wanted) >= level:
+        sys.stderr.write(f"elman: {text}\n")

@@ -12,7 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.engine.structure import ScanResult, TreeSpec, check_next_state, flatten, split_output, unflatten
+from elman.engine.structure import (
+    LEAF,
+    ScanResult,
+    TreeSpec,
+    check_next_state,
+    flatten,
+    split_output,
+    unflatten,
+)
 
 __all__ = ["plain_loop"]
 
@@ -41,13 +49,20 @@ def plain_loop(
     initial = [torch.zeros_like(s) for s in states] if initial_state is None else flatten(initial_state)[0]
     ctx, ctx_spec = flatten(context)
     T, B = xs[0].shape[:2]
+    if lengths is None and reset is None and T > 0:
+        extra = () if context is None else (context,)
+        return _all_rows(step, xs, x_spec, states, spec, extra, reverse, return_states)
     ends = [T] * B if lengths is None else [int(n) for n in lengths.tolist()]
 
     ys: list[list[Tensor] | None] = [None] * T
     y_spec: TreeSpec | None = None
     history: list[list[Tensor] | None] = [None] * T
+    index: Tensor | None = None
+    going: list[int] | None = None
     for t, rows in _schedule(T, ends, reverse):
-        index = None if len(rows) == B else torch.tensor(rows, dtype=torch.long, device=xs[0].device)
+        if rows != going:
+            index = None if len(rows) == B else torch.tensor(rows, dtype=torch.long, device=xs[0].device)
+            going = rows
         states = _apply_reset(states, initial, reset, t, ends, reverse)
         inputs = unflatten([_take(v[t], index) for v in xs], x_spec)
         before = [_take(s, index) for s in states]
@@ -67,10 +82,45 @@ def plain_loop(
     )
 
 
+def _all_rows(
+    step: Callable[..., Any], xs: list[Tensor], x_spec: TreeSpec, states: list[Tensor], spec: TreeSpec,
+    extra: tuple[Any, ...], reverse: bool, return_states: bool,
+) -> ScanResult:  # fmt: skip
+    """All rows take all steps: the loop as one writes it by hand, with little beside the step."""
+    (T, B), alone, one = xs[0].shape[:2], x_spec is LEAF, spec is LEAF
+    x, shape, y_spec = xs[0], states[0].shape, LEAF
+    ys: list[Any] = [[]] * T
+    history: list[list[Tensor]] = [[]] * T
+    state = unflatten(states, spec)
+    for t in range(T - 1, -1, -1) if reverse else range(T):
+        out = step(x[t] if alone else unflatten([v[t] for v in xs], x_spec), state, *extra)
+        if one and type(out) is tuple and len(out) == 2 and type(out[0]) is type(out[1]) is Tensor:
+            y, state = out  # the commonest form, looked at in half a microsecond
+            if state.shape == shape:
+                ys[t], history[t] = (y,), (state,)
+                continue
+        y, after = split_output(out, spec)
+        new, kind = flatten(after)
+        check_next_state(states, new, B)
+        states, state = new, after if kind is spec else unflatten(new, spec)
+        ys[t], y_spec = flatten(y)
+        history[t] = new
+    last = [s.clone() for s in history[0 if reverse else T - 1]]
+    after = unflatten(_stack([*history]), spec) if return_states else None
+    return ScanResult(unflatten(_stack(ys), y_spec), unflatten(last, spec), after)
+
+
 def _schedule(T: int, ends: list[int], reverse: bool) -> Iterator[tuple[int, list[int]]]:
     """(t, rows still going at t) in the order of processing; the first step always, to learn the structure of y."""
     order = range(T - 1, -1, -1) if reverse else range(T)
-    some = [(t, rows) for t in order if (rows := [b for b, n in enumerate(ends) if t < n])]
+    changes = set(ends)  # between two of them the rows are the same
+    rows: list[int] | None = None
+    some = []
+    for t in order:
+        if rows is None or (t + 1 if reverse else t) in changes:
+            rows = [b for b, n in enumerate(ends) if t < n]
+        if rows:
+            some.append((t, rows))
     return iter(some or [(0, [])])
 
 

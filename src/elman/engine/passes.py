@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from elman.engine.convolutions import split_convolutions
 from elman.engine.graphs import (
     Namer,
     ancestors,
@@ -306,6 +307,7 @@ PASSES: list[Callable[[Graph], None]] = [
     dead_code,
     common_subexpressions,
     split_products_of_cat,
+    split_convolutions,
     push_slices_into_products,
     join_products,
     gather_sums,

@@ -97,7 +97,7 @@ class Tracer(TorchDispatchMode):
         if func in _READS_A_NUMBER:
             raise self.calls.not_supported(
                 "the step reads a number out of a tensor (a branch on data, .item(), bool())",
-                op=op_name(func), hint="use torch.where, or decide outside the step",
+                op=op_name(func), hint=_instead_of_a_number(),
             )  # fmt: skip
         with torch._C.DisableTorchFunction():
             out = self._taken_apart(func, args, kwargs)
@@ -328,6 +328,16 @@ def _raised_at(error: BaseException) -> str:
 
 def _is_users(name: str) -> bool:
     return not name.startswith(("<", *OURS))
+
+
+def _instead_of_a_number() -> str:
+    """What to write where a number is read out of a tensor: it may be torch.distributions that looks at its arguments."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and not _is_users(frame.f_code.co_filename):
+        if frame.f_globals.get("__name__", "").startswith("torch.distributions"):
+            return "give the distribution validate_args=False: it looks at its arguments, which is a branch on data"
+        frame = frame.f_back
+    return "use torch.where, or decide outside the step"
 
 
 def _source() -> str:

@@ -56,6 +56,7 @@ class Plan:
     before: list[Value] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     apart: bool = False  # the outputs and the final states are known to lie in memory of their own
+    slower: bool | None = None  # than the user's own loop, where that was measured
     sizes: set[int] = field(default_factory=set)  # batch sizes at which one step has been seen to agree
     seen: set[Any] = field(default_factory=set)  # manners of calls that have been seen to agree
     recipes: list[Any] = field(default_factory=list)  # that of a plain call, or None, once it was asked for

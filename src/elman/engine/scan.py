@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -15,9 +14,10 @@ from torch import Tensor, nn
 
 from elman.engine.backends import choose_loops
 from elman.engine.checkpoint import carrying, check_every, loop_in_chunks, run_in_chunks
+from elman.engine.choice import loop_is_faster, may_be_slower
 from elman.engine.compiling import scan_compiled, stay_outside
 from elman.engine.errors import EngineError, EngineWarning, NotSupported, user_level
-from elman.engine.explain import Explanation, explain_program
+from elman.engine.explain import Explanation, debug, explain_program
 from elman.engine.families import Anew, Axes, Entry, Family, bound, same_way, traced
 from elman.engine.guards import Guard, make_guard, reach
 from elman.engine.inputs import Inputs, Manner, common_length, gather, manner_of
@@ -30,10 +30,13 @@ from elman.engine.run import Plan, run_plan
 from elman.engine.snapshot import Snapshot
 from elman.engine.structure import ScanResult, flatten, unflatten
 from elman.engine.surroundings import (
+    TRANSFORMED,
     Unfinished,
     alone,
     check_modules,
     check_tensors,
+    faster_than_a_transform,
+    half_precision,
     only_the_loop,
     refuse_tracing,
     unseen,
@@ -157,8 +160,11 @@ class Scan:
         wanted = self.backend or os.environ.get("ELMAN_BACKEND") or None
         if wanted is not None and wanted not in BACKENDS:
             raise EngineError(f"ELMAN_BACKEND={wanted!r}; expected one of {BACKENDS}")
-        if (why := "the plain loop was asked for" if wanted == "loop" else only_the_loop(given)) is not None:
-            return self._loop(given, why, every=checkpoint_every)
+        if wanted == "loop":
+            return self._loop(given, "the plain loop was asked for", every=checkpoint_every)
+        if (why := only_the_loop(given)) is not None:
+            hint = self._say_transformed() if why is TRANSFORMED else ""
+            return self._loop(given, why, hint, checkpoint_every)
         return self._on_the_fast_path(given, wanted, checkpoint_every, (x, state, context))
 
     def _on_the_fast_path(
@@ -174,7 +180,11 @@ class Scan:
                 entry, plan = self._look(given, wanted, checkpoint_every)
         except NotSupported as reason:
             return self._fall_back(given, reason, checkpoint_every)
-        self._say(plan, given.x[0].device)
+        if plan.slower is None and wanted is None and self.fallback != "error":
+            self._weigh(entry, plan, given)
+        if plan.slower:
+            return self._loop(given, plan.reason, every=checkpoint_every)
+        self._say(entry, plan, given)
         if checkpoint_every is not None:
             tensors = entry.guard.tensors()
             return run_in_chunks(self.step, self.owner, plan, tensors, given, checkpoint_every)
@@ -255,7 +265,7 @@ class Scan:
     def _loop(self, given: Inputs, reason: str, hint: str = "", every: int | None = None) -> ScanResult:
         self.path = "loop"
         self._explanation = Explanation("loop", reason, hint)
-        _debug(1, f"{self!r}: {reason}")
+        debug(1, f"{self!r}: {reason}")
         return given.loop(self.step) if every is None else loop_in_chunks(self.step, self.owner, given, every)
 
     def _fall_back(self, given: Inputs, reason: NotSupported, every: int | None) -> ScanResult:
@@ -271,14 +281,8 @@ class Scan:
         if self.fallback == "error":
             raise EngineError(text) from reason
         if self.backend is not None:
-            named = text.replace(
-                "this cell runs on the plain Python loop", f"backend={self.backend!r} cannot run this cell"
-            )
-            raise EngineError(named) from reason
-        place = reason.reason.rsplit(" at ", 1)[-1]  # one warning for each line of the step
-        if place not in self._warned:
-            self._warned.add(place)
-            warnings.warn(text, EngineWarning, stacklevel=user_level())
+            raise EngineError(self._named(text)) from reason
+        self._warn_once(reason.reason.rsplit(" at ", 1)[-1], text)  # one warning for each line of the step
         self._say_anew()
         result = self._loop(given, reason.reason, reason.hint, every)
         self._settle(reason)
@@ -298,16 +302,57 @@ class Scan:
         if text := self._anew.take():
             warnings.warn(text, EngineWarning, stacklevel=user_level())
 
-    def _say(self, plan: Plan, device: torch.device) -> None:
+    def _weigh(self, entry: Entry, plan: Plan, given: Inputs) -> None:
+        """Once for a plan: whether the user's own loop is faster."""
+        tensors = entry.guard.tensors()
+        if not may_be_slower(plan, tensors, given):
+            return
+        with self._left_alone(entry):
+            plan.slower, times = loop_is_faster(self.step, plan, tensors, given)
+        chosen = "the loop is faster" if plan.slower else "faster than the loop"
+        plan.reason = f"{plan.reason}; {chosen} ({times})"
+
+    def _say_transformed(self) -> str:
+        """Once, that a torch.func transform is answered by the plain loop; an error where that is not to be. What would
+        be faster, where something is."""
+        hint = faster_than_a_transform()
+        text = f"this cell runs on the plain Python loop: {TRANSFORMED}" + (
+            f"; instead: {hint}" if hint else ""
+        )
+        if self.fallback == "error" or self.backend is not None:
+            raise EngineError(text if self.backend is None else self._named(text))
+        if hint:
+            self._warn_once(TRANSFORMED, text)
+        return hint
+
+    def _named(self, text: str) -> str:
+        return text.replace(
+            "this cell runs on the plain Python loop", f"backend={self.backend!r} cannot run this cell"
+        )
+
+    def _warn_once(self, key: str, text: str) -> None:
+        if key not in self._warned:
+            self._warned.add(key)
+            warnings.warn(text, EngineWarning, stacklevel=user_level())
+
+    def _say(self, entry: Entry, plan: Plan, given: Inputs) -> None:
         self._say_anew()
         if self.path != plan.loops.name or self._explanation.path != plan.loops.name:
             self.path = plan.loops.name
             self._explanation = explain_program(plan.loops.name, plan.program, plan.reason)
-            _debug(1, f"{self!r} {plan.reason}")
-            if device.type != "cpu" and self.backend is None and not self._warned & {device.type}:
-                self._warned.add(device.type)
-                text = f"custom cells run on the reference backend on {device.type}: a torch call for each operation"
-                warnings.warn(text, EngineWarning, stacklevel=user_level())
+            debug(1, f"{self!r} {plan.reason}")
+            if self.path == "reference" and plan.reason.startswith("not native") and self.backend is None:
+                self._say_reference(entry, given)
+
+    def _say_reference(self, entry: Entry, given: Inputs) -> None:
+        """Once, that the reference runs where the step itself is not what keeps it from the core."""
+        device = given.x[0].device.type
+        half = half_precision(given, entry.guard.tensors()) if device == "cpu" else ""
+        if device != "cpu":
+            text = f"custom cells run on the reference backend on {device}: a torch call for each operation"
+            self._warn_once(device, text)
+        elif half:
+            self._warn_once("half", half)
 
     def _look(self, given: Inputs, wanted: str | None, every: int | None) -> tuple[Entry, Plan]:
         """The trace and the verified plan for this call. NotSupported where there is none, whatever the trouble."""
@@ -406,7 +451,7 @@ class Scan:
             snapshot.check()
             reached.check()
             guard = make_guard(self.step, self.owner, graph.externals, reached)
-            _debug(2, "\n".join(map(str, graph.nodes)))
+            debug(2, "\n".join(map(str, graph.nodes)))
             if pattern is None:
                 return Entry(key, guard, graph, dtypes)
             family = Family(key[0], axes, guard, graph, dtypes, pattern)
@@ -468,7 +513,7 @@ class Scan:
         assert entry.graph is not None and entry.graph.y_spec is not None
         try:
             program = entry.lowered(needs)
-            _debug(3, str(program))
+            debug(3, str(program))
             loops, reason = choose_loops(program, wanted, given.x[0].device)
         except NotSupported as error:
             entry.reason = error.again()
@@ -498,13 +543,3 @@ def _needs(entry: Entry, given: Inputs) -> Needs:
     s = any(t.requires_grad for t in (*given.s, *given.initial))
     needs = Needs(x, c, p, s, given.return_states)
     return needs if needs.any else Needs()
-
-
-def _debug(level: int, text: str) -> None:
-    wanted = os.environ.get("ELMAN_DEBUG") or "0"
-    if wanted not in ("0", "1", "2", "3"):
-        raise EngineError(
-            f"ELMAN_DEBUG={wanted!r}; expected 0, 1 (what ran where), 2 (the graph too) or 3 (the program too)"
-        )
-    if int(wanted) >= level:
-        sys.stderr.write(f"elman: {text}\n")

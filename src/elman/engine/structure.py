@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +28,8 @@ class ScanResult(NamedTuple):
     states: Any
 
 
+# What torch's trees say of a named tuple of any class is `namedtuple`.
+_POSITIONAL: tuple[Any, ...] = (tuple, list, namedtuple)
 LEAF: TreeSpec = pytree.tree_flatten(0)[1]
 _TUPLES: list[TreeSpec] = [pytree.tree_flatten((0,) * n)[1] for n in range(5)]
 
@@ -61,17 +64,38 @@ def unflatten(leaves: list[Any], spec: TreeSpec) -> Any:
 def split_output(out: Any, state_spec: TreeSpec) -> tuple[Any, Any]:
     """`(y, next_state)` of what a step returned, by the structure of the given state.
 
-    A step returns `(y_t, next_state)`, or only `next_state` (torch's own cells do): then y is its first tensor.
+    A step returns `(y_t, next_state)`, or only `next_state` (torch's own cells do): then y is its first tensor. Tuples,
+    named tuples and lists are alike: a loop that goes by positions takes each for the other. What the next step and
+    the caller get has the structure of the given state.
     """
+    if type(out) is tuple and len(out) == 2 and isinstance(out[0], torch.Tensor):  # nearly all are so
+        after = out[1]
+        if state_spec is LEAF and isinstance(after, torch.Tensor):
+            return out
+        few = type(after) is tuple and len(after) < len(_TUPLES) and state_spec is _TUPLES[len(after)]
+        if few and all(isinstance(v, torch.Tensor) for v in after):
+            return out
     leaves, spec = flatten(out)
-    if spec == state_spec:
+    if _alike(spec, state_spec):
         return leaves[0], out
-    if isinstance(out, tuple | list) and len(out) == 2 and flatten(out[1])[1] == state_spec:
+    if isinstance(out, tuple | list) and len(out) == 2 and _alike(flatten(out[1])[1], state_spec):
         return out[0], out[1]
     raise EngineError(
         f"the step returned {_describe(out)}; expected (y_t, next_state) or next_state, where next_state has the "
         f"structure of the given state, {state_spec}"
     )
+
+
+def _alike(one: TreeSpec, other: TreeSpec) -> bool:
+    """Whether two structures are the same, but for tuples, named tuples and lists."""
+    if one is other or one == other:
+        return True
+    if one.is_leaf() or other.is_leaf() or one.num_children != other.num_children:
+        return False
+    if not (one.type in _POSITIONAL and other.type in _POSITIONAL):
+        same = one.type == other.type and one.context == other.context
+        return same and all(map(_alike, one.children(), other.children()))
+    return all(map(_alike, one.children(), other.children()))
 
 
 def check_next_state(old: list[torch.Tensor], new: list[Any], rows: int) -> None:

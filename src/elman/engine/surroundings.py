@@ -26,15 +26,19 @@ from elman.engine.guards import modules_of
 from elman.engine.inputs import Inputs
 
 __all__ = [
+    "TRANSFORMED",
     "Unfinished",
     "alone",
     "check_modules",
     "check_tensors",
+    "faster_than_a_transform",
+    "half_precision",
     "only_the_loop",
     "refuse_tracing",
     "unseen",
 ]
 
+TRANSFORMED = "a torch.func transform is under way (vmap, grad, jvp)"
 _TRACKER = "torch.utils.module_tracker"
 _TRACED = (
     "torch.jit.trace would write down the steps of this one sequence, and a longer one would lose its end without a "
@@ -63,7 +67,7 @@ def only_the_loop(given: Inputs) -> str | None:
     """Why the plain loop has to answer this call, or None: modes and tensors under which a step cannot be looked at,
     and derivative modes that only autograd itself knows."""
     if torch._C._functorch.peek_interpreter_stack() is not None:
-        return "a torch.func transform is under way (vmap, grad, jvp)"
+        return TRANSFORMED
     if forward_ad._current_level >= 0:
         return "forward-mode derivatives are under way"
     device = given.x[0].device
@@ -77,6 +81,38 @@ def only_the_loop(given: Inputs) -> str | None:
     if given.lengths is not None and int(given.lengths.max()) == 0:
         return "all rows have length 0"
     return None
+
+
+def faster_than_a_transform() -> str:
+    """What to write instead of the torch.func transform that is under way; empty where nothing is faster."""
+    kinds = {frame.key() for frame in torch._C._functorch.get_interpreter_stack() or ()}
+    of = torch._C._functorch.TransformType
+    if of.Jvp in kinds or not kinds & {of.Vmap, of.Grad}:
+        return ""
+    if of.Vmap not in kinds:
+        return "take the gradient with torch.autograd.grad, which takes the fast path (also through functional_call)"
+    return (
+        "call the layer for one model, or one sample, after the other (functional_call and torch.autograd.grad take "
+        "the fast path) and stack the results"
+    )
+
+
+def half_precision(given: Inputs, tensors: list[Tensor]) -> str:
+    """That a call is in half precision, which the core does not run, and what else to do; empty where it is not."""
+    halves = {t.dtype for t in (*given.x, *given.s, *tensors)} & {torch.bfloat16, torch.float16}
+    cast = torch.is_autocast_enabled("cpu")
+    if not halves and not cast:
+        return ""
+    what = "autocast" if cast else str(halves.pop()).removeprefix("torch.")
+    instead = (
+        "torch.autocast('cpu', enabled=False) around this layer"
+        if cast
+        else "float32 or float64 for this layer"
+    )
+    return (
+        f"{what} on the CPU runs on the reference backend, a torch call for each operation; instead: {instead}, "
+        f"which the compiled core runs then; backend='reference' says that this is meant"
+    )
 
 
 def _foreign_mode(device: torch.device) -> str | None:
