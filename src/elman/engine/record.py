@@ -331,7 +331,7 @@ def _is_users(name: str) -> bool:
 
 
 def _instead_of_a_number() -> str:
-    """What to write where a number is read out of a tensor: it may be torch.distributions that looks at its arguments."""
+    """What to write where a number is read out of a tensor; it may be torch.distributions that does so."""
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None and not _is_users(frame.f_code.co_filename):
         if frame.f_globals.get("__name__", "").startswith("torch.distributions"):
