@@ -87,7 +87,8 @@ def test_half_precision(how: str) -> None:
 
     layer = elman.GRU(3, 4, dtype=dtype)
     texts = said(lambda: run(layer))
-    assert len(texts) == 1 and how in texts[0] and "float32" in texts[0], texts
+    remedy = "enabled=False" if how == "autocast" else "float32"
+    assert len(texts) == 1 and how in texts[0] and remedy in texts[0], texts
     assert layer.path == "reference"
     assert not said(lambda: run(layer))
     assert not said(lambda: run(elman.GRU(3, 4, dtype=dtype, backend="reference")))
@@ -167,8 +168,11 @@ def test_states_of_another_kind(which: tuple[int, ...], only_state: bool, T: int
 
 
 @pytest.mark.parametrize("validate", [None, False])
-def test_a_distribution_in_the_step(validate: bool | None) -> None:
+def test_a_distribution_in_the_step(validate: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch.distributions looks at its arguments: the warning names validate_args=False, with which it is native."""
+
+    # Some packages turn the checks off for the whole process.
+    monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", True)
 
     class Sampled(nn.Module):
         def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:

@@ -90,7 +90,7 @@ def _all_rows(
     (T, B), alone, one = xs[0].shape[:2], x_spec is LEAF, spec is LEAF
     x, shape, y_spec = xs[0], states[0].shape, LEAF
     ys: list[Any] = [[]] * T
-    history: list[list[Tensor]] = [[]] * T
+    history: list[Any] = [[]] * T
     state = unflatten(states, spec)
     for t in range(T - 1, -1, -1) if reverse else range(T):
         out = step(x[t] if alone else unflatten([v[t] for v in xs], x_spec), state, *extra)
