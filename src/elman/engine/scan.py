@@ -180,7 +180,12 @@ class Scan:
                 entry, plan = self._look(given, wanted, checkpoint_every)
         except NotSupported as reason:
             return self._fall_back(given, reason, checkpoint_every)
-        if plan.slower is None and plan.loops.name == "reference" and wanted is None and self.fallback != "error":
+        if (
+            plan.slower is None
+            and plan.loops.name == "reference"
+            and wanted is None
+            and self.fallback != "error"
+        ):
             self._weigh(entry, plan, given)
         if plan.slower:
             return self._loop(given, plan.reason, every=checkpoint_every)
