@@ -44,6 +44,18 @@ class ClipBatch(NamedTuple):
     lengths: Ints
     truth: Ints
 
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(self.lengths)
+
+    def pick(self, rows: Ints) -> ClipBatch:
+        """Some of the clips."""
+        lengths = self.lengths[rows]
+        T = int(lengths.max())
+        truth = self.truth[:T, rows] if self.truth.ndim == 3 else self.truth[rows]
+        return ClipBatch(self.frames[:T, rows], lengths, truth)
+
 
 def batch_of(frames: Sequence[Rows], truth: Ints) -> ClipBatch:
     """Clips side by side."""
