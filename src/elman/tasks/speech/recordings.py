@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,15 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from elman.config import UserError, nearest, require
+from elman.config import UserError, require
 from elman.data.account import Account, Place
 from elman.data.audio.mel import LogMel, Mel
 from elman.data.audio.normalizing import Statistics
 from elman.data.audio.store import Features, Piece, cache_folder, digests, extract
 from elman.data.audio.transcripts import Recording, read_recordings
 from elman.data.labelled import parts_of
-from elman.data.splits import Split, folds, picked, split
 from elman.tasks.divided import Divided
+from elman.tasks.dividing import PARTS, divide, field_value
 from elman.tasks.speech.settings import Config, FeatureSettings, SpeechSettings
 from elman.tasks.speech.symbols import Symbols, cleaned
 from elman.training.run import Run
@@ -29,7 +30,6 @@ from elman.training.run import Run
 __all__ = ["Codec", "Part", "Speech", "needed", "prepare", "read_codec", "read_part", "steps_of"]
 
 Floats = npt.NDArray[np.float32]
-PARTS = ("train", "valid", "test")
 # The highest rate that is chosen by itself: speech has little above half of it.
 USUAL_RATE = 16000
 
@@ -173,7 +173,7 @@ def prepare(config: Config, codec: Codec | None) -> Speech:
     read = {
         name: _read(name, paths, settings, accounts) for name, paths in _sources(settings).items() if paths
     }
-    read, drawn = _divide(read, settings)
+    read, drawn = divide(read, settings, "recording", field_of, partial(_marked, settings=settings))
     mel = codec.mel if codec else config.features.mel(_rate(config.features, read["train"]))
     _check_bands(mel)
     parts = {}
@@ -251,44 +251,17 @@ def field_of(recording: Recording, name: str) -> str:
     known = {**recording.fields, "text": recording.text}
     if recording.speaker:
         known["speaker"] = recording.speaker
-    if name not in known:
-        hint = nearest(name, known) or f"; its fields are {', '.join(known)}, from --pattern and from tables"
-        raise UserError(f"{recording.place} has no field {name!r}{hint}")
-    return known[name]
+    return field_value(known, name, recording.place)
 
 
-def _divide(
-    read: dict[str, list[Recording]], settings: SpeechSettings
-) -> tuple[dict[str, list[Recording]], tuple[str, ...]]:
-    """The parts: given, picked by a field, or drawn; and which of them were drawn."""
-    for name in ("test", "valid"):
-        where = settings.where(name)
-        if where is not None:
-            values = [field_of(recording, where[0]) for recording in read["train"]]
-            read[name], read["train"] = picked(read["train"], values, where, f"--{name}-where", "recording")
-    valid = 0.0 if "valid" in read else settings.valid_share
-    test = 0.0 if "valid" in read or "test" in read else settings.test_share
-    drawn = tuple(name for name, share in (("valid", valid), ("test", test)) if share)
-    if drawn:
-        found = _drawn(read["train"], settings, valid, test)
-        own = read["train"]
-        parts = {name: [own[i] for i in rows] for name, rows in zip(PARTS, found, strict=True)}
-        read = {name: parts[name] or read.get(name, []) for name in PARTS}
-    return {name: read[name] for name in PARTS if read.get(name)}, drawn
-
-
-def _drawn(recordings: list[Recording], settings: SpeechSettings, valid: float, test: float) -> Split:
+def _marked(recordings: list[Recording], settings: SpeechSettings) -> tuple[list[str], list[str]]:
     # By its bytes a recording is the same one wherever it lies, and one that comes twice is not parted.
     marks = digests([_piece(recording) for recording in recordings])
     keys = [
         field_of(recording, settings.group) if settings.group else mark or str(recording.place.line)
         for recording, mark in zip(recordings, marks, strict=True)
     ]
-    strata = [recording.text if settings.target == "class" else "" for recording in recordings]
-    if settings.fold:
-        number, count = map(int, settings.fold.split("/"))
-        return folds(keys, strata, count, valid=valid, seed=settings.split_seed)[number - 1]
-    return split(keys, strata, valid=valid, test=test, seed=settings.split_seed)
+    return keys, [recording.text if settings.target == "class" else "" for recording in recordings]
 
 
 def _piece(recording: Recording) -> Piece:

@@ -11,7 +11,7 @@ from elman.data.audio.augmenting import Augmentation
 from elman.data.audio.mel import Mel
 from elman.data.audio.normalizing import Normalization
 from elman.data.audio.transcripts import Form, Listing, pattern_of
-from elman.data.splits import Where, where_of
+from elman.data.splits import where_of
 from elman.tasks.network import ClassifierSettings
 from elman.training.settings import OptimizerSettings, TrainingSettings
 
@@ -103,11 +103,6 @@ class SpeechSettings:
         """How recordings are found."""
         columns = (self.audio_column, self.text_column, self.speaker_column)
         return Listing(self.form, self.pattern, *columns, self.encoding)
-
-    def where(self, part: str) -> Where | None:
-        """The field and values that pick a part, if any do."""
-        word = {"valid": self.valid_where, "test": self.test_where}[part]
-        return where_of(word, f"--{part}-where")
 
 
 @dataclass(frozen=True)

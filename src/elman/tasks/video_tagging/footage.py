@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from elman.config import UserError, nearest, require
+from elman.config import UserError, require
 from elman.data.account import Account
 from elman.data.audio.normalizing import Statistics
 from elman.data.labelled import Example, parts_of
 from elman.data.labels import Labels, learn_labels
-from elman.data.splits import Split, folds, picked, split, where_of
+from elman.data.splits import picked, where_of
 from elman.data.video import Clip, Stretch, read_clips, with_stretches
 from elman.tasks.divided import Divided
+from elman.tasks.dividing import PARTS, divide, field_value
 from elman.tasks.video_tagging.frames import Frames, Opened, is_pictures, marks_of, opened
 from elman.tasks.video_tagging.settings import ClipSettings, Config
 from elman.training.run import Run
@@ -26,7 +28,6 @@ from elman.training.run import Run
 __all__ = ["Codec", "Footage", "Part", "prepare", "read_codec", "read_part", "stretches_of"]
 
 Floats = npt.NDArray[np.float32]
-PARTS = ("train", "valid", "test")
 # Fields that say who is seen, where no --group names one.
 WHO = ("subject", "person", "actor", "performer", "group")
 
@@ -153,7 +154,7 @@ def prepare(config: Config, codec: Codec | None) -> Footage:
     if pictures:
         require("av", extra="vision", what="video-tagging of videos")
         require("PIL", extra="vision", what="video-tagging of videos")
-    read, drawn = _divide(read, config)
+    read, drawn = divide(read, config.data, "clip", field_of, partial(_marked, settings=config.data))
     held = {
         name: _opened(clips, config, accounts.get(name, accounts["train"]), pictures=pictures)
         for name, clips in read.items()
@@ -253,33 +254,10 @@ def _check_read(read: dict[str, list[Clip]]) -> None:
 def field_of(clip: Clip, name: str) -> str:
     """What is known of a clip under a name. Raises UserError where it has no such field."""
     known = {**clip.fields, "label": " ".join(clip.labels)}
-    if name not in known:
-        hint = nearest(name, known) or f"; its fields are {', '.join(known)}, from --pattern and from tables"
-        raise UserError(f"{clip.place} has no field {name!r}{hint}")
-    return known[name]
+    return field_value(known, name, clip.place)
 
 
-def _divide(read: dict[str, list[Clip]], config: Config) -> tuple[dict[str, list[Clip]], tuple[str, ...]]:
-    """The parts: given, picked by a field, or drawn; and which of them were drawn."""
-    settings = config.data
-    for name in ("test", "valid"):
-        where = settings.picks(name)
-        if where is not None:
-            values = [field_of(clip, where[0]) for clip in read["train"]]
-            read[name], read["train"] = picked(read["train"], values, where, f"--{name}-where", "clip")
-    valid = 0.0 if "valid" in read else settings.valid_share
-    test = 0.0 if "valid" in read or "test" in read else settings.test_share
-    drawn = tuple(name for name, share in (("valid", valid), ("test", test)) if share)
-    if drawn:
-        found = _drawn(read["train"], config, valid, test)
-        own = read["train"]
-        parts = {name: [own[i] for i in rows] for name, rows in zip(PARTS, found, strict=True)}
-        read = {name: parts[name] or read.get(name, []) for name in PARTS}
-    return {name: read[name] for name in PARTS if read.get(name)}, drawn
-
-
-def _drawn(clips: list[Clip], config: Config, valid: float, test: float) -> Split:
-    settings = config.data
+def _marked(clips: list[Clip], settings: ClipSettings) -> tuple[list[str], list[str]]:
     # By its bytes a clip is the same one wherever it lies; parts of one file are not parted.
     keys = [
         field_of(clip, settings.group) if settings.group else mark or str(clip.place)
@@ -289,10 +267,7 @@ def _drawn(clips: list[Clip], config: Config, valid: float, test: float) -> Spli
     if len(set(strata)) > len(clips) / 4:
         # So many combinations of tags are no strata: the first of each would go to training.
         strata = [""] * len(clips)
-    if settings.fold:
-        number, count = map(int, settings.fold.split("/"))
-        return folds(keys, strata, count, valid=valid, seed=settings.split_seed)[number - 1]
-    return split(keys, strata, valid=valid, test=test, seed=settings.split_seed)
+    return keys, strata
 
 
 def _opened(clips: list[Clip], config: Config, account: Account, *, pictures: bool) -> _Held:

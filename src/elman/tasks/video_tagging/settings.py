@@ -8,7 +8,7 @@ from typing import Literal
 from elman.config import Amount, Count, Flag, Fold, Layers, Positive, Share, UserError, Whole, option
 from elman.data.account import OnBad
 from elman.data.audio.transcripts import pattern_of
-from elman.data.splits import Where, where_of
+from elman.data.splits import where_of
 from elman.data.video import Listing, Skeleton, Variation
 from elman.data.video.clips import Form
 from elman.tasks.network import ClassifierSettings
@@ -102,11 +102,6 @@ class ClipSettings:
                 raise UserError(f"--fold {self.fold}: expected NUMBER/COUNT, such as 1/5")
             if self.valid or self.test or self.valid_where or self.test_where:
                 raise UserError("--fold and --folds divide --data alone: leave what names the parts out")
-
-    def picks(self, part: str) -> Where | None:
-        """The field and values that pick a part, if any do."""
-        word = {"valid": self.valid_where, "test": self.test_where}[part]
-        return where_of(word, f"--{part}-where")
 
 
 @dataclass(frozen=True)
