@@ -240,6 +240,7 @@ CASES = {
         ["--data", "data.txt", *CLIPS, *ONE_WAY],
         ["clips/3.csv", "nothing.csv", "", "clips/4.csv"],
         video_streamed,
+        "of the training data",
     ),
     "series": Case(waves, ["--data", "data.txt", *WAVES], ["0.3", "what", "", "?", "1.5"], series_streamed),
     "translation": Case(
@@ -249,6 +250,8 @@ CASES = {
         pictured,
         ["--data", "data.txt", *PICTURED],
         ["pictures/3.png", "nothing.png", "", "pictures/4.png"],
+        None,
+        "of the training data",
     ),
     "parity": Case(bits, ["--data", "data.txt"], ["01", "what", "", "1"], parity_streamed, "both sides"),
 }

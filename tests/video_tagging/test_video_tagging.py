@@ -14,6 +14,9 @@ from elman.data.video import Stretch, read_features
 from elman.tasks.video_tagging.footage import stretches_of
 from tests.video_tagging.made import way_of, write_features, write_film, write_sound
 
+# The least training of all.
+TINY = ["--size", "16", "--channels", "4", "--epochs", "1", "--engine", "torch", "--quiet", "--threads", "1"]
+
 
 @pytest.fixture
 def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -152,24 +155,11 @@ def test_what_cannot_be_used_is_named_with_its_file(here: Path) -> None:
             (home / way / f"{number}.mp4").write_bytes(film.read_bytes())
     write_sound(home / "up" / "sound.mp4")
     (home / "down" / "cut.mp4").write_bytes((home / "down" / "0.mp4").read_bytes()[:300])
-    flags = [
-        "--size",
-        "16",
-        "--channels",
-        "4",
-        "--epochs",
-        "1",
-        "--engine",
-        "torch",
-        "--quiet",
-        "--threads",
-        "1",
-    ]
-    done = elman("train", "video-tagging", "--data", home, "--run", "refused", *flags)
+    done = elman("train", "video-tagging", "--data", home, "--run", "refused", *TINY)
     assert done.code == 2
     assert "sound alone" in done.err
     assert "up/sound.mp4" in done.err
-    done = elman("train", "video-tagging", "--data", home, "--run", "taken", "--on-bad", "skip", *flags)
+    done = elman("train", "video-tagging", "--data", home, "--run", "taken", "--on-bad", "skip", *TINY)
     assert done.code == 0, done.err
     account = json.loads(Path("taken/run.json").read_text())["account"]
     assert any(line.startswith("read 18 clips, used 16, left out 2") for line in account)
@@ -190,20 +180,7 @@ def test_a_film_that_breaks_off_ends_the_training_or_is_found_before(here: Path)
     at = len(whole) // 3
     whole[at:-2000] = bytes(len(whole) - at - 2000)
     (home / "up" / "cut.mkv").write_bytes(whole)
-    flags = [
-        "--size",
-        "16",
-        "--channels",
-        "4",
-        "--epochs",
-        "1",
-        "--engine",
-        "torch",
-        "--quiet",
-        "--threads",
-        "1",
-    ]
-    flags += ["--on-bad", "skip", "--valid-share", "0", "--test-share", "0"]
+    flags = [*TINY, "--on-bad", "skip", "--valid-share", "0", "--test-share", "0"]
     done = elman("train", "video-tagging", "--data", home, "--run", "found", "--decode", "first", *flags)
     assert done.code == 0, done.err
     account = " ".join(json.loads(Path("found/run.json").read_text())["account"])
