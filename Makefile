@@ -6,8 +6,9 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 BIN := .venv/bin
-# CMake and Ninja come as wheels, so that a machine without them builds the core too.
-BUILD_TOOLS := "setuptools>=77" wheel scikit-build-core nanobind cmake ninja
+# CMake and Ninja come as wheels, so that a machine without them builds the core too; wheel and setuptools-scm are for seqeval,
+# which is built from its sources and cannot fetch them by itself any more.
+BUILD_TOOLS := "setuptools>=77" setuptools-scm wheel scikit-build-core nanobind cmake ninja
 MODULES := $(shell find src/elman -name '*.py' 2>/dev/null | LC_ALL=C sort | cksum)
 CORE := $(wildcard CMakeLists.txt) $(shell find csrc -type f 2>/dev/null)
 DEMO := runs/demo
