@@ -262,6 +262,14 @@ class Stack(nn.Module):
             self._make_scans()
         return self._scans
 
+    def put_scans(self, scans: Sequence[Any]) -> None:
+        """Others in the place of the scans, called in the same way and with the same `owner`: what looks on."""
+        self._box = ScanBox(scans)
+
+    def tracks(self) -> Iterator[tuple[int, int, str]]:
+        """(layer, direction, suffix of torch's parameter names) of each layer and direction, in torch's order."""
+        return self._tracks()
+
     # ---- running
 
     def _unfold(
