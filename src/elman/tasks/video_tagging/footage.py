@@ -21,7 +21,7 @@ from elman.data.splits import picked, where_of
 from elman.data.video import Clip, Stretch, read_clips, with_stretches
 from elman.tasks.divided import Divided
 from elman.tasks.dividing import PARTS, divide, field_value
-from elman.tasks.video_tagging.frames import Frames, Opened, is_pictures, marks_of, opened
+from elman.tasks.video_tagging.frames import Frames, Opened, is_pictures, learn_level, marks_of, opened
 from elman.tasks.video_tagging.settings import ClipSettings, Config
 from elman.training.run import Run
 
@@ -173,9 +173,8 @@ def prepare(config: Config, codec: Codec | None) -> Footage:
     _remark(held, settings, accounts)
     if codec is None:
         frames = Frames(held["train"].opened, config, None)
-        statistics = (
-            None if pictures else Statistics.learn([frames.whole(i) for i in range(len(frames.clips))])
-        )
+        rows = [] if pictures else [frames.whole(i) for i in range(len(frames.clips))]
+        statistics = learn_level(rows, width, shared=config.frames.shared) if rows else None
         codec = Codec(labels, settings.target == "steps", width, statistics)
     parts = {
         name: _part(name, one, codec, config, accounts.get(name, accounts["train"]))

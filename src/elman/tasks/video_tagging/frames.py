@@ -27,10 +27,12 @@ from elman.data.video import (
 from elman.data.video.store import FrameStore
 from elman.tasks.video_tagging.settings import Config
 
-__all__ = ["Frames", "Opened", "fitting_of", "is_pictures", "marks_of", "opened"]
+__all__ = ["Frames", "Opened", "fitting_of", "is_pictures", "learn_level", "marks_of", "opened"]
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[Any]
+# A deviation that is less than this share of the mean is rounding.
+LEAST = 1e-6
 
 
 class Opened(NamedTuple):
@@ -134,6 +136,24 @@ def _of_features(clip: Clip, mark: str, config: Config) -> Opened:
     return Opened(
         clip.path, mark, len(values), frames.feature_rate, values.shape[1], values, remarks=tuple(remarks)
     )
+
+
+def learn_level(clips: Sequence[Floats], width: int, *, shared: bool) -> Statistics:
+    r"""What the features of the training clips, `(T, F)` each, are brought to one level by: z = (x − μ) / σ.
+
+    μ, σ: the mean and the deviation of each number over all frames. shared: σ² is the mean of them over the `width`
+    numbers of a frame, and over those of each difference. The coordinates of joints have one unit, and a joint that
+    hardly moves, the hip or a foot, must not have its tremble blown up to the size of a wave. σ is 1 where nothing
+    ever changes.
+    """
+    x = np.concatenate(clips).astype(np.float64)
+    mean, squares = x.mean(axis=0), x.var(axis=0)
+    squares[squares <= (LEAST * np.abs(mean)) ** 2] = 0.0
+    if shared:
+        blocks = squares.reshape(-1, width)
+        squares = np.broadcast_to(blocks.mean(axis=1, keepdims=True), blocks.shape).ravel()
+    deviation = np.where(squares > 0, np.sqrt(squares), 1.0)
+    return Statistics(mean.astype(np.float32), deviation.astype(np.float32))
 
 
 class Drawn(NamedTuple):

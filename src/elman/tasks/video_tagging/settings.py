@@ -132,6 +132,11 @@ class FrameSettings:
     differences: tuple[Count, ...] = option(
         (), "frames back to which the difference is a feature too, such as 1 4", unit="FRAMES"
     )
+    level: Literal["auto", "own", "shared"] = option(
+        "auto",
+        "what features are divided by: the deviation of each, or one that all share and one for each difference; auto: "
+        "shared by the joints of skeletons",
+    )
 
     def __post_init__(self) -> None:
         """Check what concerns two fields."""
@@ -152,6 +157,11 @@ class FrameSettings:
             return None
         torso = (self.torso[0], self.torso[1]) if self.torso else (0, 0)
         return Skeleton(self.joints, self.dimensions, self.root, torso, self.median)
+
+    @property
+    def shared(self) -> bool:
+        """Whether all numbers of a frame are divided by one deviation."""
+        return self.level == "shared" or (self.level == "auto" and self.joints > 0)
 
     @property
     def causal(self) -> bool:

@@ -1,0 +1,57 @@
+"""The level that features are brought to, against a slow form, and what it is for."""
+
+import numpy as np
+import pytest
+
+from elman.data.audio.normalizing import Level
+from elman.tasks.video_tagging.frames import learn_level
+from elman.tasks.video_tagging.settings import FrameSettings
+
+
+def drawn(seed: int, width: int) -> list[np.ndarray]:
+    generator = np.random.default_rng(seed)
+    scales = generator.uniform(0.1, 9, width)
+    return [(generator.normal(2, scales, (size, width))).astype(np.float32) for size in (1, 5, 8)]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_the_level_is_that_of_all_frames(shared: bool, blocks: int) -> None:
+    clips = drawn(blocks, 4 * blocks)
+    found = learn_level(clips, 4, shared=shared)
+    # The slow form: each number by itself.
+    frames = [frame for clip in clips for frame in clip.astype(float)]
+    means = [sum(frame[k] for frame in frames) / len(frames) for k in range(4 * blocks)]
+    squares = [sum((frame[k] - means[k]) ** 2 for frame in frames) / len(frames) for k in range(4 * blocks)]
+    if shared:
+        squares = [sum(squares[k // 4 * 4 : k // 4 * 4 + 4]) / 4 for k in range(4 * blocks)]
+    np.testing.assert_allclose(found.mean, means, rtol=1e-5)
+    np.testing.assert_allclose(found.deviation, np.sqrt(squares), rtol=1e-5)
+
+
+def test_what_never_changes_stays_finite_and_what_is_small_is_no_less() -> None:
+    clips = drawn(3, 3)
+    for clip in clips:
+        clip[:, 0], clip[:, 1] = 0.1, clip[:, 1] * 1e-5
+    found = learn_level(clips, 3, shared=False)
+    rows = Level(*found).apply(np.concatenate(clips))
+    assert found.deviation[0] == 1
+    assert np.abs(rows[:, 0]).max() < 1e-6
+    np.testing.assert_allclose(rows[:, 1:].std(axis=0), 1, rtol=1e-3)
+
+
+def test_a_joint_that_rests_stays_at_rest_beside_one_that_waves() -> None:
+    generator = np.random.default_rng(4)
+    clip = np.concatenate((generator.normal(0, 1, (50, 3)), generator.normal(0, 0.01, (50, 3))), axis=1)
+    rows = [clip.astype(np.float32)]
+    shared, own = (Level(*learn_level(rows, 6, shared=known)).apply(rows[0]) for known in (True, False))
+    assert shared[:, 3:].std() < 0.05 * shared[:, :3].std()
+    assert own[:, 3:].std() == pytest.approx(own[:, :3].std(), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("level", "joints", "shared"),
+    [("auto", 0, False), ("auto", 20, True), ("own", 20, False), ("shared", 0, True)],
+)
+def test_joints_share_unless_something_else_is_said(level: str, joints: int, shared: bool) -> None:
+    assert FrameSettings(joints=joints, level=level).shared == shared  # type: ignore[arg-type]
