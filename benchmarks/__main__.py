@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import layers, streaming
+from benchmarks import generation, layers, streaming
 from benchmarks.grid import command as grid
 from benchmarks.pairing import AnswersDifferError, Case, Effort, Result, compare, machine, table
 
-SUITES = {"layers": layers, "streaming": streaming}
+SUITES = {"generation": generation, "layers": layers, "streaming": streaming}
 RESULTS = Path(__file__).parent / "results"
 QUICK = Effort(seconds=0.02, rounds=3, most_rounds=3)
 

@@ -5,10 +5,12 @@ Nothing here knows a model by name. A model is a `Step`, its state any structure
 
 from elman.decoding.beam import Hypothesis, beam_search, greedy, score_targets
 from elman.decoding.ctc import Labelling, ctc_beam_search, ctc_greedy
+from elman.decoding.drawing import Draw
 from elman.decoding.sampling import probabilities, sample
 from elman.decoding.step import Pick, Step, rows_along
 
 __all__ = [
+    "Draw",
     "Hypothesis",
     "Labelling",
     "Pick",

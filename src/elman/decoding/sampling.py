@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.decoding.checks import check_options
 from elman.decoding.step import Step
 
 __all__ = ["probabilities", "sample"]
@@ -29,7 +30,7 @@ def probabilities(
     temperature 0 puts all on the likeliest. banned: numbers that never come out.
     Raises ValueError for a temperature below 0, a top_k below 0, a top_p outside (0, 1], or if all are banned.
     """
-    _check(logits.shape[-1], temperature, top_k, top_p, banned)
+    check_options(logits.shape[-1], temperature, top_k, top_p, banned)
     logits = logits.to(torch.float64)
     if banned:
         logits = logits.index_fill(-1, torch.tensor(list(banned), device=logits.device), -torch.inf)
@@ -45,17 +46,6 @@ def probabilities(
     ordered[ordered.cumsum(-1) - ordered >= top_p] = 0
     chosen = torch.zeros_like(ordered).scatter_(-1, order, ordered)
     return chosen / chosen.sum(-1, keepdim=True)
-
-
-def _check(size: int, temperature: float, top_k: int, top_p: float, banned: Sequence[int]) -> None:
-    if not temperature >= 0:
-        raise ValueError(f"temperature {temperature} is below 0")
-    if top_k < 0:
-        raise ValueError(f"top_k {top_k} is below 0; 0 keeps all")
-    if not 0 < top_p <= 1:
-        raise ValueError(f"top_p {top_p} is outside (0, 1]; 1 keeps all")
-    if len(set(banned)) >= size:
-        raise ValueError(f"all {size} numbers are banned")
 
 
 def sample(

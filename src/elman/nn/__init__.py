@@ -55,6 +55,7 @@ from elman.nn.networks import (
     SequenceClassifier,
     SequenceGenerator,
     Tagger,
+    TaggerStream,
     cell_factory,
     recurrent_stack,
 )
@@ -140,6 +141,7 @@ __all__ = [
     "Stream",
     "SummedAttention",
     "Tagger",
+    "TaggerStream",
     "WordDropout",
     "cell_factory",
     "recurrent_stack",

@@ -10,6 +10,7 @@ from elman.nn.networks.generator import SequenceGenerator
 from elman.nn.networks.language_model import LanguageModel
 from elman.nn.networks.network import Network, NetworkOutput
 from elman.nn.networks.stacks import CELLS, Engine, cell_factory, recurrent_stack
+from elman.nn.networks.streamed import TaggerStream
 from elman.nn.networks.tagger import Tagger
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "SequenceClassifier",
     "SequenceGenerator",
     "Tagger",
+    "TaggerStream",
     "cell_factory",
     "recurrent_stack",
 ]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from elman.nn.networks.network import Network, NetworkOutput
 from elman.nn.networks.stacks import stack_width
+from elman.nn.networks.streamed import TaggerStream
 from elman.nn.norms import FeatureNorm
 
 __all__ = ["Tagger"]
@@ -60,3 +61,22 @@ class Tagger(Network):
         """One step, to decode: `x` `(B,)` or `(B, F)` on any device; logits `(B, K)` on the CPU. No gradient."""
         logits, state = self(x.to(self.head.weight.device).unsqueeze(0), state)
         return NetworkOutput(logits[0].cpu(), state)
+
+    def stream(self, state: Any = None, *, batch: int = 1) -> TaggerStream:
+        """The network for one step at a time, of `batch` rows: `logits = stream(x_t)`, several times as fast as `step`.
+
+        state: where it starts; default as in a call. ValueError in training mode, or with a backward direction.
+        """
+        return TaggerStream(self, state, batch=batch)
+
+    @torch.no_grad()
+    def read(self, x: Tensor, state: Any = None, lengths: Tensor | None = None) -> TaggerStream:
+        """A stream that stands after `x`, `(T, B)` or `(T, B, F)`, read in one call: what a text begins with.
+
+        No logits are computed. lengths: integers `(B,)`, where rows end earlier; T may be 0.
+        """
+        batch = x.shape[1]
+        start = self.initial_state(batch) if state is None else state
+        if len(x):
+            (_, start), _ = self._run(x, start, lengths)
+        return self.stream(start, batch=batch)

@@ -20,8 +20,8 @@ from elman.tasks.language_model.settings import Evaluate, Generate, Predict
 from elman.training.score import Score
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from elman.decoding import Draw
+    from elman.nn.networks import TaggerStream
     from elman.page import Section
 
 __all__ = ["TrainedLanguageModel", "generate"]
@@ -51,34 +51,24 @@ class TrainedLanguageModel(Trained):
         The state is carried from token to token, so each costs the same. temperature: below 1 surer, 0 always the
         likeliest, above 1 freer. top_k, top_p: see `elman.decoding.probabilities`. seed: the same text each time.
         """
-        import torch
+        from elman.decoding import Draw
 
-        from elman.decoding import sample
-
-        generator = torch.Generator()
-        if seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(seed)
         unknown = self.tokenizer.unknown
-        tokens, state = self._read(self._prompt(prompt))
-        drawn = sample(
-            self.model.step,
-            tokens,
-            state,
-            length=length,
+        draw = Draw(
+            self.tokenizer.size,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
             banned=() if unknown is None else (unknown,),
-            generator=generator,
+            seed=seed,
         )
-        return self._spell(drawn, prompt)
+        *before, last = self._prompt(prompt)
+        return self._spell(_written(self._read(before), last, draw, length), prompt)
 
-    def _spell(self, drawn: Iterable[Tensor], prompt: str) -> Iterator[str]:
+    def _spell(self, drawn: Iterable[int], prompt: str) -> Iterator[str]:
         decoder = self.tokenizer.stream(prompt)
         for token in drawn:
-            yield decoder.push(int(token))
+            yield decoder.push(token)
         yield decoder.close()
 
     def generate(self, prompt: str = "", **options: Any) -> str:
@@ -155,16 +145,13 @@ class TrainedLanguageModel(Trained):
             )
         return [self.tokenizer.start, *tokens.tolist()]
 
-    def _read(self, tokens: list[int]) -> tuple[Tensor, Any]:
-        """The last token, and the state after all before it."""
+    def _read(self, tokens: list[int]) -> TaggerStream:
+        """The model, standing after these tokens."""
         import torch
 
-        row = torch.tensor(tokens, device=self.model.head.weight.device).unsqueeze(1)
-        state = self.model.initial_state(1)
-        if len(row) > 1:
-            with torch.no_grad():
-                state = self.model(row[:-1], state).state
-        return row[-1], state
+        row = torch.tensor(tokens, dtype=torch.long, device=self.model.head.weight.device)
+        stream: TaggerStream = self.model.read(row.unsqueeze(1))
+        return stream
 
     def in_words(self, score: Score) -> str:
         """Loss, perplexity, bits, unknown words, and over how many tokens."""
@@ -176,6 +163,13 @@ class TrainedLanguageModel(Trained):
         if found["unknown"]:
             words.append(f"{found['unknown']:.2%} unknown")
         return f"{', '.join(words)}; {found['tokens']:,} {unit}s"
+
+
+def _written(stream: TaggerStream, last: int, draw: Draw, length: int) -> Iterator[int]:
+    """Token by token what is drawn on from the last one of a prompt."""
+    for _ in range(length):
+        [last] = draw(stream([last]))
+        yield last
 
 
 def generate(trained: TrainedLanguageModel, settings: Generate) -> Iterator[str]:
