@@ -1,4 +1,4 @@
-"""Text that a language model writes, one sequence, float32, one thread: the stream beside the network called step by step.
+"""Text that a language model writes, one sequence, float32, one thread: a stream beside calls of one step.
 
 A call of a side writes 200 tokens from one seed, the state carried over; the times are of one call. Ours is what `elman
 generate` does: `tagger.stream()` and `elman.decoding.Draw`. Theirs is `Tagger.step`, and `elman.decoding.probabilities`

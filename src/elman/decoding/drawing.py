@@ -25,8 +25,8 @@ class Draw:
 
         u ~ U[0, 1)    token = min {i : p_1 + ... + p_i > u},    p = probabilities(logits, ...)
 
-    seed: row b draws from a generator of its own, seeded with seed + b; what it draws depends on no other row, and on no
-    generator but its own. None: a seed that nobody knows. The other arguments are those of `probabilities`.
+    seed: row b draws from a generator of its own, seeded with seed + b; what it draws depends on no other row, and on
+    no generator but its own. None: a seed that nobody knows. The other arguments are those of `probabilities`.
     Raises ValueError as `probabilities`, and for logits that are no numbers.
     """
 
@@ -49,7 +49,7 @@ class Draw:
         self._uniform = [_uniform(None if seed is None else seed + row) for row in range(rows)]
 
     def __call__(self, logits: Tensor, rows: Sequence[int] | None = None) -> list[int]:
-        """One number for each row of `(B, V)`. rows: which rows these are, of those that it was made for; default all."""
+        """One number for each row of `(B, V)`. rows: which ones these are, of those that it was made for."""
         generators = self._uniform if rows is None else [self._uniform[row] for row in rows]
         weights = map(self._weights, _rows(logits))
         if self._temperature == 0:
@@ -60,7 +60,8 @@ class Draw:
         """What is drawn from, `(B, V)`: for each row its probabilities."""
         weights = np.stack([self._weights(row) for row in _rows(logits)])
         if self._temperature == 0:
-            return np.eye(weights.shape[-1])[weights.argmax(-1)]
+            only: Floats = np.eye(weights.shape[-1])[weights.argmax(-1)]
+            return only
         found: Floats = weights / weights.sum(-1, keepdims=True)
         return found
 

@@ -44,7 +44,7 @@ class TaggerStream:
         device = network.head.weight.device
         self._device: torch.device | None = None if device.type == "cpu" else device
         start = network.initial_state(batch) if state is None else state
-        layers = network.recurrent
+        layers: Any = network.recurrent
         # Streams of elman.nn's layers are of the core; others, and other devices, have their layers called.
         core = isinstance(layers, Stack) and self._device is None
         self._axis = 0 if isinstance(layers, Recurrent) else 1
@@ -147,8 +147,10 @@ class _Quick:
         """The way of a network, if a token's vector is its row of the table, and its last part a dense layer."""
         *parts, head = readout
         plain = type(embedding) is Embedding and embedding.subwords is None and _does_nothing(embedding.norm)
-        if not plain or type(head) is not nn.Linear or head.bias is None or _is_watched(embedding, head):
+        dense = type(head) is nn.Linear and head._parameters["bias"] is not None
+        if not (plain and dense) or _is_watched(embedding, head):
             return None
+        assert isinstance(head, nn.Linear)
         return cls(embedding, parts, head)
 
     def row(self, token: int) -> Tensor:
@@ -181,4 +183,4 @@ def _does_nothing(part: nn.Module) -> bool:
 
 def _is_watched(*parts: nn.Module) -> bool:
     """Whether somebody looks on when one of the modules is called."""
-    return any(part._forward_hooks or part._forward_pre_hooks for part in parts)
+    return any(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in parts)
