@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,10 @@ from torch.utils._pytree import tree_map
 
 from elman.nn.dropout import SequenceDropout
 from elman.nn.embedding import Embedding
+from elman.nn.networks.network import Network
 from elman.nn.recurrent import Recurrent
 from elman.nn.stack import Stack
 
-if TYPE_CHECKING:
-    from elman.nn.networks.tagger import Tagger
 
 __all__ = ["TaggerStream"]
 
@@ -37,7 +36,7 @@ class TaggerStream:
     The logits are those of `Tagger.step`, up to the rounding of the output layer's sums.
     """
 
-    def __init__(self, network: Tagger, state: Any = None, *, batch: int = 1) -> None:
+    def __init__(self, network: Network, state: Any = None, *, batch: int = 1) -> None:
         if network.training:
             raise ValueError("the network is in training mode; call eval() before stream()")
         self._network, self.batch = network, batch
@@ -170,7 +169,7 @@ class _Quick:
         return torch.addmv(self._bias(), self._weight(), s.view(-1)).unsqueeze(0)
 
 
-def _readout(network: Tagger) -> list[nn.Module]:
+def _readout(network: Network) -> list[nn.Module]:
     """What turns y_t into logits, one module after the other."""
     hidden = [] if network.dense is None else [network.dense, network.nonlinearity, network.dropout]
     return [network.norm, network.dropout, *hidden, network.head]
