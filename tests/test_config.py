@@ -132,6 +132,11 @@ def test_nearest() -> None:
     assert nearest("xyz", ["layers", "hidden"]) == ""
 
 
+@pytest.mark.parametrize("typed", [".34", "0.34", "+.34", " 34e-2", "3.4E-1"])
+def test_numbers_as_people_type_them(typed: str) -> None:
+    assert spoken(salt=typed).kitchen.salt == 0.34
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_every_option_of_every_task_has_one_flag_a_help_and_a_unit(name: str) -> None:
     task = find(name)

@@ -314,6 +314,8 @@ def _convert(entry: Option, value: Any, *, spoken: bool) -> Any:
         raise UserError(f"{name}: {value!r} is not one of {', '.join(entry.choices)}{hint}")
     if spoken and entry.plain_type in {int, float} and isinstance(value, str):
         value = value.strip()
+        if entry.plain_type is float:
+            value = _number(value)
     try:
         found = msgspec.convert(value, entry.type, strict=not spoken)
     except (msgspec.ValidationError, ValueError, OverflowError) as error:
@@ -323,6 +325,14 @@ def _convert(entry: Option, value: Any, *, spoken: bool) -> Any:
     if "\0" in str(found):
         raise UserError(f"{name}: {_shortened(value)} holds a zero byte")
     return found
+
+
+def _number(text: str) -> float | str:
+    """Numbers are typed as `.5`, `5.`, `+1e-3` too, which JSON's grammar does not know."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _shortened(value: Any) -> str:

@@ -130,10 +130,11 @@ def plans(layer: nn.Module) -> list[Any]:
     return [p for scan in layer.scans() for e in scan._entries for p in e.plans.values()]
 
 
+@pytest.mark.parametrize("wanted", [True, False], ids=["with dx", "without dx"])
 @pytest.mark.parametrize("name", LAYERS)
-def test_same_bits_as_part_by_part(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_same_bits_as_part_by_part(name: str, wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
-    layer, x = LAYERS[name](), inputs()
+    layer, x = LAYERS[name](), inputs().requires_grad_(wanted)
     at_once = [results(layer, x), results(layer, x)]
     assert plans(layer)
     assert all(p.recipes and p.recipes[0] is not None for p in plans(layer))

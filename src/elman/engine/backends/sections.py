@@ -22,6 +22,8 @@ __all__ = ["TRANSPOSED", "CoreRows", "RowSection", "RowSum", "section_of", "sum_
 # Of the widest array of a section, what one thread has at hand at once: a part of a second-level cache.
 BLOCK_BYTES = 32 << 10
 TRANSPOSED = ([1, 0], (1, 0))
+# Nodes for which a section that runs by itself is worth a call of the core.
+WORTH = 3
 
 
 @dataclass(slots=True)
@@ -40,14 +42,19 @@ class RowSum:
 class RowSection:
     """A section as up to three parts, one after the other: rows, sums over rows, rest."""
 
-    def __init__(self, section: Section, dtype: torch.dtype, integers: Ranges | None = None) -> None:
+    def __init__(
+        self, section: Section, dtype: torch.dtype, integers: Ranges | None = None, *, worth: int = WORTH
+    ) -> None:
+        """worth: as many nodes as it takes to go to the core, if none of them is a product."""
         self.dtype = dtype
         self.ins = [v.name for v in section.ins]
         self.outs = [v.name for v in section.outs]
         sums, nodes = take_sums(section, dtype)
         rows, rest = split(nodes)
         wanted = {*section.outs, *(v for job in sums for v in job.reads())}
-        self.rows = _rows(section_of(rows, wanted | {v for n in rest for v in refs(n)}), dtype, integers)
+        self.rows = _rows(
+            section_of(rows, wanted | {v for n in rest for v in refs(n)}), dtype, integers, worth
+        )
         self.sums = sums
         self.rest = _with_torch(section_of(rest, wanted))
 
@@ -87,10 +94,9 @@ def section_of(nodes: list[Node], wanted: set[Value]) -> Section:
     return Section(nodes=nodes, ins=list(ins), outs=[o for n in nodes for o in n.outs if o in wanted])
 
 
-def _rows(section: Section, dtype: torch.dtype, integers: Ranges | None) -> Part | None:
+def _rows(section: Section, dtype: torch.dtype, integers: Ranges | None, worth: int) -> Part | None:
     """On the core where that can carry it out and is worth a call, else with torch."""
-    worth = any(node.op == "mm.default" for node in section.nodes) or len(section.nodes) > 2
-    if not worth:
+    if len(section.nodes) < worth and not any(node.op == "mm.default" for node in section.nodes):
         return _with_torch(section)
     try:
         kernel = Kernel.build(
