@@ -314,10 +314,9 @@ def _convert(entry: Option, value: Any, *, spoken: bool) -> Any:
         raise UserError(f"{name}: {value!r} is not one of {', '.join(entry.choices)}{hint}")
     if spoken and entry.plain_type in {int, float} and isinstance(value, str):
         value = value.strip()
-        if entry.plain_type is float:
-            value = _number(value)
+    number = _number(value) if spoken and entry.plain_type is float and isinstance(value, str) else value
     try:
-        found = msgspec.convert(value, entry.type, strict=not spoken)
+        found = msgspec.convert(number, entry.type, strict=not spoken)
     except (msgspec.ValidationError, ValueError, OverflowError) as error:
         raise UserError(f"{name}: {_shortened(value)} is not {_in_words(str(error))}") from None
     if isinstance(found, float) and not math.isfinite(found):

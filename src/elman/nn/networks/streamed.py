@@ -15,7 +15,6 @@ from elman.nn.networks.network import Network
 from elman.nn.recurrent import Recurrent
 from elman.nn.stack import Stack
 
-
 __all__ = ["TaggerStream"]
 
 Given = Sequence[int] | Tensor
