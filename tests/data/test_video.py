@@ -1,6 +1,8 @@
 """Clips: how they are found, their frames by time, features and skeletons, and each fault in a few words."""
 
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from elman.data.pictures import Fitting
 from elman.data.video import (
     ClipError,
     Listing,
+    RawFormat,
     Skeleton,
     Stretch,
     Variation,
@@ -23,6 +26,7 @@ from elman.data.video import (
     with_stretches,
 )
 from elman.data.video.decoding import Sampler, decode, pictures_of, probe, sample_times
+from elman.data.video.raw import raw_pictures
 from elman.data.video.store import FrameStore
 from tests.video_tagging.made import (
     BLUE,
@@ -284,3 +288,17 @@ def test_frames_are_made_once_and_a_cache_that_is_no_folder_is_done_without(tmp_
     other = FrameStore(tmp_path / "cache", ["b"], (4,), np.uint8)
     other("mark", 3, lambda: rows)
     assert (again.made, other.made) == (0, 1)
+
+
+@pytest.mark.parametrize("layout", ["rgb24", "bgr24", "rgba", "bgra", "gray", "yuv420p", "nv12", "yuyv422"])
+def test_raw_frames_are_pictures_of_their_time(layout: Any) -> None:
+    import av
+
+    # Seven frames, three a second, looked at five times a second: from 0 to 7/3 seconds.
+    shades = [flat((10 + 30 * k,) * 3, 16, 24) for k in range(7)]
+    frames = [av.VideoFrame.from_ndarray(one, format="rgb24").reformat(format=layout) for one in shades]
+    stream = io.BytesIO(b"".join(frame.to_ndarray().tobytes() for frame in frames))
+    found = list(raw_pictures(stream, RawFormat(24, 16, layout, 3.0), 5.0, Fitting(16, 24)))
+    expected = [shades[int(k / 5 * 3 + 1e-9)] for k in range(12)]
+    assert len(found) == 12
+    np.testing.assert_allclose(np.stack(found).astype(int), np.stack(expected), atol=3)

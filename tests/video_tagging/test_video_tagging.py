@@ -10,7 +10,9 @@ import pytest
 
 import elman as package
 from command import elman
+from elman.data.pictures import Fitting
 from elman.data.video import Stretch, read_features
+from elman.data.video.decoding import decode
 from elman.tasks.video_tagging.footage import stretches_of
 from tests.video_tagging.made import way_of, write_features, write_film, write_sound
 
@@ -215,3 +217,45 @@ def test_bad_settings_are_refused_before_any_work(here: Path, flags: list[str], 
     assert done.code == 2
     assert words in done.err
     assert not Path("none").exists()
+
+
+def raw(picture: np.ndarray, layout: str) -> bytes:
+    import av
+
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    return (frame if layout == "rgb24" else frame.reformat(format=layout)).to_ndarray().tobytes()
+
+
+def test_raw_frames_say_what_the_film_says(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = str(next(Path("films/down").glob("*.mp4")))
+    # Each picture of the film stands for five frames of the pipe.
+    pipe = decode(Path(film), [k / 40 for k in range(40)], Fitting(32, 32))
+    from_film = watched("run", film)
+    for layout, flags in (("rgb24", []), ("bgr24", ["--pixels", "bgr24"]), ("bgra", ["--pixels", "bgra"])):
+        stream = b"".join(raw(picture, layout) for picture in pipe)
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stream)))
+        done = elman("watch", "run", "-", "--format", "json", "--raw", "32x32", "--rate", "40", *flags)
+        assert done.code == 0, done.err
+        steps = [json.loads(line) for line in done.out.splitlines()]
+        assert len(steps) == len(from_film) == 8
+        for step, other in zip(steps, from_film, strict=True):
+            assert step["probabilities"] == pytest.approx(other["probabilities"], abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("-", "--raw", "32"), "expected WIDTHxHEIGHT"),
+        (("-", "--raw", "31x32", "--pixels", "nv12"), "no odd sides"),
+        (("films", "--raw", "32x32"), "give - in the place of a file"),
+        (("-", "--rate", "5"), "--raw"),
+        (("-", "--raw", "32x32"), "frame 1 ends after 10 of 3,072 bytes"),
+    ],
+)
+def test_raw_frames_that_cannot_be_are_refused(
+    here: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], words: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"0123456789")))
+    done = elman("watch", "run", *flags)
+    assert done.code == 2
+    assert words in done.err

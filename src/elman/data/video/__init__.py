@@ -2,12 +2,15 @@
 
 from elman.data.video.clips import Clip, Listing, Stretch, clips_in, is_video, read_clips, with_stretches
 from elman.data.video.numbers import ClipError, filled, read_features
+from elman.data.video.raw import RawFormat, RawLayout
 from elman.data.video.skeletons import Skeleton, Variation, centred, varied, with_differences
 
 __all__ = [
     "Clip",
     "ClipError",
     "Listing",
+    "RawFormat",
+    "RawLayout",
     "Skeleton",
     "Stretch",
     "Variation",

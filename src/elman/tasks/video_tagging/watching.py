@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from elman.config import UserError, option
+from elman.config import Positive, UserError, option
 from elman.data.audio.normalizing import Level
 from elman.data.inputs import STANDARD_INPUT, check_inputs
-from elman.data.video import ClipError, centred, is_video, read_features
+from elman.data.video import ClipError, RawFormat, RawLayout, centred, is_video, read_features
 from elman.tasks.verbs import CHECKPOINT
 from elman.tasks.video_tagging.footage import Codec
 from elman.tasks.video_tagging.frames import fitting_of
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Watch", "Watcher", "watch"]
 
 Floats = npt.NDArray[np.float64]
+# Layouts in which pixels beside each other share their colours.
+HALVED = ("yuv420p", "nv12", "yuyv422")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Watch:
         positional=True,
     )
     format: Literal["text", "json"] = option("text", "a line a step: seconds and tags, or a JSON object")
+    raw: str = option(
+        "", "size of raw frames that come on standard input, such as 640x480 (empty: a video)", unit="SIZE"
+    )
+    pixels: RawLayout = option("rgb24", "what the bytes of a raw frame are", needs={"raw": True})
+    rate: Positive = option(25.0, "raw frames that come in a second", unit="HERTZ", needs={"raw": True})
     every: Literal["step", "change"] = option(
         "step", "say something at each step, or where the answer changes"
     )
@@ -50,6 +57,29 @@ class Watch:
         check_inputs(self.inputs)
         if len(self.inputs) != 1:
             raise UserError("one clip can be watched at a time; give one file, or -")
+
+    def __post_init__(self) -> None:
+        """Check what concerns two fields."""
+        if not self.raw:
+            return
+        if self.inputs != (STANDARD_INPUT,):
+            raise UserError("--raw: raw frames come on standard input: give - in the place of a file")
+        sides = self.raw.lower().split("x")
+        if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
+            raise UserError(f"--raw {self.raw}: expected WIDTHxHEIGHT in pixels, such as 640x480")
+        odd = [side for side in sides if int(side) % 2]
+        if odd and self.pixels in HALVED:
+            raise UserError(
+                f"--raw {self.raw}: {self.pixels} has colours for two pixels at once, so no odd sides"
+            )
+
+    @property
+    def format_of_raw(self) -> RawFormat | None:
+        """What comes, where it is raw frames."""
+        if not self.raw:
+            return None
+        width, height = map(int, self.raw.lower().split("x"))
+        return RawFormat(width, height, self.pixels, self.rate)
 
 
 class Watcher:
@@ -129,7 +159,7 @@ def watch(trained: TrainedVideoTagger, settings: Watch) -> Iterator[str]:
     (given,) = settings.inputs
     shown: list[str] | None = None
     try:
-        for frame in _frames(given, trained.codec, trained.config, sys.stdin.buffer):
+        for frame in _frames(settings, trained.codec, trained.config, sys.stdin.buffer):
             line = _line(watcher(frame), watcher.steps, trained)
             if settings.every == "step" or line.tags != shown:
                 yield _written(line, settings)
@@ -140,7 +170,15 @@ def watch(trained: TrainedVideoTagger, settings: Watch) -> Iterator[str]:
         raise UserError(f"{'standard input' if given == STANDARD_INPUT else given}: nothing came")
 
 
-def _frames(given: str, codec: Codec, config: Config, stream: BinaryIO) -> Iterator[npt.NDArray[Any]]:
+def _frames(settings: Watch, codec: Codec, config: Config, stream: BinaryIO) -> Iterator[npt.NDArray[Any]]:
+    (given,), raw = settings.inputs, settings.format_of_raw
+    if raw is not None:
+        from elman.data.video.raw import raw_pictures
+
+        if codec.width:
+            raise UserError("--raw: the network reads features, and no pictures")
+        yield from raw_pictures(stream, raw, config.frames.fps, fitting_of(config))
+        return
     if not codec.width:
         from elman.data.video.decoding import pictures_of
 
