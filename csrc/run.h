@@ -223,6 +223,7 @@ template <class T> class Team {
         packed_(program, engine, sequence, together_ ? sequence.batch : (sequence.batch + parts_ - 1) / parts_),
         shared_(together_ ? Thread<T>::crossing_size(program, sequence.batch) : 1) {
     const std::vector<Int> bounds = partition(sequence, parts_);
+    tasks_.reserve(std::size_t(parts_));
     for (int part = 0; part < parts_; ++part) {
       const Share share{bounds[std::size_t(part)], bounds[std::size_t(part) + 1], part, parts_};
       threads_.push_back(std::make_unique<Thread<T>>(program, sequence, packed_.weights(), share,

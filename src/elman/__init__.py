@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from elman.engine import Scan, check
+    from elman.frozen import export
     from elman.nn import GRU, LSTM, RNN, Recurrent
     from elman.tasks.base import load
 
 __version__ = "0.1.0"
 
-__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Scan", "__version__", "check", "load"]
+__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Scan", "__version__", "check", "export", "load"]
 
 _HOMES = {
     "GRU": "elman.nn",
@@ -25,9 +26,10 @@ _HOMES = {
     "Recurrent": "elman.nn",
     "Scan": "elman.engine",
     "check": "elman.engine",
+    "export": "elman.frozen",
     "load": "elman.tasks.base",
 }
-_PACKAGES = {"config", "data", "decoding", "engine", "metrics", "nn", "plots", "tasks", "training"}
+_PACKAGES = {"config", "data", "decoding", "engine", "frozen", "metrics", "nn", "plots", "tasks", "training"}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from elman.engine.checking import check
 from elman.engine.errors import EngineError, EngineWarning
 from elman.engine.explain import Explanation
+from elman.engine.freeze import FrozenCode, FrozenStep, freeze, freeze_rows
 from elman.engine.masks import Taken, taken
 from elman.engine.scan import Scan
 from elman.engine.stream import Caller, Stepper
@@ -14,11 +15,15 @@ __all__ = [
     "EngineError",
     "EngineWarning",
     "Explanation",
+    "FrozenCode",
+    "FrozenStep",
     "Scan",
     "ScanResult",
     "Stepper",
     "Taken",
     "check",
+    "freeze",
+    "freeze_rows",
     "refuse_tracing",
     "taken",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,13 +24,24 @@ from elman.engine.scan import Scan
 from elman.engine.structure import ScanResult, flatten, unflatten
 
 if TYPE_CHECKING:
-    from elman.engine.backends.kernel import Caller, Steps
+    from elman.engine.backends.kernel import Caller, Kernel, Steps
 else:
     Caller = caller()
 
-__all__ = ["Caller", "Stepper"]
+__all__ = ["Caller", "Parts", "Stepper"]
 
 _AS_A_STREAM = Manner(stream=True)
+
+
+class Parts(NamedTuple):
+    """A step as the core has it: its plan, its kernel, the tensors that this was packed from by their names in the
+    program, and which leaf of x each input of the kernel is, which leaf of y each output."""
+
+    plan: Plan
+    kernel: Kernel
+    env: Environment
+    ins: list[int]
+    outs: list[int]
 
 
 class Stepper:
@@ -71,6 +82,16 @@ class Stepper:
             self._prepare()
         self.path = "native" if self._steps is not None else self._scan.path
 
+    def parts(self) -> Parts:
+        """What the core's steps are made of, to be written down. NotSupported where the core does not run them."""
+        if self._steps is None or self._plan is None or self._guard is None:
+            raise NotSupported(self._reason)
+        state = unflatten(self._state, self._s_spec)
+        given = gather(self._one_step(), state, self._context, None, None, None, False, False)
+        with torch.inference_mode(False), torch.no_grad():
+            env = _environment(self._plan, self._guard.tensors(), given)
+        return Parts(self._plan, self._kernel, env, self._order, self._outs)
+
     def is_current(self) -> bool:
         """Whether all that the step reads is what it was when the weights were packed: every place, every number."""
         if self._steps is None or self._guard is None or self._asked != self._ask():
@@ -102,28 +123,30 @@ class Stepper:
         self._steps: Steps | None = None
         self._guard = None
         self.quick: Steps | None = None
+        self._reason = ""  # why the core does not run the steps
         state = unflatten(self._state, self._s_spec)
         given = gather(self._one_step(), state, self._context, None, None, None, False, False)
         asked = self._ask()
         try:
             wanted = self._scan.backend or os.environ.get("ELMAN_BACKEND") or None
             guard, plan = self._scan.prepare(given, wanted)
-        except NotSupported:
+        except NotSupported as reason:
+            self._reason = reason.reason
             return False
         if plan.random:
             raise EngineError(
                 "the step draws random numbers; a stream runs without: call eval() on the module first"
             )
         if plan.loops.name != "native":
+            self._reason = plan.reason
             return False
         try:
             read = guard.tensors()
             self._on_the_core(plan, read, given, guard)
             self._scan.trust(given, plan, _AS_A_STREAM, self._run)
-        except (
-            NotSupported
-        ):  # where it is not to be trusted, the scan takes the plain loop from here on, and says so
-            self._steps, self.quick = None, None
+        except NotSupported as reason:
+            # where it is not to be trusted, the scan takes the plain loop from here on, and says so
+            self._steps, self.quick, self._reason = None, None, reason.reason
             return False
         self._guard, self._asked = guard, asked
         self._read = list(map(id, read))  # alive as long as the steps, which watch them
@@ -146,13 +169,7 @@ class Stepper:
         """All parts of the step as one kernel, with the weights of the moment."""
         if plan is not self._plan:
             self._assemble(plan, given.B)
-        program = plan.program
-        rows = layout(1, given.B, None, None, False, given.x[0].device)
-        env: Environment = {v.name: t[0] for v, t in zip(program.x, given.x, strict=True)}
-        env.update({v.name: t.detach() for v, t in zip(program.c, given.c, strict=True)})
-        env.update({v.name: t.detach() for v, t in zip(program.p, p, strict=True)})
-        for name in ("static", "context"):
-            run_section(program, name, {}, env, rows, plan.loops.compile)
+        env = _environment(plan, p, given)
         arrays = {name: torch.empty(given.B, width, dtype=self._dtype) for name, width in self._kernel.outs}
         stream = self._kernel.stream(env, arrays, self._state, given.B)
         self._steps = self._watched(stream, guard, [*p, *given.c])
@@ -171,6 +188,7 @@ class Stepper:
         kernel = Kernel.build(
             Section(nodes=nodes), program.s, [(f"y{i}", v) for i, v in enumerate(program.y)],
             list(enumerate(program.ns)), dtype, lambda v: kind(program, v),
+            read=[v for name in ("hoisted", "loop") for v in sections[name].outs],
         )  # fmt: skip
         places = {v.name: i for i, v in enumerate(program.x)}
         if any(name not in places for name, _ in kernel.ins):
@@ -301,6 +319,18 @@ class Stepper:
             else:
                 for own, a in zip(self._state, new, strict=True):
                     own.copy_(a)
+
+
+def _environment(plan: Plan, p: Sequence[Tensor], given: Inputs) -> Environment:
+    """What a step takes from outside: x, the context, the tensors that it reads, and what is made of these once."""
+    program = plan.program
+    rows = layout(1, given.B, None, None, False, given.x[0].device)
+    env: Environment = {v.name: t[0] for v, t in zip(program.x, given.x, strict=True)}
+    env.update({v.name: t.detach() for v, t in zip(program.c, given.c, strict=True)})
+    env.update({v.name: t.detach() for v, t in zip(program.p, p, strict=True)})
+    for name in ("static", "context"):
+        run_section(program, name, {}, env, rows, plan.loops.compile)
+    return env
 
 
 def _mixed(rows: Tensor, new: Tensor, old: Tensor) -> Tensor:

@@ -301,7 +301,13 @@ class Task(ABC):
             ),
             "report": Verb(verbs.Report, "Write one HTML file about a run.", verbs.report),
             "draw": Verb(verbs.Draw, "Draw a trained model, as it is and unfolded over time.", verbs.draw),
+            "export": Verb(verbs.Export, "Write a model that runs without torch.", verbs.export),
         }
+
+    def leaves(self, trained: Any) -> Mapping[str, str]:
+        """What a frozen model needs beside its numbers, by key (docs/export.md). UserError where there is no
+        such form of this task's models."""
+        raise UserError(f"a run of {self.name} cannot be exported yet; docs/export.md says what can")
 
     def settle(self, config: Any) -> Any:
         """The settings as the run keeps them, good from any working directory."""

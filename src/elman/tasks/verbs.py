@@ -9,13 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from elman.config import Count, Flag, option
+from elman.config import Count, Flag, UserError, option
 from elman.data.inputs import check_inputs
 
 if TYPE_CHECKING:
     from elman.tasks.base import Trained
 
-__all__ = ["Answer", "Draw", "Evaluate", "Predict", "Report", "Verb", "draw", "evaluate", "predict", "report"]
+__all__ = [
+    "EXPORTS",
+    "Answer",
+    "Draw",
+    "Evaluate",
+    "Export",
+    "Predict",
+    "Report",
+    "Verb",
+    "draw",
+    "evaluate",
+    "export",
+    "predict",
+    "report",
+]
 
 CHECKPOINT = "the model at its best validation, or the last one"
 
@@ -103,6 +117,46 @@ def report(trained: Trained, settings: Report) -> Iterator[str]:
     from elman.tasks.report import write_report
 
     yield f"{write_report(trained, Path(settings.to) if settings.to else trained.run.path / 'report.html')}\n"
+
+
+class Exported(NamedTuple):
+    """A form that a model can leave in. ending: of its file. write: (trained model, path) writes it."""
+
+    ending: str
+    write: Callable[[Trained, Path], None]
+
+
+def _frozen(trained: Trained, path: Path) -> None:
+    from elman.frozen import export
+
+    texts = trained.task.leaves(trained)
+    export(trained.model, path, texts=texts)
+
+
+EXPORTS: dict[str, Exported] = {"frozen": Exported(".elman", _frozen)}
+
+
+@dataclass(frozen=True)
+class Export:
+    """Flags of `elman export`, the same for all tasks."""
+
+    to: Literal["frozen"] = option("frozen", "the form: frozen, one file for C, C++ and elman.runtime")
+    file: str = option("", "the file (empty: named as the run, in the run's own folder)", unit="FILE")
+    checkpoint: Literal["best", "last"] = option("best", CHECKPOINT)
+
+
+def export(trained: Trained, settings: Export) -> Iterator[str]:
+    """Write the model of a run so that it runs without torch; gives the file's path."""
+    form = EXPORTS[settings.to]
+    own = trained.run.path.resolve()
+    path = Path(settings.file) if settings.file else own / f"{own.name}{form.ending}"
+    try:
+        form.write(trained, path)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{trained.run.path} cannot be exported: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    yield f"{path}\n"
 
 
 class Answer(NamedTuple):

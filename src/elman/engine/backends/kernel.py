@@ -85,16 +85,21 @@ class Kernel:
     def build(
         cls, section: Section, carries: Sequence[Value], stores: Sequence[tuple[str, Value]],
         commits: Sequence[tuple[int, Value]], dtype: torch.dtype, kinds: Callable[[Value], str],
-        zero: Sequence[int] = (), integers: Ranges | None = None,
+        zero: Sequence[int] = (), integers: Ranges | None = None, read: Sequence[Value] = (),
     ) -> Kernel:  # fmt: skip
         """kinds: what each value from outside is (see `execute.kind`); zero: carries that become 0 after a step;
-        integers: those that are known to be exact."""
+        integers: those that are known to be exact; read: values that stay what they are, as if they were stored."""
         assembler = Assembler(section, carries, kinds, dtype, _core.OPS, integers)
-        code = assembler.run(stores, commits, [v for _, v in (*stores, *commits)], zero)
+        code = assembler.run(stores, commits, [*read, *(v for _, v in (*stores, *commits))], zero)
         try:
             return cls(code, dtype)
         except ValueError as error:
             raise NotSupported(f"the core refuses the loop: {error}") from error
+
+    def instructions(self) -> list[list[str | int]]:
+        """The instructions, with the name of each operation in the place of its number."""
+        names = {number: name for name, (number, _) in _core.OPS.items()}
+        return [[names[words[0]], *words[1:]] for words in self.code.instructions]
 
     def arrays(self, rows: int) -> Environment:
         """Memory for what the loop stores."""

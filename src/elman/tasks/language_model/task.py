@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -132,6 +133,10 @@ class LanguageModelTask(Task):
         writes = Signal("y_t", f"chances of the next {unit}", trained.tokenizer.size, "K")
         stack = Stack("language model", parts, reads, writes, steps)
         return ModelDrawing(trained.run.path.name, (stack,), trained.config.data.batch, dtype_of(model))
+
+    def leaves(self, trained: TrainedLanguageModel) -> dict[str, str]:
+        """The tokenizer."""
+        return {"task": "language model", "tokenizer": json.dumps(trained.run.read_json("tokenizer.json"))}
 
     def closing(self, trained: TrainedLanguageModel) -> list[str]:
         """How to go on."""
