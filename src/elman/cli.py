@@ -167,7 +167,8 @@ def _add_option(group: Any, entry: Option) -> None:
     elif entry.plain_type is bool:
         group.add_argument(entry.flag, action=argparse.BooleanOptionalAction, **known)
     elif get_origin(entry.plain_type) is tuple:
-        group.add_argument(entry.flag, nargs="+", metavar=entry.unit, **known)
+        # A flag that is given twice adds to its list.
+        group.add_argument(entry.flag, action="extend", nargs="+", metavar=entry.unit, **known)
     else:
         group.add_argument(entry.flag, metavar=entry.unit or "WORD", **known)
 

@@ -97,7 +97,7 @@ def test_inputs_are_looked_for_before_the_model_is_loaded(folder: Path, here: Pa
     (broken / "best.safetensors").write_bytes(b"")
     Path("a.txt").write_text("so happy\n")
     assert "no such file or folder: b.txt; did you mean a.txt" in elman("predict", broken, "b.txt").err
-    assert "nothing to predict" in elman("predict", broken).err
+    assert "nothing to read" in elman("predict", broken).err
     assert "best.safetensors is damaged" in elman("predict", broken, "a.txt").err
 
 

@@ -83,7 +83,7 @@ def test_files_folders_and_standard_input_in_the_order_given(
 
 @pytest.mark.parametrize(
     ("given_paths", "says"),
-    [([], "nothing to predict"), (["x.tx"], r"no such file or folder: x\.tx; did you mean x\.txt\?")],
+    [([], "nothing to read"), (["x.tx"], r"no such file or folder: x\.tx; did you mean x\.txt\?")],
 )
 def test_what_is_not_there_is_said_before_any_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given_paths: list[str], says: str

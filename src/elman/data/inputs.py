@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from elman.config import UserError, check_regular, nearest
 
-__all__ = ["Item", "check_inputs", "files_of", "lines"]
+__all__ = ["STANDARD_INPUT", "Item", "check_inputs", "files_of", "lines"]
 
 STANDARD_INPUT = "-"
 READ_BYTES = 1 << 16
@@ -29,7 +29,7 @@ class Item(NamedTuple):
 def check_inputs(paths: Sequence[str]) -> None:
     """Raise UserError, before any work, for a path that is not there, a pipe or a device, or if nothing is given."""
     if not paths:
-        raise UserError("nothing to predict: give files, folders, or - for standard input")
+        raise UserError("nothing to read: give files, folders, or - for standard input")
     for path in paths:
         if path != STANDARD_INPUT and not Path(path).exists():
             beside = [entry.name for entry in Path(path).absolute().parent.glob("*")]

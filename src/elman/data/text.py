@@ -13,7 +13,7 @@ from typing import NamedTuple
 from elman.config import UserError, check_regular, nearest, pasted
 from elman.data.account import Account, Place
 
-__all__ = ["Division", "divide", "read_texts", "standard_library"]
+__all__ = ["Division", "divide", "read_text", "read_texts", "standard_library"]
 
 # From so many documents on, a share is made of whole documents.
 MANY = 20
@@ -115,11 +115,12 @@ def _is_utf16(raw: bytes) -> bool:
 
 
 def _read_file(path: Path, field: str) -> list[str]:
-    text = _decode(path)
+    text = read_text(path)
     return _json_lines(path, text, field) if path.suffix.lower() in JSON_LINES else [text]
 
 
-def _decode(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, its line ends as newlines. Raises UserError for a file that is none."""
     check_regular(path)
     try:
         raw = path.read_bytes()

@@ -36,6 +36,7 @@ Ids = npt.NDArray[np.int32]
 
 UNKNOWN = "<unk>"
 END_OF_LINE = "<eos>"
+END_OF_DOCUMENT = "<end>"
 BYTE_PAIRS = 4096
 
 
@@ -75,6 +76,15 @@ class Tokenizer(ABC):
     @abstractmethod
     def stream(self, before: str = "") -> Stream:
         """A fresh decoder; `before`: the text that its text will follow."""
+
+    def shown(self, token: int) -> str:
+        """One token for a reader: its own text, bytes that are no character as `\\xe4`, the mark as `<end>`."""
+        if token == self.mark:
+            return END_OF_DOCUMENT
+        return UNKNOWN if token == self.unknown else self._shown(token)
+
+    def _shown(self, token: int) -> str:
+        return self.stream().push(token)
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -152,6 +162,9 @@ class Characters(Tokenizer):
         """Each number is a character at once."""
         return _Pieces(["\N{REPLACEMENT CHARACTER}", *(["\n\n"] if self.mark else []), *self.characters])
 
+    def _shown(self, token: int) -> str:
+        return self.characters[token - (1 if self.mark is None else 2)]
+
     def to_json(self) -> dict[str, Any]:
         """The characters in order."""
         return {"characters": self.characters, "marked": self.mark is not None}
@@ -189,6 +202,9 @@ class Bytes(Tokenizer):
     def stream(self, before: str = "") -> Stream:
         """A character appears with its last byte."""
         return _Utf8([*(bytes([i]) for i in range(256)), b"\n\n"])
+
+    def _shown(self, token: int) -> str:
+        return bytes([token]).decode("utf-8", "backslashreplace")
 
     def to_json(self) -> dict[str, Any]:
         """There is nothing to learn but the mark."""
@@ -254,6 +270,9 @@ class Words(Tokenizer):
         """Words with a space between them."""
         return _Lines(self.words, at_start=not before or before[-1].isspace())
 
+    def _shown(self, token: int) -> str:
+        return self.words[token]
+
     def to_json(self) -> dict[str, Any]:
         """The words in order."""
         return {"words": self.words}
@@ -273,6 +292,7 @@ class BytePairs(Tokenizer):
         import tokenizers
 
         self._model = tokenizers.Tokenizer.from_str(model)
+        self._bytes: list[bytes] | None = None
         pairs = self._model.get_vocab_size()
         self.mark = pairs if marked else None
         self.size = pairs + marked
@@ -308,9 +328,18 @@ class BytePairs(Tokenizer):
 
     def stream(self, before: str = "") -> Stream:
         """A character appears with its last byte."""
-        letters = {letter: byte for byte, letter in enumerate(byte_letters())}
-        spelled = [self._model.id_to_token(i) or "" for i in range(self._model.get_vocab_size())]
-        return _Utf8([*(bytes(letters[letter] for letter in word) for word in spelled), b"\n\n"])
+        return _Utf8([*self._spelled(), b"\n\n"])
+
+    def _spelled(self) -> list[bytes]:
+        """The bytes of each token."""
+        if self._bytes is None:
+            letters = {letter: byte for byte, letter in enumerate(byte_letters())}
+            words = [self._model.id_to_token(i) or "" for i in range(self._model.get_vocab_size())]
+            self._bytes = [bytes(letters[letter] for letter in word) for word in words]
+        return self._bytes
+
+    def _shown(self, token: int) -> str:
+        return self._spelled()[token].decode("utf-8", "backslashreplace")
 
     def to_json(self) -> dict[str, Any]:
         """The merges, in the format of `tokenizers`."""

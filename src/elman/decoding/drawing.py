@@ -26,7 +26,8 @@ class Draw:
         u ~ U[0, 1)    token = min {i : p_1 + ... + p_i > u},    p = probabilities(logits, ...)
 
     seed: row b draws from a generator of its own, seeded with seed + b; what it draws depends on no other row, and on
-    no generator but its own. None: a seed that nobody knows. The other arguments are those of `probabilities`.
+    no generator but its own. A sequence: the seed of each row. None: seeds that nobody knows. The other arguments are
+    those of `probabilities`.
     Raises ValueError as `probabilities`, and for logits that are no numbers.
     """
 
@@ -39,14 +40,20 @@ class Draw:
         top_k: int = 0,
         top_p: float = 1.0,
         banned: Sequence[int] = (),
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
     ) -> None:
         """Take V, the number of logits in a row, and how many rows there are."""
         check_options(size, temperature, top_k, top_p, banned)
         self._temperature, self._top_p = temperature, top_p
         self._top_k = top_k if top_k < size else 0
         self._banned = list(banned)
-        self._uniform = [_uniform(None if seed is None else seed + row) for row in range(rows)]
+        seeds = (
+            seed
+            if isinstance(seed, Sequence)
+            else [None if seed is None else seed + row for row in range(rows)]
+        )
+        self._uniform = [_uniform(one) for one in seeds]
+        self.rows = rows
 
     def __call__(self, logits: Tensor, rows: Sequence[int] | None = None) -> list[int]:
         """One number for each row of `(B, V)`. rows: which ones these are, of those that it was made for."""

@@ -7,11 +7,12 @@ from typing import Literal
 
 from elman.config import Amount, Count, Flag, OptionalSeed, UserError, Whole, option
 from elman.data.corpus import CorpusSettings
+from elman.data.inputs import check_inputs
 from elman.tasks import verbs
 from elman.tasks.network import RecurrentSettings
 from elman.training.settings import OptimizerSettings, TrainingSettings
 
-__all__ = ["Config", "Evaluate", "Generate", "ModelSettings", "Predict"]
+__all__ = ["Config", "Evaluate", "Generate", "ModelSettings", "Predict", "ScoreText"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,15 @@ class Predict(verbs.Predict):
 class Generate:
     """Flags of `elman generate`."""
 
-    prompt: str = option("", "text to write on from", unit="TEXT")
+    prompt: tuple[str, ...] = option((), "texts to write on from", unit="TEXT")
+    prompt_file: tuple[str, ...] = option(
+        (),
+        "files with a text each to write on from, without its last line end; - is standard input",
+        unit="FILE|-",
+    )
+    samples: Count = option(
+        1, "texts for each prompt, written side by side; the second one has the seed + 1, ...", unit="COUNT"
+    )
     length: Count = option(400, "how much to write", unit="TOKENS")
     temperature: Amount = option(
         0.8, "below 1 surer, above 1 freer, 0 always the likeliest token", unit="NUMBER"
@@ -93,9 +102,37 @@ class Generate:
         unit="NUMBER",
         needs=DRAWN,
     )
+    stop: tuple[str, ...] = option(
+        (), "end before any of these texts; \\n and \\t stand for line end and tab", unit="TEXT"
+    )
+    across: Flag = option(False, "write on past the end of a document")
+    json: Flag = option(False, "print a JSON object a text")
     checkpoint: Literal["best", "last"] = option("best", "the model at its best validation, or the last one")
+
+    def check(self) -> None:
+        """Raise UserError for a file that is not there."""
+        if self.prompt_file:
+            check_inputs(self.prompt_file)
 
     def __post_init__(self) -> None:
         """Check the range."""
         if not 0 < self.top_p <= 1:
             raise UserError(f"--top-p {self.top_p:g} is outside (0, 1]; 1 draws from all tokens")
+
+
+@dataclass(frozen=True)
+class ScoreText:
+    """Flags of `elman score`."""
+
+    inputs: tuple[str, ...] = option(
+        (), "texts to score, a file each; - is standard input", unit="FILE|FOLDER|-", positional=True
+    )
+    lines: Flag = option(False, "each line is a text of its own")
+    top: Whole = option(3, "so many of the likeliest tokens at each place", unit="TOKENS")
+    total: Flag = option(False, "leave out the table of tokens", needs={"json": False})
+    json: Flag = option(False, "print a JSON object a text")
+    checkpoint: Literal["best", "last"] = option("best", verbs.CHECKPOINT)
+
+    def check(self) -> None:
+        """Raise UserError for an input that is not there."""
+        check_inputs(self.inputs)

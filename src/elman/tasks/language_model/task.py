@@ -18,7 +18,8 @@ from elman.tasks import verbs
 from elman.tasks.base import Baseline, Batches, Prepared, Task, Verb
 from elman.tasks.language_model.learning import build_model, mean_loss, summed_loss
 from elman.tasks.language_model.scores import likelihood, measure_of, score_of
-from elman.tasks.language_model.settings import Config, Evaluate, Generate, Predict
+from elman.tasks.language_model.scoring import score_texts
+from elman.tasks.language_model.settings import Config, Evaluate, Generate, Predict, ScoreText
 from elman.tasks.language_model.writing import TrainedLanguageModel, generate
 from elman.training.run import Run
 from elman.training.score import Score
@@ -43,6 +44,7 @@ class LanguageModelTask(Task):
         own = {
             "evaluate": shared["evaluate"]._replace(settings=Evaluate),
             "predict": Verb(Predict, "Write on from each line of text.", verbs.predict),
+            "score": Verb(ScoreText, "Say how likely a text is, token by token.", score_texts),
         }
         return {"generate": Verb(Generate, "Write with a trained model.", generate), **shared, **own}
 

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from elman.config import UserError
 from elman.data.batching import whole_text
 from elman.data.corpus import Part
+from elman.data.inputs import STANDARD_INPUT
+from elman.data.text import read_text
 from elman.data.vocabulary import Tokenizer
 from elman.metrics import Likelihood
 from elman.tasks.base import Answer, Trained
-from elman.tasks.language_model.learning import mean_loss, piece_losses
+from elman.tasks.language_model.learning import piece_losses
 from elman.tasks.language_model.scores import likelihood, loss_interval, score_of
+from elman.tasks.language_model.scoring import Scored, score_text
 from elman.tasks.language_model.settings import Evaluate, Generate, Predict
+from elman.tasks.language_model.texts import Manner, Text, Writing
 from elman.training.score import Score
 
 if TYPE_CHECKING:
-    from elman.decoding import Draw
-    from elman.nn.networks import TaggerStream
     from elman.page import Section
 
 __all__ = ["TrainedLanguageModel", "generate"]
@@ -36,44 +41,31 @@ class TrainedLanguageModel(Trained):
         found: Tokenizer = self.codec
         return found
 
-    def stream(
-        self,
-        prompt: str = "",
-        *,
-        length: int = 400,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-    ) -> Iterator[str]:
-        """Write on from `prompt`, token by token: yields text as it comes, `length` tokens in all.
+    def stream(self, prompt: str = "", **manner: Any) -> Iterator[str]:
+        """Write on from `prompt`, token by token: yields text as it comes, at most `length` tokens in all.
 
-        The state is carried from token to token, so each costs the same. temperature: below 1 surer, 0 always the
-        likeliest, above 1 freer. top_k, top_p: see `elman.decoding.probabilities`. seed: the same text each time.
+        The state is carried from token to token, so each costs the same.
+        length: 400. temperature: 1; below 1 surer, 0 always the likeliest, above 1 freer. top_k, top_p: see
+        `elman.decoding.probabilities`. stop: texts before which it ends. seed: the same text each time. across: write
+        on past the end of a document, in a run of several documents.
         """
-        from elman.decoding import Draw
+        writing = self._writing([prompt], 1, manner)
+        return (piece for _, piece in writing)
 
-        unknown = self.tokenizer.unknown
-        draw = Draw(
-            self.tokenizer.size,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            banned=() if unknown is None else (unknown,),
-            seed=seed,
-        )
-        *before, last = self._prompt(prompt)
-        return self._spell(_written(self._read(before), last, draw, length), prompt)
-
-    def _spell(self, drawn: Iterable[int], prompt: str) -> Iterator[str]:
-        decoder = self.tokenizer.stream(prompt)
-        for token in drawn:
-            yield decoder.push(token)
-        yield decoder.close()
-
-    def generate(self, prompt: str = "", **options: Any) -> str:
+    def generate(self, prompt: str = "", **manner: Any) -> str:
         """The text that `stream` would yield, at once, without the prompt."""
-        return "".join(self.stream(prompt, **options))
+        return "".join(self.stream(prompt, **manner))
+
+    def texts(self, prompts: Sequence[str] = ("",), *, samples: int = 1, **manner: Any) -> list[Text]:
+        """`samples` texts for each prompt, written side by side; the other arguments are those of `stream`.
+
+        Sample n of a prompt, from 0, has the seed + n.
+        """
+        return self._writing(prompts, samples, manner).texts()
+
+    def _writing(self, prompts: Sequence[str], samples: int, manner: dict[str, Any]) -> Writing:
+        tokens = [self._prompt(prompt) for prompt in prompts]
+        return Writing(self.model, self.tokenizer, prompts, tokens, Manner(**manner), samples=samples)
 
     def measured(self, settings: Evaluate) -> Score:
         """What `elman evaluate` finds.
@@ -90,23 +82,33 @@ class TrainedLanguageModel(Trained):
 
     def answer(self, values: Sequence[str], settings: Predict) -> Iterator[Answer | str]:
         """Each line written on to its end, or by `--length` tokens."""
+        faults = {prompt: fault for prompt in set(values) if (fault := self._fault(prompt))}
+        sound = [prompt for prompt in values if prompt not in faults]
+        manner: dict[str, Any] = {
+            "length": settings.length,
+            "temperature": settings.temperature,
+            "seed": None if settings.seed < 0 else settings.seed,
+        }
+        written = iter(self.texts(sound, **manner) if sound else [])
         for prompt in values:
             remark = self.remark(prompt)
             if remark and not settings.json:
                 sys.stderr.write(f"{remark}\n")
-            try:
-                text = self.generate(
-                    prompt,
-                    length=settings.length,
-                    temperature=settings.temperature,
-                    seed=None if settings.seed < 0 else settings.seed,
-                )
-            except UserError as error:
-                yield str(error)
+            if prompt in faults:
+                yield faults[prompt]
                 continue
+            text = next(written).text
             line = text.split("\n", 1)[0]
             strange = {"unknown": self.tokenizer.strange(prompt)} if remark else {}
             yield Answer(prompt + line, {"prompt": prompt, "line": line, "text": text, **strange})
+
+    def _fault(self, prompt: str) -> str:
+        """Why nothing can be written on from a prompt; empty where something can."""
+        try:
+            self._prompt(prompt)
+        except UserError as error:
+            return str(error)
+        return ""
 
     def sections(self, examples: Part) -> Iterator[Section]:
         """Text that it writes, three times."""
@@ -116,14 +118,19 @@ class TrainedLanguageModel(Trained):
         yield Section.of("What it writes, drawn at temperature 0.8", *map(preformatted, written))
 
     def score(self, text: str) -> Likelihood:
-        """How likely a text is, from its first token on."""
+        """How likely a text is, from its first token on; `scored` says it of each token."""
+        return self.scored(text, top=0).likelihood
+
+    def scored(self, text: str, *, top: int = 3) -> Scored:
+        """How likely each token of a text is, and the `top` likeliest in its place."""
+        return score_text(self, text, top=top)
+
+    def encoded(self, text: str) -> npt.NDArray[np.int64]:
+        """The start mark and the tokens of a text. Raises UserError for an empty one."""
         tokens = self.tokenizer.encode(text)
         if not len(tokens):
             raise UserError("an empty text has no score")
-        row = np.concatenate([[self.tokenizer.start], tokens])
-        loss, count = mean_loss(self.model, whole_text(row, 1, 256))
-        characters = None if self.tokenizer.kind == "words" else len(text)
-        return Likelihood(loss * count, count, characters, float(np.mean(tokens == self.tokenizer.unknown)))
+        return np.concatenate([[self.tokenizer.start], tokens]).astype(np.int64)
 
     def remark(self, prompt: str) -> str:
         """The words of a prompt that the model has never seen, in a sentence; empty where there are none."""
@@ -145,13 +152,9 @@ class TrainedLanguageModel(Trained):
             )
         return [self.tokenizer.start, *tokens.tolist()]
 
-    def _read(self, tokens: list[int]) -> TaggerStream:
-        """The model, standing after these tokens."""
-        import torch
-
-        row = torch.tensor(tokens, dtype=torch.long, device=self.model.head.weight.device)
-        stream: TaggerStream = self.model.read(row.unsqueeze(1))
-        return stream
+    def likelihood_in_words(self, found: Likelihood) -> str:
+        """Loss, perplexity, bits, unknown words, and over how many tokens."""
+        return self.in_words(score_of(found, self.tokenizer.unit))
 
     def in_words(self, score: Score) -> str:
         """Loss, perplexity, bits, unknown words, and over how many tokens."""
@@ -165,26 +168,43 @@ class TrainedLanguageModel(Trained):
         return f"{', '.join(words)}; {found['tokens']:,} {unit}s"
 
 
-def _written(stream: TaggerStream, last: int, draw: Draw, length: int) -> Iterator[int]:
-    """Token by token what is drawn on from the last one of a prompt."""
-    for _ in range(length):
-        [last] = draw(stream([last]))
-        yield last
-
-
 def generate(trained: TrainedLanguageModel, settings: Generate) -> Iterator[str]:
-    """The prompt, and what is written on from it, piece by piece."""
-    remark = trained.remark(settings.prompt)
-    if remark:
-        sys.stderr.write(f"{remark}\n")
-    pieces = trained.stream(
-        settings.prompt,
-        length=settings.length,
-        temperature=settings.temperature,
-        top_k=settings.top_k,
-        top_p=settings.top_p,
-        seed=None if settings.seed < 0 else settings.seed,
-    )
-    yield settings.prompt
-    yield from pieces
-    yield "\n"
+    """The prompt, and what is written on from it, piece by piece; of several texts one after the other."""
+    prompts = [*settings.prompt, *map(_prompt_of, settings.prompt_file)] or [""]
+    for prompt in dict.fromkeys(prompts):
+        if remark := trained.remark(prompt):
+            sys.stderr.write(f"{remark}\n")
+    if settings.across and trained.tokenizer.mark is None:
+        raise UserError("--across has no effect: the run has learnt one document, without a mark at its end")
+    manner = {
+        "length": settings.length,
+        "temperature": settings.temperature,
+        "top_k": settings.top_k,
+        "top_p": settings.top_p,
+        "stop": [text.replace("\\n", "\n").replace("\\t", "\t") for text in settings.stop],
+        "seed": None if settings.seed < 0 else settings.seed,
+        "across": settings.across,
+    }
+    if len(prompts) * settings.samples == 1 and not settings.json:
+        pieces = trained.stream(prompts[0], **manner)
+        yield prompts[0]
+        yield from pieces
+        yield "\n"
+        return
+    texts = trained.texts(prompts, samples=settings.samples, **manner)
+    for number, text in enumerate(texts, 1):
+        if settings.json:
+            yield json.dumps(text._asdict(), ensure_ascii=False) + "\n"
+        else:
+            yield f"==> {number} of {len(texts)}, seed {text.seed} <==\n{text.prompt}{text.text}\n"
+
+
+def _prompt_of(path: str) -> str:
+    """The text of a file, or of standard input, without its last line end."""
+    if path != STANDARD_INPUT:
+        return read_text(Path(path)).removesuffix("\n")
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError("standard input is not UTF-8 text") from None
+    return text.replace("\r\n", "\n").removesuffix("\n")
