@@ -61,7 +61,7 @@ def stated(start: str) -> list[set[str]]:
     ("contract", "start"),
     [
         ("Floors of the package", "__main__ >"),
-        ("Floors of the engine", "freeze >"),
+        ("Floors of the engine", "freeze | printing >"),
         ("A backend knows programs, not where they come from, and no other backend", "counting >"),
     ],
 )

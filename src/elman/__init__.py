@@ -29,7 +29,19 @@ _HOMES = {
     "export": "elman.frozen",
     "load": "elman.tasks.base",
 }
-_PACKAGES = {"config", "data", "decoding", "engine", "frozen", "metrics", "nn", "plots", "tasks", "training"}
+_PACKAGES = {
+    "config",
+    "data",
+    "decoding",
+    "engine",
+    "frozen",
+    "metrics",
+    "nn",
+    "onnx",
+    "plots",
+    "tasks",
+    "training",
+}
 
 
 def __getattr__(name: str) -> Any:

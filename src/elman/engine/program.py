@@ -26,7 +26,19 @@ import torch
 
 from elman.engine.structure import TreeSpec
 
-__all__ = ["DTYPES", "SECTIONS", "Graph", "Node", "Program", "Rows", "Section", "Value", "parse", "refs"]
+__all__ = [
+    "DTYPES",
+    "SECTIONS",
+    "Graph",
+    "Node",
+    "Program",
+    "Rows",
+    "Section",
+    "Size",
+    "Value",
+    "parse",
+    "refs",
+]
 
 SECTIONS = ("static", "context", "hoisted", "loop", "trailing", "pre", "loop_back", "post", "final")
 VERSION = 1

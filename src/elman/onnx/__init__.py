@@ -1,0 +1,16 @@
+"""Models as ONNX files: what Elman trains, for any runtime that reads ONNX.
+
+A cell's program is printed: what belongs to parameters alone is a number in the file, what needs no state is computed
+for all steps at once, and the loop is ONNX's Scan. Batch and time stay open, so one file serves every length.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+if importlib.util.find_spec("onnx_ir") is None:
+    raise ImportError("elman.onnx writes files with onnx_ir and onnxscript: pip install 'elman[onnx]'")
+
+from elman.onnx.export import export_step
+
+__all__ = ["export_step"]

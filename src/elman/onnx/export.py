@@ -1,0 +1,96 @@
+"""The public door: steps and modules to files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from elman.engine import Scan
+from elman.onnx.files import Drawn, drawn_like, put, wanted
+from elman.onnx.graph import Refused
+from elman.onnx.steps import StepModel
+
+__all__ = ["export_step"]
+
+_SIZES = ((1, 2), (6, 3))  # T and B of the cases that a file is verified on
+
+
+def export_step(
+    step: Callable[..., Any] | Scan,
+    path: str | os.PathLike[str],
+    x: Any,
+    state: Any,
+    context: Any = None,
+    *,
+    lengths: bool = False,
+    reset: bool = False,
+    reverse: bool = False,
+    return_states: bool = False,
+    verify: bool | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """A cell over whole sequences as an ONNX file (opset 18), for every T and B; returns its path.
+
+    step: `(x_t, state[, context]) -> (y_t, next_state)` or `-> next_state`, or a `Scan` of it; in eval mode if it has
+    one. x, state, context: an example of each, leaves `(T, B, ...)`, `(B, ...)` and `(B, ...)`; of them only kinds and
+    structure count. lengths, reset: whether the file takes lengths `(B,)` int64 and resets `(T, B)` bool, these with
+    `initial_state`. Inputs are named `x`, `state`, `context`, `lengths`, `reset`, outputs `y`, `final_state` and, with
+    return_states, `all_state`; a structure of tensors has its keys behind: `state_0`, `state_h`.
+    verify: hold the file to the step on drawn inputs by onnxruntime (default: where it is installed).
+
+    EngineError where the step cannot be traced, has an operation that ONNX has not, or where the file would give other
+    numbers; nothing is written then.
+    """
+    scan = step if isinstance(step, Scan) else Scan(step)
+    if isinstance(scan.owner, torch.nn.Module) and any(m.training for m in scan.owner.modules()):
+        _refuse_training(scan.owner)
+    form = StepModel(scan, lengths=lengths, reset=reset, reverse=reverse, return_states=return_states)
+    model = form.build(x, state, context)
+    model.metadata_props.update({"elman": "step", **(metadata or {})})
+    cases = [_case(form, x, state, context, T, B) for T, B in _SIZES] if wanted(verify) else []
+    return put(model, path, cases)
+
+
+def _refuse_training(owner: torch.nn.Module) -> None:
+    """What draws numbers in training is told by the trace itself; what normalizes by its batch is told here."""
+    for name, module in owner.named_modules():
+        if module.training and isinstance(module, torch.nn.modules.batchnorm._NormBase):
+            raise Refused(
+                f"{name or type(owner).__name__} normalizes by its batch in training; call eval() first"
+            )
+
+
+def _case(form: StepModel, x: Any, state: Any, context: Any, T: int, B: int) -> Callable[[], Drawn]:
+    """Drawn inputs, and what the step gives for them."""
+
+    def drawn(tree: Any, *axes: int) -> Any:
+        return pytree.tree_map(lambda t: drawn_like(t, (*axes, *t.shape[len(axes) :])), tree)
+
+    def case() -> Drawn:
+        given = {
+            "x": drawn(x, T, B),
+            "state": drawn(state, B),
+            "context": None if context is None else drawn(context, B),
+        }
+        options: dict[str, Any] = {"lengths": torch.arange(B).clamp(max=T)} if form.lengths else {}
+        if form.reset:
+            options |= {"reset": torch.arange(T * B).reshape(T, B) % 3 == 1, "initial_state": drawn(state, B)}
+        with torch.no_grad():
+            result = form.scan(
+                given["x"], given["state"], context=given["context"], reverse=form.reverse,
+                return_states=form.return_states, **options,
+            )  # fmt: skip
+        order = ("x", "state", "initial_state", "context", "lengths", "reset")
+        flat = [
+            t for role in order for t in pytree.tree_leaves((given | options).get(role, ())) if t is not None
+        ]
+        names = [v.name or "" for v in form.inputs(x, state, context)]
+        outs = [result.y, result.state, *([result.states] if form.return_states else [])]
+        return dict(zip(names, flat, strict=True)), pytree.tree_leaves(outs)
+
+    return case
