@@ -66,7 +66,9 @@ File File::read(const std::string& path) {
   };
   errno = 0;
   const std::unique_ptr<std::FILE, Close> file(std::fopen(path.c_str(), "rb"));
-  if (!file || std::fseek(file.get(), 0, SEEK_END)) throw refuse();
+  if (!file) throw refuse();
+  if (std::fgetc(file.get()) == EOF && std::ferror(file.get())) throw refuse();  // a folder
+  if (std::fseek(file.get(), 0, SEEK_END)) throw refuse();
   const long size = std::ftell(file.get());
   if (size < 0 || std::fseek(file.get(), 0, SEEK_SET)) throw refuse();
   File found{std::size_t(size)};

@@ -38,14 +38,25 @@ class Result(NamedTuple):
 
 
 def load(path: str | os.PathLike[str]) -> Frozen:
-    """The model of a frozen file. FrozenError, a sentence, where it cannot be read or is damaged or too new."""
-    return Frozen(os.fspath(path))
+    """The model of a frozen file; a `TextWriter` or a `TextClassifier` where it is one of a run with texts.
+
+    FrozenError, a sentence, where the file cannot be read or is damaged or too new.
+    """
+    model = Frozen(os.fspath(path))
+    if model.text("task") in ("language model", "classification"):
+        from elman.runtime.texts import predictor
+
+        return predictor(model)
+    return model
 
 
 class Frozen:
-    """A frozen model; from a path or the bytes of a file. Any number of threads may use it at once."""
+    """A frozen model; from a path, the bytes of a file, or another one. Any number of threads may use it at once."""
 
-    def __init__(self, source: str | bytes) -> None:
+    def __init__(self, source: str | bytes | Frozen) -> None:
+        if isinstance(source, Frozen):
+            self.__dict__.update(source.__dict__, _owner=source)
+            return
         found = library()
         handle = ctypes.c_void_p()
         if isinstance(source, bytes):

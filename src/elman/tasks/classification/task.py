@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -262,6 +263,15 @@ class ClassificationTask(Task):
     def describe(self, trained: TrainedClassifier, *, steps: int) -> ModelDrawing:
         """One stack, which is pooled at the end."""
         return drawing_of(trained, steps=steps)
+
+    def leaves(self, trained: TrainedClassifier) -> dict[str, str]:
+        """Words, labels and thresholds."""
+        codec = trained.codec.to_json() | {
+            "longest": trained.config.data.longest,
+            "thresholds": trained.thresholds.tolist(),
+        }
+        del codec["columns"]
+        return {"task": "classification", "codec": json.dumps(codec)}
 
     def closing(self, trained: TrainedClassifier) -> list[str]:
         """How to go on."""
