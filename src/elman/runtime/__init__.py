@@ -9,6 +9,7 @@ The model of a run has words too: `model.generate("It was ")` of a language mode
 classifier of texts.
 """
 
-from elman.runtime.model import Array, Frozen, FrozenError, Result, Stream, load
+from elman.runtime.loading import load
+from elman.runtime.model import Array, Frozen, FrozenError, Result, Stream
 
 __all__ = ["Array", "Frozen", "FrozenError", "Result", "Stream", "load"]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from elman.runtime.library import Described, FrozenError, Pointer, SequenceArguments, library, refuse
 
-__all__ = ["Array", "Frozen", "FrozenError", "Result", "Stream", "load"]
+__all__ = ["Array", "Frozen", "FrozenError", "Result", "Stream"]
 
 Numbers = npt.NDArray[Any]
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64))
@@ -35,19 +35,6 @@ class Result(NamedTuple):
 
     y: Any
     state: tuple[Numbers, ...]
-
-
-def load(path: str | os.PathLike[str]) -> Frozen:
-    """The model of a frozen file; a `TextWriter` or a `TextClassifier` where it is one of a run with texts.
-
-    FrozenError, a sentence, where the file cannot be read or is damaged or too new.
-    """
-    model = Frozen(os.fspath(path))
-    if model.text("task") in ("language model", "classification"):
-        from elman.runtime.texts import predictor
-
-        return predictor(model)
-    return model
 
 
 class Frozen:
