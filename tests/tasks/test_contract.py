@@ -320,6 +320,23 @@ def test_a_report_is_one_file_that_asks_nothing_of_a_network(case: Case) -> None
     assert "the network does not" not in page
 
 
+def test_the_inside_is_shown_or_a_sentence_says_why_not(case: Case) -> None:
+    inside = package.load("run").inside()
+    done, report = elman("inspect", "run", "--to", "inside.html"), Path("run/report.html").read_text()
+    if isinstance(inside, str):
+        assert (done.code, done.err) == (2, f"elman: error: {inside}\n")
+        assert "Gradient over time" not in report
+        return
+    assert done.code == 0, done.err
+    page = Path("inside.html").read_text()
+    for title in ("Gradient over time", "Saturated gates", "States over time", "What units respond to"):
+        assert f"<h2>{title}</h2>" in page and f"<h2>{title}</h2>" in report
+    assert "vanishing" in page and "nan" not in re.sub(
+        r"data:[^\"]*|<text.*?</text>|<span.*?</span>", "", page
+    )
+    assert not re.search(r"https?:|<script|<link", page)
+
+
 class KilledError(BaseException):
     """Comes in the middle of a step, and nothing is saved."""
 

@@ -1,5 +1,6 @@
 """Pages: one HTML file that holds all it shows and asks nothing of a network."""
 
+from elman.page.activity import activity_map, coloured, lit_curve, squares
 from elman.page.chart import COLOURS, Band, Line, line_chart
 from elman.page.document import Section, document
 from elman.page.parts import (
@@ -24,6 +25,8 @@ __all__ = [
     "Html",
     "Line",
     "Section",
+    "activity_map",
+    "coloured",
     "columns",
     "details",
     "document",
@@ -32,10 +35,12 @@ __all__ = [
     "heat_map",
     "inline",
     "line_chart",
+    "lit_curve",
     "matrix",
     "paragraph",
     "picture",
     "preformatted",
+    "squares",
     "table",
     "text",
 ]

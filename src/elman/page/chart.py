@@ -14,10 +14,14 @@ WIDTH, HEIGHT, LEGEND = 860, 340, 12
 LEFT, RIGHT, TOP, BOTTOM = 76, 20, 34, 46
 COLOURS = ("#0b62a8", "#c8431d", "#0f7b55", "#7a3e96", "#b07d00", "#5b6673")
 MANY = 400
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Line(NamedTuple):
-    """Points from left to right. faint: a thin line behind the others. dots: a dot at each point; ring: at this one."""
+    """Points from left to right. faint: a thin line behind the others. dots: a dot at each point; ring: at this one.
+
+    dashed: a line of dashes.
+    """
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -25,6 +29,7 @@ class Line(NamedTuple):
     faint: bool = False
     dots: bool = False
     ring: tuple[float, float] | None = None
+    dashed: bool = False
 
 
 class Band(NamedTuple):
@@ -112,8 +117,9 @@ def ticks(low: float, high: float, *, log: bool = False, most: int = 6) -> list[
     """Round numbers between two limits, at most about so many."""
     if log:
         tens = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        steps = (1, 2, 5) if len(tens) < 4 else (1,)
-        return [value for ten in tens for step in steps if low <= (value := step * 10.0**ten) <= high]
+        steps, every = (1, 2, 5) if len(tens) < 4 else (1,), -(-len(tens) // 12)
+        kept = [ten for ten in tens if ten % every == 0]
+        return [value for ten in kept for step in steps if low <= (value := step * 10.0**ten) <= high]
     raw = (high - low or 1) / most
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= raw * 0.999)
@@ -123,6 +129,9 @@ def ticks(low: float, high: float, *, log: bool = False, most: int = 6) -> list[
 
 def _words(values: Sequence[float]) -> list[str]:
     """Numbers with as many decimals as the one that needs most; very large or small ones each in its own way."""
+    if values and min(values) > 0 and max(values) / min(values) >= 1e5:
+        # The decades of a logarithmic axis.
+        return [f"10{str(round(math.log10(value))).translate(RAISED)}" for value in values]
     largest = max(map(abs, values), default=0.0)
     if largest >= 1e6 or (values and largest < 1e-3):
         return [f"{value:.4g}" for value in values]
@@ -160,13 +169,17 @@ def _drawn(line: Line, across: _Scale, up: _Scale) -> str:
     ]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     kind = "faint" if line.faint else "line"
-    found = [f'<polyline class="{kind}" points="{path}" style="stroke: {line.colour}"/>']
+    found = [f'<polyline class="{kind}" points="{path}" style="{_stroke(line)}"/>']
     if line.dots or len(points) == 1:
         found += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{line.colour}"/>' for x, y in points]
     if line.ring:
         x, y = across(line.ring[0]), up(line.ring[1])
         found.append(f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="7" style="stroke: {line.colour}"/>')
     return "".join(found)
+
+
+def _stroke(line: Line) -> str:
+    return f"stroke: {line.colour}" + ("; stroke-dasharray: 6 4" if line.dashed else "")
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
@@ -188,6 +201,6 @@ def _legend(entries: Sequence[Line | Band]) -> str:
             parts.append(f'<rect x="{x - 18:.1f}" y="{LEGEND - 5}" width="18" height="10" style="{style}"/>')
         else:
             ends = f'x1="{x - 18:.1f}" x2="{x:.1f}" y1="{LEGEND}" y2="{LEGEND}"'
-            parts.append(f'<line class="line" {ends} style="stroke: {entry.colour}"/>')
+            parts.append(f'<line class="line" {ends} style="{_stroke(entry)}"/>')
         x -= 34
     return f"<g>{''.join(parts)}</g>"

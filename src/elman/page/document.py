@@ -47,6 +47,8 @@ figcaption { color: var(--muted); font-size: 14px; margin-top: 6px; }
 .grid { stroke: var(--frame); stroke-width: 1; }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
 .faint { fill: none; stroke-width: 1; opacity: 0.28; } .ring { fill: none; stroke-width: 2; }
+.lit { white-space: pre-wrap; overflow-wrap: anywhere; font: 14px/1.75 ui-monospace, "SF Mono", Menlo, Consolas,
+  "DejaVu Sans Mono", monospace; } .lit span { padding: 2px 0; }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 24px; }
 details { margin: 0 0 12px; } summary { cursor: pointer; color: var(--muted); }
 details[open] summary { margin-bottom: 12px; }

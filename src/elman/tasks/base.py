@@ -19,6 +19,7 @@ from elman.config import UserError, build, nearest, options, values_of
 from elman.data.inputs import Item, lines
 from elman.tasks import verbs
 from elman.tasks.code import check_code, made
+from elman.tasks.inspection import Inspect, inspect
 from elman.tasks.verbs import Answer, Verb
 from elman.training.run import Run
 from elman.training.score import Score
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from elman.data.account import Account
     from elman.page import Section
     from elman.plots import ModelDrawing
+    from elman.tasks.inspection import Inside
     from elman.training.loop import Measure, StepLoss
 
 __all__ = [
@@ -244,6 +246,10 @@ class Trained:
         """The task's own part of the report, on the examples of the test data: the worst errors, pictures."""
         return ()
 
+    def inside(self) -> Inside | str:
+        """How its network reads, which lets `elman inspect` look into it; or why there is no such view, a sentence."""
+        return f"a run of {self.task.name} has no view of its inside: its task does not say how the network reads"
+
     def predict(self, inputs: Any, **settings: Any) -> Any:
         """What the model says to one input, or to a list of them: as many answers, in their order.
 
@@ -302,6 +308,9 @@ class Task(ABC):
             "report": Verb(verbs.Report, "Write one HTML file about a run.", verbs.report),
             "draw": Verb(verbs.Draw, "Draw a trained model, as it is and unfolded over time.", verbs.draw),
             "export": Verb(verbs.Export, "Write a model that runs without torch.", verbs.export),
+            "inspect": Verb(
+                Inspect, "Look inside a trained model: gradients, gates, states, units.", inspect
+            ),
         }
 
     def leaves(self, trained: Any) -> Mapping[str, str]:

@@ -57,6 +57,7 @@ def report(trained: Trained) -> str:
         Section("Data", _data(trained)),
         Section("Learning curve", "".join(curves(events))),
         *(() if missing or part is None else trained.sections(trained.prepared.part(part))),
+        *(() if missing else _inside(trained)),
         Section("Network", _network(trained)),
         Section("Settings", _settings(trained)),
     ]
@@ -197,6 +198,22 @@ def smoothed(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
         window = [value for _, value in points[place - near : place + near + 1]]
         found.append((step, sum(window) / len(window)))
     return found
+
+
+def _inside(trained: Trained) -> list[Section]:
+    """What goes on inside the network, in short. Whatever goes wrong there is said, and costs nothing else."""
+    from elman.tasks.inspection import SHORT, look, sections_of
+
+    inside = trained.inside()
+    if isinstance(inside, str):
+        return []
+    try:
+        return list(sections_of(look(trained, inside, effort=SHORT), inside, short=True))
+    except Exception as error:  # noqa: BLE001 - a cell of the user's own may raise anything; the run must not be lost
+        reason = f"{type(error).__name__}: {error}"
+        return [
+            Section("Inside", paragraph(f"The network could not be looked into: {reason}", kind="warning"))
+        ]
 
 
 def _network(trained: Trained) -> str:

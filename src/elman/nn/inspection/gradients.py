@@ -85,12 +85,15 @@ class Decay(NamedTuple):
         )
 
 
-def decays(network: nn.Module, loss: Callable[[Any], Tensor] | Tensor, *, seed: int = 0) -> list[Decay]:
+def decays(
+    network: nn.Module, loss: Callable[[Any], Tensor] | Tensor, *, within: str = "", seed: int = 0
+) -> list[Decay]:
     """How the gradient of the last step's loss falls, or grows, on its way back through each layer and direction.
 
     loss: a function of the network that runs it over sequences of one length T and returns its loss, one number or one
         a row (whatever it says of all steps: it is cut to what the last output brings); or the input x of a layer
         alone, in the place of a loss then a direction in y_T that is drawn by `seed`.
+    within: the name of the part whose layers are meant (`recurrent`); empty for all.
 
     What the network reads of the last layer is cut to the last output, so that the loss is that of step T; a direction
     that reads backwards ends at step 1, and is looked at from there. In double precision, on a copy in evaluation mode.
@@ -98,7 +101,7 @@ def decays(network: nn.Module, loss: Callable[[Any], Tensor] | Tensor, *, seed: 
     Raises ValueError where there is no recurrent layer, and for rows of several lengths.
     """
     own = own_copy(network, torch.float64)
-    parts = named_tracks(own)
+    parts = named_tracks(own, within)
     both = any(direction for _, names in parts for *_, direction in names)
     top = [named for named in parts[-1][1] if named[1] == parts[-1][1][-1][1]]
     found: dict[Named, Decay] = {}
@@ -110,7 +113,7 @@ def decays(network: nn.Module, loss: Callable[[Any], Tensor] | Tensor, *, seed: 
             kept[named] = _Handing(scan, last=named in top, read=named == end)
             return kept[named]  # type: ignore[no-any-return]
 
-        with torch.enable_grad(), one_thread(), replaced(own, make), _cut(parts[-1][0], handing, end):
+        with torch.enable_grad(), one_thread(), replaced(own, make, within), _cut(parts[-1][0], handing, end):
             total = _run(own, loss)
             decays_of = _norms(total, handing, end, seed)
             found |= {named: decay for named, decay in decays_of if named[2] == direction}
@@ -148,7 +151,7 @@ def _only(y: Tensor, at: int) -> Tensor:
 
 def _run(own: Any, loss: Callable[[Any], Tensor] | Tensor) -> Tensor | None:
     if isinstance(loss, Tensor):
-        own(loss.double() if loss.is_floating_point() else loss)
+        own(loss)
         return None
     return loss(own).sum()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from elman.engine import Scan, ScanResult
 from elman.nn.cell_state import leaf_names
@@ -45,10 +45,15 @@ class Track:
 
     @property
     def memory(self) -> tuple[str, Tensor]:
-        """The state that remembers the most: the last one, c of an LSTM, h of a GRU."""
+        """The state that remembers the most, by its name: the last one, h of a GRU, c of an LSTM.
+
+        As its tanh where it goes beyond 1: a few cells that count far would hide what all others do.
+        """
         if not self.states:
             raise ValueError(f"{self.name} has not run")
-        return list(self.states.items())[-1]
+        name, values = list(self.states.items())[-1]
+        beyond = bool((values.abs() > 1).any())
+        return (f"tanh {name}", values.tanh()) if beyond else (name, values)
 
 
 def watch(network: nn.Module, *inputs: Any, **keywords: Any) -> list[Track]:
@@ -65,14 +70,17 @@ def watch(network: nn.Module, *inputs: Any, **keywords: Any) -> list[Track]:
 
 
 @contextmanager
-def watching(network: nn.Module) -> Iterator[tuple[Any, list[Track]]]:
-    """A copy of the network whose layers are watched whenever it runs inside, without gradients, and their tracks."""
+def watching(network: nn.Module, *, within: str = "") -> Iterator[tuple[Any, list[Track]]]:
+    """A copy of the network whose layers are watched whenever it runs inside, without gradients, and their tracks.
+
+    within: the name of the part whose layers are meant (`recurrent`); empty for all.
+    """
     own = own_copy(network)
     tracks: list[Track] = []
     with (
         torch.no_grad(),
         one_thread(),
-        replaced(own, lambda named, scan: _Watched(scan, new_track(tracks, named))),
+        replaced(own, lambda named, scan: _Watched(scan, new_track(tracks, named)), within),
     ):
         yield own, tracks
 
@@ -100,7 +108,7 @@ def one_thread() -> Iterator[None]:
 def own_copy(network: nn.Module, dtype: torch.dtype | None = None) -> Any:
     """A copy on the CPU in evaluation mode, torch.nn's layers in it put into those of elman.nn.
 
-    dtype: of its floating parameters and buffers. Raises ValueError where it has no recurrent layer.
+    dtype: of its floating parameters and buffers, and of what its modules are given.
     """
     own = _as_ours(copy.deepcopy(network).cpu().eval())
     for name, module in list(own.named_modules()):
@@ -108,12 +116,17 @@ def own_copy(network: nn.Module, dtype: torch.dtype | None = None) -> Any:
         if ours is not module:
             parent, _, last = name.rpartition(".")
             setattr(own.get_submodule(parent), last, ours)
-    if not any(isinstance(module, Stack) for module in own.modules()):
-        raise ValueError(
-            f"{type(network).__name__} has no recurrent layer; expected a layer of elman.nn or torch.nn, "
-            f"elman.nn.Recurrent(cell), or a module with such layers in it"
-        )
-    return own if dtype is None else own.to(dtype)
+    if dtype is not None:
+        own.to(dtype)
+        for module in own.modules():
+            module.register_forward_pre_hook(lambda _, given: _as(given, dtype))
+    return own
+
+
+def _as(tree: Any, dtype: torch.dtype) -> Any:
+    return tree_map(
+        lambda leaf: leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, tree
+    )
 
 
 def _as_ours(module: nn.Module) -> nn.Module:
@@ -136,12 +149,19 @@ def _as_ours(module: nn.Module) -> nn.Module:
 Named = tuple[str, int, int]
 
 
-def named_tracks(network: nn.Module) -> list[tuple[Stack, list[Named]]]:
+def named_tracks(network: nn.Module, within: str = "") -> list[tuple[Stack, list[Named]]]:
     """The stacks of a network, each with (name, layer, direction) of what it has, in the order of torch.nn.
 
     Stacks in one list are one stack to the reader; of other ones the name of the part stands in front.
+    within: only those of a part. Raises ValueError where there is none.
     """
-    found = [(path, module) for path, module in network.named_modules() if isinstance(module, Stack)]
+    stacks = [(path, module) for path, module in network.named_modules() if isinstance(module, Stack)]
+    found = [(path, stack) for path, stack in stacks if f"{path}.".startswith(f"{within}." if within else "")]
+    if not found:
+        raise ValueError(
+            f"{within or type(network).__name__} has no recurrent layer; expected a layer of elman.nn or torch.nn, "
+            f"elman.nn.Recurrent(cell), or a module with such layers in it"
+        )
     parents = {path.rpartition(".")[0] for path, _ in found}
     in_a_row = len(found) > 1 and len(parents) == 1 and isinstance(
         network.get_submodule(next(iter(parents))), nn.ModuleList | nn.Sequential
@@ -159,10 +179,10 @@ def named_tracks(network: nn.Module) -> list[tuple[Stack, list[Named]]]:
 
 
 @contextmanager
-def replaced(network: nn.Module, make: Callable[[Named, Scan], Any]) -> Iterator[None]:
+def replaced(network: nn.Module, make: Callable[[Named, Scan], Any], within: str = "") -> Iterator[None]:
     """For a while, `make(named, scan)` in the place of each scan of a network."""
     boxes = []
-    for stack, names in named_tracks(network):
+    for stack, names in named_tracks(network, within):
         boxes.append((stack, stack.scans()))
         stack.put_scans([make(named, scan) for named, scan in zip(names, stack.scans(), strict=True)])
     try:

@@ -108,6 +108,14 @@ class TrainedCaptioner(Trained):
             answer = answers.answer_of(value, own, settings)
             yield answer if strips is None else strips.beside(answer, value, one, own[0])
 
+    def inside(self) -> str:
+        """Why there is no such view."""
+        return (
+            f"a run of {self.task.name} has no view of its inside: "
+            "its network looks at a grid of a picture and not at a sequence; see where it looks in its report, and its "
+            "layers by elman.nn.inspection"
+        )
+
     def sections(self, examples: Part) -> Iterator[Section]:
         """Where the network looks, words, the worst captions."""
         return sections_of(self, examples)

@@ -21,6 +21,7 @@ from elman.tasks.base import Answer, Baseline, Batches, Task, Trained, Verb
 from elman.tasks.classification import answers, learning, scores, texts
 from elman.tasks.classification.answers import Evaluate, Explained, Predict
 from elman.tasks.classification.drawing import drawing_of
+from elman.tasks.classification.inspection import InsideTexts
 from elman.tasks.classification.learning import TextBatch
 from elman.tasks.classification.sections import sections_of
 from elman.tasks.classification.settings import Config
@@ -142,6 +143,10 @@ class TrainedClassifier(Trained):
         words = "Green words speak for the answer, red ones against it."
         page = document("Answers", [words], [Section("", body)], f"Answered by the run {self.run.path.name}.")
         write_bytes(path, page.encode())
+
+    def inside(self) -> InsideTexts:
+        """Word by word."""
+        return InsideTexts(self)
 
     def sections(self, examples: Part) -> Iterator[Section]:
         """Labels, confusion, calibration, worst errors."""

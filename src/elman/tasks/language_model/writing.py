@@ -19,6 +19,7 @@ from elman.data.text import read_text
 from elman.data.vocabulary import Tokenizer
 from elman.metrics import Likelihood
 from elman.tasks.base import Answer, Trained
+from elman.tasks.language_model.inspection import InsideText
 from elman.tasks.language_model.learning import piece_losses
 from elman.tasks.language_model.scores import likelihood, loss_interval, score_of
 from elman.tasks.language_model.scoring import Scored, score_text
@@ -64,7 +65,7 @@ class TrainedLanguageModel(Trained):
         return self._writing(prompts, samples, manner).texts()
 
     def _writing(self, prompts: Sequence[str], samples: int, manner: dict[str, Any]) -> Writing:
-        tokens = [self._prompt(prompt) for prompt in prompts]
+        tokens = [self.prompt_tokens(prompt) for prompt in prompts]
         return Writing(self.model, self.tokenizer, prompts, tokens, Manner(**manner), samples=samples)
 
     def measured(self, settings: Evaluate) -> Score:
@@ -105,7 +106,7 @@ class TrainedLanguageModel(Trained):
     def _fault(self, prompt: str) -> str:
         """Why nothing can be written on from a prompt; empty where something can."""
         try:
-            self._prompt(prompt)
+            self.prompt_tokens(prompt)
         except UserError as error:
             return str(error)
         return ""
@@ -116,6 +117,10 @@ class TrainedLanguageModel(Trained):
 
         written = [self.generate(length=300, temperature=0.8, seed=seed) for seed in range(3)]
         yield Section.of("What it writes, drawn at temperature 0.8", *map(preformatted, written))
+
+    def inside(self) -> InsideText:
+        """Token by token."""
+        return InsideText(self)
 
     def score(self, text: str) -> Likelihood:
         """How likely a text is, from its first token on; `scored` says it of each token."""
@@ -141,7 +146,7 @@ class TrainedLanguageModel(Trained):
         what = "a word" if len(strange) == 1 else f"{len(strange):,} words"
         return f"the prompt has {what} that the model does not know and reads as <unk>: {words}"
 
-    def _prompt(self, prompt: str) -> list[int]:
+    def prompt_tokens(self, prompt: str) -> list[int]:
         """The start mark and the prompt's tokens."""
         tokens = self.tokenizer.encode(prompt)
         unknown = np.flatnonzero(tokens == self.tokenizer.unknown)

@@ -24,6 +24,7 @@ from elman.tasks.base import Answer, Baseline, Batches, Task, Trained, Verb
 from elman.tasks.music import answers, learning, scores, sections
 from elman.tasks.music.answers import Compose, Evaluate, Heard, Predict
 from elman.tasks.music.drawing import drawing_of
+from elman.tasks.music.inspection import InsidePieces
 from elman.tasks.music.learning import MusicBatch
 from elman.tasks.music.pieces import Codec, Music, Part, prepare, read_codec, read_part
 from elman.tasks.music.settings import Config
@@ -85,12 +86,12 @@ class TrainedMusician(Trained):
         """How likely a piece is, and which notes come next."""
         for value in values:
             try:
-                piece = value if isinstance(value, Piece) else self._piece(value)
+                piece = value if isinstance(value, Piece) else self.piece_of(value)
                 yield answers.answer_of(self.hear(piece), self.codec, settings)
             except FaultError as fault:
                 yield str(fault)
 
-    def _piece(self, value: Any) -> Piece:
+    def piece_of(self, value: Any) -> Piece:
         """A piece of a line, of a file's path, or of a list of steps."""
         if isinstance(value, Path):
             piece: Piece = answers.one_piece(str(value), self.config.data.reading, "predict")
@@ -113,6 +114,10 @@ class TrainedMusician(Trained):
     def pieces(self, settings: Compose) -> Iterator[Written]:
         """The pieces that `elman compose` writes."""
         return pieces_by(self, settings, self.longest_passage)
+
+    def inside(self) -> InsidePieces:
+        """Step by step."""
+        return InsidePieces(self)
 
     def sections(self, examples: Part) -> Iterator[Section]:
         """Pieces that it writes beside pieces of the data, with their rolls and figures."""

@@ -22,6 +22,7 @@ from elman.tasks.series.answers import Evaluate, Predict
 from elman.tasks.series.branches import Anomalies, Branch, Forecasts, scored
 from elman.tasks.series.classes import CaseCodec, Classes, class_answer, numbers_of, probabilities
 from elman.tasks.series.drawing import drawing_of
+from elman.tasks.series.inspection import InsideCases, InsideSeries
 from elman.tasks.series.live import BadRowError, Live, Row, as_cells, row_of
 from elman.tasks.series.panel import Codec
 from elman.tasks.series.settings import Config
@@ -204,6 +205,10 @@ class TrainedSeries(Trained):
             q = live.quantiles()
         up = q * scale.deviation[:M, None] + scale.mean[:M, None]
         return np.maximum(up, 0.0) if self.codec.counts else up
+
+    def inside(self) -> InsideSeries | InsideCases:
+        """Row by row."""
+        return InsideCases(self) if self.config.data.target == "classify" else InsideSeries(self)
 
     def sections(self, examples: Any) -> Iterable[Section]:
         """Pictures."""

@@ -14,6 +14,7 @@ from elman.tasks.speech import answers, learning, recordings, scores
 from elman.tasks.speech.answers import Evaluate, Predict
 from elman.tasks.speech.drawing import drawing_of
 from elman.tasks.speech.hearing import Heard, Listener, heard, heard_by_beam
+from elman.tasks.speech.inspection import InsideRecordings
 from elman.tasks.speech.learning import SpeechBatch
 from elman.tasks.speech.recordings import Codec, Part, Speech
 from elman.tasks.speech.searching import Search, search_of
@@ -101,6 +102,10 @@ class TrainedSpeech(Trained):
         return [
             written(logs, self.codec, self.config, search) for logs in learning.outputs(self.model, steps)
         ]
+
+    def inside(self) -> InsideRecordings:
+        """Frame by frame."""
+        return InsideRecordings(self)
 
     def sections(self, examples: Part) -> Iterator[Section]:
         """Errors, best, median and worst recordings with their pictures; or classes and confusion."""

@@ -17,6 +17,7 @@ from elman.tasks.base import Answer, Baseline, Batches, Task, Trained, Verb
 from elman.tasks.tagging import answers, learning, scores, sentences
 from elman.tasks.tagging.answers import Evaluate, Predict
 from elman.tasks.tagging.drawing import drawing_of
+from elman.tasks.tagging.inspection import InsideSentences
 from elman.tasks.tagging.learning import SentenceBatch
 from elman.tasks.tagging.sections import sections_of
 from elman.tasks.tagging.sentences import Codec, Part, Sentences
@@ -96,6 +97,10 @@ class TrainedTagger(Trained):
         found = iter(self.tagged([own for own in words if own.words]))
         for own in words:
             yield answers.answer_of(next(found), self.codec, settings) if own.words else "empty text"
+
+    def inside(self) -> InsideSentences:
+        """Word by word."""
+        return InsideSentences(self)
 
     def sections(self, examples: Part) -> Iterator[Section]:
         """Kinds, confusion, known and unknown words, calibration, worst errors, what follows what."""

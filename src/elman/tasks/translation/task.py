@@ -145,6 +145,14 @@ class TrainedTranslator(Trained):
             own = next(found) if text.strip() else [Translation("", 0.0, 0.0)]
             yield answers.answer_of(text, own, settings)
 
+    def inside(self) -> str:
+        """Why there is no such view."""
+        return (
+            f"a run of {self.task.name} has no view of its inside: "
+            "its network reads one sequence and writes another that looks back at it; see where it looks in its "
+            "report, and its layers by elman.nn.inspection"
+        )
+
     def sections(self, examples: Part) -> Iterator[Section]:
         """Where the network looks, the worst sentences, lengths."""
         return sections_of(self, examples)

@@ -91,6 +91,14 @@ class TrainedVideoTagger(Trained):
         rows = {tag: [round(float(v), 4) for v in p[:, k]] for k, tag in enumerate(labels.names)}
         return found._replace(data={**found.data, "rate": clip.rate, "over_time": rows})
 
+    def inside(self) -> str:
+        """Why there is no such view."""
+        return (
+            f"a run of {self.task.name} has no view of its inside: "
+            "its steps are pictures or skeletons, which no text or curve can show; see its report, and its layers by "
+            "elman.nn.inspection"
+        )
+
     def sections(self, examples: Part) -> Iterator[Section]:
         """Tags, confusion, clips with their chances over time."""
         return sections_of(self, examples)
