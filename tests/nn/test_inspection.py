@@ -1,7 +1,9 @@
 """What is seen inside recurrent layers, against plain loops: gates, states, gradients over time, saturation, units."""
 
 import math
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -31,6 +33,7 @@ from elman.nn.inspection import (
     watch,
     watching,
 )
+from examples import inside
 from tests.nn.by_hand import sums
 from tolerances import assert_near
 
@@ -345,6 +348,14 @@ def test_there_must_be_something_to_look_at() -> None:
     ):
         with pytest.raises(ValueError, match="no recurrent layer"):
             look()
+
+
+@pytest.mark.slow
+def test_the_example_draws_its_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inside.main(tmp_path / "inside.svg")
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in said] == ["before", "after"]
+    ElementTree.fromstring((tmp_path / "inside.svg").read_text(encoding="utf-8"))
 
 
 # ---- measures
