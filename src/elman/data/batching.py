@@ -17,10 +17,14 @@ IGNORED = -100
 
 
 class TextBatch(NamedTuple):
-    """T steps of B streams: `inputs` and `targets` `(T, B)`, int64; a target is the input of the step after."""
+    """T steps of B streams: `inputs` and `targets` `(T, B)`, int64; a target is the input of the step after.
+
+    reset: bool `(T, B)`, true where a document begins; None where nothing does.
+    """
 
     inputs: npt.NDArray[np.int64]
     targets: npt.NDArray[np.int64]
+    reset: npt.NDArray[np.bool_] | None = None
 
     @property
     def rows(self) -> int:
@@ -29,14 +33,19 @@ class TextBatch(NamedTuple):
 
     def pick(self, rows: npt.NDArray[np.int64]) -> TextBatch:
         """Some of the streams."""
-        return TextBatch(self.inputs[:, rows], self.targets[:, rows])
+        reset = None if self.reset is None else self.reset[:, rows]
+        return TextBatch(self.inputs[:, rows], self.targets[:, rows], reset)
 
 
 class Streams:
     """Streams `(B, N)` with their targets, indexed by piece: piece i holds the steps from i*T to (i+1)*T."""
 
-    def __init__(self, inputs: Tokens, targets: Tokens, steps: int) -> None:
-        """Take `inputs` and `targets` of shape `(B, N)`; `steps`: T, the length of a piece; the last may be shorter."""
+    def __init__(self, inputs: Tokens, targets: Tokens, steps: int, mark: int | None = None) -> None:
+        """Take `inputs` and `targets` of shape `(B, N)`; `steps`: T, the length of a piece; the last may be shorter.
+
+        mark: the number behind which a document begins, where the network is to forget.
+        """
+        self.mark = mark
         self.inputs = inputs
         self.targets = targets
         self.steps = steps
@@ -55,12 +64,14 @@ class Streams:
         if not 0 <= index < len(self):
             raise IndexError(f"piece {index} of {len(self)}")
         piece = slice(index * self.steps, (index + 1) * self.steps)
-        return TextBatch(
-            *(np.ascontiguousarray(a[:, piece].T, dtype=np.int64) for a in (self.inputs, self.targets))
+        inputs, targets = (
+            np.ascontiguousarray(a[:, piece].T, dtype=np.int64) for a in (self.inputs, self.targets)
         )
+        reset = None if self.mark is None else inputs == self.mark
+        return TextBatch(inputs, targets, reset if reset is not None and reset.any() else None)
 
 
-def training_streams(tokens: Tokens, batch: int, steps: int) -> Streams:
+def training_streams(tokens: Tokens, batch: int, steps: int, mark: int | None = None) -> Streams:
     """Cut a text into `batch` streams of equal length and pieces of exactly `steps`; the rest at the ends is left out.
 
     Zaremba, Sutskever and Vinyals (arXiv 1409.2329) read Penn Treebank so: a stream has N = len(tokens) // batch
@@ -71,10 +82,10 @@ def training_streams(tokens: Tokens, batch: int, steps: int) -> Streams:
     if used < steps:
         raise ValueError(f"{len(tokens)} tokens are too few for {batch} streams of {steps} steps")
     rows = tokens[: batch * length].reshape(batch, length)
-    return Streams(rows[:, :used], rows[:, 1 : used + 1], steps)
+    return Streams(rows[:, :used], rows[:, 1 : used + 1], steps, mark)
 
 
-def whole_text(tokens: Tokens, batch: int, steps: int) -> Streams:
+def whole_text(tokens: Tokens, batch: int, steps: int, mark: int | None = None) -> Streams:
     """Cut a text into `batch` streams such that every token but the first is predicted exactly once.
 
     The end of the last stream is filled up with targets that are `IGNORED`.
@@ -87,4 +98,4 @@ def whole_text(tokens: Tokens, batch: int, steps: int) -> Streams:
     inputs = np.zeros(batch * length, dtype=np.int64)
     targets = np.full(batch * length, IGNORED, dtype=np.int64)
     inputs[:pairs], targets[:pairs] = tokens[:-1], tokens[1:]
-    return Streams(inputs.reshape(batch, length), targets.reshape(batch, length), steps)
+    return Streams(inputs.reshape(batch, length), targets.reshape(batch, length), steps, mark)

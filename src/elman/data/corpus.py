@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from elman.config import Count, Share, UserError, Whole, option
-from elman.data import text, vocabulary
+from elman.data import documents, text, vocabulary
 from elman.data.account import Account
 from elman.data.vocabulary import Ids, Tokenizer
 
@@ -44,7 +45,29 @@ class CorpusSettings:
         needs={"test": False, "valid": False},
     )
     glob: str = option("**/*", "which files of a folder to read, such as '**/*.py'", unit="PATTERN")
-    field: str = option("text", "name of the text in each object of a .jsonl file", unit="NAME")
+    field: str = option(
+        "text",
+        "name of the text in each object of a .jsonl file; with --documents column of a table",
+        unit="NAME",
+    )
+    documents: documents.Kind = option(
+        "joined",
+        "what is a document: 'joined': all files are read on as one text; else each document is learnt by itself, "
+        "from a state of zeros to its end, in another order each epoch: files, lines, what --separator sets apart, "
+        "cells of the column --field, what --record begins",
+    )
+    separator: str = option(
+        "\\n\\n",
+        "text between two documents; \\n is a line end",
+        unit="TEXT",
+        needs={"documents": ("separated",)},
+    )
+    record: str = option(
+        "",
+        "regular expression with which a document begins, such as '^>' (FASTA) or '^\\[Event ' (PGN)",
+        unit="PATTERN",
+        needs={"documents": ("records",)},
+    )
     tokens: Literal["characters", "bytes", "words", "bpe"] = option(
         "characters", "what a token is; words are split at spaces, and each line ends with a token of its own"
     )
@@ -72,6 +95,19 @@ class CorpusSettings:
             raise UserError(
                 f"--valid-share {self.valid_share:g} and --test-share {self.test_share:g} leave nothing to train on"
             )
+        if (self.documents == "records") and not self.record:
+            raise UserError(
+                "--documents records needs --record: the regular expression with which a record begins"
+            )
+        if self.record:
+            documents.compiled(self.record)
+        if not self.separator:
+            raise UserError("--separator is empty; give the text that stands between two documents")
+
+    @property
+    def apart(self) -> bool:
+        """Whether each document is learnt by itself."""
+        return self.documents != "joined"
 
 
 class Part(NamedTuple):
@@ -96,6 +132,12 @@ class Corpus(NamedTuple):
     valid: Part
     test: Part
     account: Account
+    apart: bool = False
+
+    @property
+    def parts(self) -> tuple[Part, Part, Part]:
+        """What to train, validate and test on."""
+        return self.train, self.valid, self.test
 
     @property
     def codec(self) -> Tokenizer:
@@ -120,6 +162,9 @@ class Corpus(NamedTuple):
             *read,
             f"{sizes} {unit}s to train / validate / test on, {self.tokenizer.size:,} different ones",
         ]
+        if self.apart:
+            counts = (int((part.tokens == self.tokenizer.mark).sum()) - 1 for part in self.parts)
+            lines.append(f"{' / '.join(f'{max(count, 0):,}' for count in counts)} documents")
         unknown = self.valid.unknown(self.tokenizer)
         if unknown > 0.01 and self.tokenizer.kind != "words":
             lines.append(f"warning: {unknown:.1%} of the validation text is unknown to the training text")
@@ -147,10 +192,11 @@ def read_corpus(settings: CorpusSettings, tokenizer: Tokenizer | None = None) ->
             parts.train,
             size=settings.vocabulary,
             min_count=settings.min_count,
-            marked=len(parts.train) > 1,
+            marked=settings.apart or len(parts.train) > 1,
+            apart=settings.apart,
         )
-    train, valid, test = (_tokenize(tokenizer, documents) for documents in parts)
-    corpus = Corpus(tokenizer, train, valid, test, account)
+    train, valid, test = (_tokenize(tokenizer, part, settings) for part in parts)
+    corpus = Corpus(tokenizer, train, valid, test, account, settings.apart)
     _check_size(corpus, settings)
     return corpus
 
@@ -158,7 +204,7 @@ def read_corpus(settings: CorpusSettings, tokenizer: Tokenizer | None = None) ->
 def read_part(paths: Sequence[str], settings: CorpusSettings, tokenizer: Tokenizer) -> Part:
     """Read and tokenize a text of its own."""
     account = Account("files")
-    return _tokenize(tokenizer, _read(paths, settings, account))._replace(account=account)
+    return _tokenize(tokenizer, _read(paths, settings, account), settings)._replace(account=account)
 
 
 def _divide(settings: CorpusSettings, account: Account) -> text.Division:
@@ -175,11 +221,30 @@ def _divide(settings: CorpusSettings, account: Account) -> text.Division:
 
 
 def _read(paths: Sequence[str], settings: CorpusSettings, account: Account) -> list[str]:
-    return text.read_texts(paths, glob=settings.glob, field=settings.field, account=account)
+    separator = settings.separator.replace("\\n", "\n").replace("\\t", "\t")
+
+    def pieces(path: Path, found: str) -> list[str]:
+        if settings.documents == "column":
+            return documents.columns_of(path, found, settings.field)
+        return documents.cut(
+            found, settings.documents, separator=separator, record=settings.record, name=str(path)
+        )
+
+    return text.read_texts(
+        paths,
+        glob=settings.glob,
+        field=settings.field,
+        account=account,
+        pieces=pieces if settings.apart else None,
+    )
 
 
-def _tokenize(tokenizer: Tokenizer, documents: Sequence[str]) -> Part:
-    return Part(tokenizer.encode_documents(documents), sum(map(len, documents)))
+def _tokenize(tokenizer: Tokenizer, texts: Sequence[str], settings: CorpusSettings) -> Part:
+    tokens = tokenizer.encode_documents(texts)
+    if settings.apart and len(texts):
+        assert tokenizer.mark is not None
+        tokens = np.concatenate([np.array([tokenizer.mark], dtype=tokens.dtype), tokens])
+    return Part(tokens, sum(map(len, texts)))
 
 
 def _check_size(corpus: Corpus, settings: CorpusSettings) -> None:

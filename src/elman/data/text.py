@@ -6,7 +6,7 @@ import json
 import random
 import sysconfig
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,8 @@ from elman.config import UserError, check_regular, nearest, pasted
 from elman.data.account import Account, Place
 
 __all__ = ["Division", "divide", "read_text", "read_texts", "standard_library"]
+
+Pieces = Callable[[Path, str], list[str]]
 
 # From so many documents on, a share is made of whole documents.
 MANY = 20
@@ -39,7 +41,14 @@ class Division(NamedTuple):
     test: list[str]
 
 
-def read_texts(paths: Iterable[str], *, glob: str, field: str, account: Account | None = None) -> list[str]:
+def read_texts(
+    paths: Iterable[str],
+    *,
+    glob: str,
+    field: str,
+    account: Account | None = None,
+    pieces: Pieces | None = None,
+) -> list[str]:
     """The documents under the given paths, in the order given (a folder's files by name).
 
     A file is one document, a line of a .jsonl file is one (its `field`). Line ends become a single newline and a byte
@@ -52,7 +61,11 @@ def read_texts(paths: Iterable[str], *, glob: str, field: str, account: Account 
     for path in map(Path, paths):
         if not path.exists():
             raise UserError(f"no such file or folder: {path}{_beside(path)}")
-        found = _read_folder(path, glob, field, account) if path.is_dir() else _read_file(path, field)
+        found = (
+            _read_folder(path, glob, field, account, pieces)
+            if path.is_dir()
+            else _read_file(path, field, pieces)
+        )
         account.read += not path.is_dir()
         if not any(found):
             raise UserError(f"{path} is empty: it holds no text to learn from")
@@ -66,7 +79,7 @@ def _beside(path: Path) -> str:
     return nearest(path.name, [entry.name for entry in path.parent.iterdir()], form=str(path.parent / "{}"))
 
 
-def _read_folder(folder: Path, glob: str, field: str, account: Account) -> list[str]:
+def _read_folder(folder: Path, glob: str, field: str, account: Account, pieces: Pieces | None) -> list[str]:
     try:
         found = sorted(path for path in folder.glob(glob) if path.is_file())
     except (ValueError, NotImplementedError, IndexError) as error:
@@ -82,7 +95,7 @@ def _read_folder(folder: Path, glob: str, field: str, account: Account) -> list[
         elif _binary(path):
             account.set_aside("binary", Place(str(path)))
         else:
-            here = _read_file(path, field)
+            here = _read_file(path, field, pieces)
             texts += here
             if not any(here):
                 account.set_aside("empty", Place(str(path)))
@@ -114,9 +127,11 @@ def _is_utf16(raw: bytes) -> bool:
     return raw[:2] in {b"\xff\xfe", b"\xfe\xff"} or alike
 
 
-def _read_file(path: Path, field: str) -> list[str]:
+def _read_file(path: Path, field: str, pieces: Pieces | None) -> list[str]:
     text = read_text(path)
-    return _json_lines(path, text, field) if path.suffix.lower() in JSON_LINES else [text]
+    if path.suffix.lower() in JSON_LINES:
+        return _json_lines(path, text, field)
+    return [text] if pieces is None else pieces(path, text)
 
 
 def read_text(path: Path) -> str:

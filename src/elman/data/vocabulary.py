@@ -234,23 +234,25 @@ class Words(Tokenizer):
     kind = "words"
     unit = "word"
 
-    def __init__(self, words: Sequence[str]) -> None:
-        """Take the words in the order of their numbers."""
+    def __init__(self, words: Sequence[str], *, marked: bool = False) -> None:
+        """Take the words in the order of their numbers; `marked`: whether documents are marked off."""
         self.words = list(words)
-        self.size = len(self.words)
+        self.mark = len(self.words) if marked else None
+        self.size = len(self.words) + marked
         self._numbers = {word: number for number, word in enumerate(self.words)}
         self.unknown = self._numbers[UNKNOWN]
 
     @classmethod
-    def learn(cls, texts: Sequence[str], *, size: int, min_count: int) -> Words:
+    def learn(cls, texts: Sequence[str], *, size: int, min_count: int, marked: bool = False) -> Words:
         """The words seen at least `min_count` times, at most `size` numbers in all (0: no limit)."""
         counts = Counter(word for text in texts for word in text.split())
         counts[END_OF_LINE] += sum(text.count("\n") + (not text.endswith("\n")) for text in texts)
         words = [word for word, count in counts.items() if count >= min_count or word == END_OF_LINE]
         words.sort(key=lambda word: (-counts[word], word))
         if size:
-            words = words[: size if UNKNOWN in words[:size] else size - 1]
-        return cls(words if UNKNOWN in words else [*words, UNKNOWN])
+            room = size - marked
+            words = words[: room if UNKNOWN in words[:room] else room - 1]
+        return cls(words if UNKNOWN in words else [*words, UNKNOWN], marked=marked)
 
     def encode(self, text: str) -> Ids:
         """One number a word, and one at the end of each line; the last line counts as open."""
@@ -268,14 +270,15 @@ class Words(Tokenizer):
 
     def stream(self, before: str = "") -> Stream:
         """Words with a space between them."""
-        return _Lines(self.words, at_start=not before or before[-1].isspace())
+        words = self.words if self.mark is None else [*self.words, END_OF_LINE]
+        return _Lines(words, at_start=not before or before[-1].isspace())
 
     def _shown(self, token: int) -> str:
         return self.words[token]
 
     def to_json(self) -> dict[str, Any]:
         """The words in order."""
-        return {"words": self.words}
+        return {"words": self.words, **({} if self.mark is None else {"marked": True})}
 
 
 class BytePairs(Tokenizer):
@@ -370,12 +373,17 @@ def _code_points(text: str) -> npt.NDArray[np.uint32]:
 KINDS: dict[str, type[Tokenizer]] = {cls.kind: cls for cls in (Characters, Bytes, Words, BytePairs)}
 
 
-def learn(kind: str, texts: Sequence[str], *, size: int, min_count: int, marked: bool) -> Tokenizer:
-    """The tokenizer of that kind for these texts; see the classes for what the sizes mean."""
+def learn(
+    kind: str, texts: Sequence[str], *, size: int, min_count: int, marked: bool, apart: bool = False
+) -> Tokenizer:
+    """The tokenizer of that kind for these texts; see the classes for what the sizes mean.
+
+    marked: documents have a mark behind them. apart: also of words, whose line ends are enough for texts read on.
+    """
     if kind == "characters":
         return Characters.learn(texts, size=size, min_count=min_count, marked=marked)
     if kind == "words":
-        return Words.learn(texts, size=size, min_count=min_count)
+        return Words.learn(texts, size=size, min_count=min_count, marked=apart)
     if kind == "bpe":
         return BytePairs.learn(texts, size=size, min_count=min_count, marked=marked)
     return Bytes(marked=marked)
@@ -392,7 +400,7 @@ def from_json(saved: dict[str, Any]) -> Tokenizer:
     if kind == "characters":
         return Characters(saved["characters"], marked=saved["marked"])
     if kind == "words":
-        return Words(saved["words"])
+        return Words(saved["words"], marked=saved.get("marked", False))
     if kind == "bpe":
         return BytePairs(json.dumps(saved["tokenizers"]), marked=saved["marked"])
     if kind == "bytes":

@@ -74,12 +74,14 @@ class Network(nn.Module):
         """The state that a call without one begins with, for `batch` sequences, on the network's device."""
         return start_of(self.recurrent, batch)
 
-    def _run(self, x: Tensor, state: Any, lengths: Tensor | None) -> tuple[Output, Tensor | None]:
+    def _run(
+        self, x: Tensor, state: Any, lengths: Tensor | None, reset: Tensor | None = None
+    ) -> tuple[Output, Tensor | None]:
         """The recurrent layers' outputs `(T, B, H)` and final state, and the lengths as they were checked."""
         lengths = lay_out(x, lengths=lengths, reset=None, batch_first=False).lengths
         own = isinstance(self.embedding, SequenceInput)
         e = self.embedding(x, lengths) if own else self.embedding(x)
-        return run_stack(self.recurrent, e, state, lengths), lengths
+        return run_stack(self.recurrent, e, state, lengths, reset), lengths
 
     def _read_out(self, s: Tensor, lengths: Tensor | None) -> Tensor:
         """The logits of `(T, B, H)` or of `(B, H)`."""

@@ -163,8 +163,18 @@ def ends_of(recurrent: nn.Module) -> str:
     return "turned" if getattr(recurrent, "reverse", False) else "halves"
 
 
-def run_stack(recurrent: nn.Module, x: Tensor, state: Any, lengths: Tensor | None) -> Output:
-    """The outputs and the final state of recurrent layers of any library over x `(T, B, I)`, by each row's length."""
+def run_stack(
+    recurrent: nn.Module, x: Tensor, state: Any, lengths: Tensor | None, reset: Tensor | None = None
+) -> Output:
+    """The outputs and the final state of recurrent layers of any library over x `(T, B, I)`, by each row's length.
+
+    reset: bool `(T, B)`, of the layers of elman.nn only; ValueError for others.
+    """
+    if reset is not None:
+        if not isinstance(recurrent, Stack):
+            raise ValueError(f"{type(recurrent).__name__} knows no resets; take a layer of elman.nn")
+        layers: Any = recurrent
+        return Output(*layers(x, state, lengths=lengths, reset=reset))
     if lengths is None:
         return Output(*recurrent(x, state))
     if isinstance(recurrent, nn.RNNBase) and not isinstance(recurrent, Stack):

@@ -48,12 +48,15 @@ class Tagger(Network):
             tied=tied,
         )
 
-    def forward(self, x: Tensor, state: Any = None, lengths: Tensor | None = None) -> NetworkOutput:
+    def forward(
+        self, x: Tensor, state: Any = None, lengths: Tensor | None = None, reset: Tensor | None = None
+    ) -> NetworkOutput:
         """Logits `(T, B, K)` of tokens `(T, B)` or features `(T, B, F)`, and the state after each row's last step.
 
         lengths: integers `(B,)`, None where every row takes every step; logits in the padding say nothing.
+        reset: bool `(T, B)`, true where a row begins anew, from its layers' start, before that step.
         """
-        (y, final), lengths = self._run(x, state, lengths)
+        (y, final), lengths = self._run(x, state, lengths, reset)
         return NetworkOutput(self._read_out(y, lengths), final)
 
     @torch.no_grad()

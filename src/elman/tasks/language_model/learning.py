@@ -47,8 +47,9 @@ def summed_loss(model: LanguageModel, batch: TextBatch, state: Any) -> tuple[Ten
     import torch
 
     device = model.head.weight.device
-    inputs, targets = (torch.from_numpy(array).to(device) for array in batch)
-    logits, state = model(inputs, state)
+    inputs, targets = (torch.from_numpy(array).to(device) for array in (batch.inputs, batch.targets))
+    reset = None if batch.reset is None else torch.from_numpy(batch.reset).to(device)
+    logits, state = model(inputs, state, reset=reset)
     loss = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=IGNORED
     )

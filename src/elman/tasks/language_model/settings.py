@@ -43,6 +43,14 @@ class Config:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
+    def __post_init__(self) -> None:
+        """Check what concerns two sections."""
+        if self.data.apart and self.model.engine == "torch":
+            raise UserError(
+                f"--documents {self.data.documents} begins each document anew, which the layers of torch.nn cannot; "
+                f"leave --engine torch out"
+            )
+
 
 # At temperature 0 nothing is drawn.
 DRAWN = {"temperature": True}

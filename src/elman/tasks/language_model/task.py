@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elman.config import UserError, pasted
 from elman.data import vocabulary
-from elman.data.batching import TextBatch, training_streams, whole_text
+from elman.data.batching import Streams, TextBatch, training_streams, whole_text
 from elman.data.corpus import Corpus, Part, read_corpus, read_part
+from elman.data.documents import shuffled
 from elman.data.ngrams import bigram_loss, unigram_loss
 from elman.data.vocabulary import Tokenizer
 from elman.tasks import verbs
@@ -72,10 +74,18 @@ class LanguageModelTask(Task):
         return build_model(config.model, codec.size, -1 if codec.unknown is None else codec.unknown)
 
     def batches(self, config: Config, prepared: Prepared) -> tuple[Batches, int]:
-        """Pieces of B streams; all epochs read the same text in the same order."""
-        settings = config.data
-        streams = training_streams(prepared.part("train").tokens, settings.batch, settings.steps)
-        return (lambda epoch, index: streams[index]), len(streams)
+        """Pieces of B streams; a text read on is the same in all epochs, documents come in another order in each."""
+        settings, tokens, mark = config.data, prepared.part("train").tokens, _apart(config, prepared.codec)
+
+        @lru_cache(maxsize=1)
+        def streams(epoch: int) -> Streams:
+            ordered = tokens if mark is None else shuffled(tokens, mark, config.training.seed, epoch)
+            return training_streams(ordered, settings.batch, settings.steps, mark)
+
+        if mark is None:
+            same = streams(1)
+            return (lambda epoch, index: same[index]), len(same)
+        return (lambda epoch, index: streams(epoch)[index]), len(streams(1))
 
     def initial_state(self, model: LanguageModel, config: Config) -> Any:
         """Zeros for each stream: an epoch begins at the start of the text."""
@@ -101,7 +111,8 @@ class LanguageModelTask(Task):
         """The whole text read with the state carried, in `--valid-batch` streams."""
         if examples is None:
             return None
-        streams = whole_text(examples.tokens, config.data.valid_batch, config.data.steps)
+        data = config.data
+        streams = whole_text(examples.tokens, data.valid_batch, data.steps, _apart(config, codec))
         return score_of(likelihood(codec, examples, *mean_loss(model, streams)), codec.unit)
 
     def baselines(self, config: Config, prepared: Prepared) -> Iterator[Baseline]:
@@ -144,6 +155,11 @@ class LanguageModelTask(Task):
         """How to go on."""
         path = trained.run.path
         return [f"the run is in {path}; write text: elman generate {pasted(path)}"]
+
+
+def _apart(config: Config, codec: Tokenizer) -> int | None:
+    """The mark behind which the network is to forget; None where texts are read on."""
+    return codec.mark if config.data.apart else None
 
 
 def _absolute(paths: Iterable[str]) -> tuple[str, ...]:

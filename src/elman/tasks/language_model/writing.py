@@ -77,7 +77,8 @@ class TrainedLanguageModel(Trained):
         part, streams = self.examples(settings), settings.streams
         # Long pieces are fast; but there must be enough of them to see how much they differ.
         steps = min(max(self.config.data.steps, 256 // streams), max(16, len(part.tokens) // (50 * streams)))
-        losses, counts = piece_losses(self.model, whole_text(part.tokens, streams, steps))
+        mark = self.tokenizer.mark if self.config.data.apart else None
+        losses, counts = piece_losses(self.model, whole_text(part.tokens, streams, steps, mark))
         found = likelihood(self.tokenizer, part, sum(losses) / sum(counts), sum(counts))
         return score_of(found, self.tokenizer.unit, loss_interval(losses, counts))
 
