@@ -37,6 +37,9 @@ def pitches(body: str, head: str = HEAD) -> list[int]:
         ("(3CDE F", [(0, 1 / 3, 60), (1 / 3, 2 / 3, 62), (2 / 3, 1, 64), (1, 1.5, 65)]),
         ("[CEG]2 [C2E2]", [(0, 1, 60), (0, 1, 64), (0, 1, 67), (1, 2, 60), (1, 2, 64)]),
         ("C-C | C2-|C2 D", [(0, 1, 60), (1, 3, 60), (3, 3.5, 62)]),
+        ("vC uD|kE. HF|]", [(0, 0.5, 60), (0.5, 1, 62), (1, 1.5, 64), (1.5, 2, 65)]),
+        ("C!D *E| Tu[F2]2 +", [(0, 0.5, 60), (0.5, 1, 62), (1, 1.5, 64), (1.5, 3.5, 65)]),
+        ("C.-C D", [(0, 1, 60), (1, 1.5, 62)]),
         ('"Am"C !trill!D {ef}E ~F', [(0, 0.5, 60), (0.5, 1, 62), (1, 1.5, 64), (1.5, 2, 65)]),
     ],
 )
@@ -54,6 +57,9 @@ def test_lengths(body: str, expected: list[tuple[float, float, int]]) -> None:
         ("F ^F F | F _B =B B | B", [65, 66, 66, 65, 70, 71, 71, 71]),
         ("[K:D]F C [K:Bb]B E [K:Am]F", [66, 61, 70, 63, 65]),
         ("[K:Edor]F C [K:G mix]F", [66, 61, 65]),
+        ("[K:D ^g _b]F B G [K:E exp _b ^f]F G c", [66, 70, 68, 66, 67, 72]),
+        ("[K:Hp]F C G [K:HP]F", [66, 61, 67, 65]),
+        ("[K:D]F [K:clef=bass]F [K:bass]C", [66, 66, 61]),
     ],
 )
 def test_pitches(body: str, expected: list[int]) -> None:
@@ -71,6 +77,9 @@ def test_pitches(body: str, expected: list[int]) -> None:
         ("|: C |1,3 D :|2 E :| F", "CDCECDF"),
         ("C | D || E |]", "CDE"),
         ("|: C | D :|\n|: E :|", "CDCDEE"),
+        ("C |\n: D :|\nE", "CDDE"),
+        ("|: C [|]D :[|]", "CDCD"),
+        ("|: C : D", "CCD"),
     ],
 )
 def test_repeats(body: str, expected: str) -> None:
@@ -78,9 +87,20 @@ def test_repeats(body: str, expected: str) -> None:
     assert "".join(letters[pitch] for pitch in pitches(body)) == expected
 
 
+def test_what_a_tune_loses_is_remarked_on() -> None:
+    (piece,) = read_abc(HEAD + "Q:1/4=90\nC D & E F | [Q:1/4=60] G", "a")
+    assert isinstance(piece, Piece)
+    assert [note.pitch for note in piece.notes] == [60, 62, 67]
+    assert piece.tempo == [(0.0, 60 / 90)]
+    assert [remark.split(",")[0] for remark in piece.remarks] == [
+        "voices overlaid within a bar (&)",
+        "a tempo that changes within a tune",
+    ]
+
+
 def test_files_of_tunes(tmp_path: Path) -> None:
     second = "X:2\nK:G\nQ:1/4=90\nV:1\nF2 G2\nV:2\n[G,,B,,]4\n"
-    text = f"% a comment\n{HEAD}C D | E % here\n\n{second}\nX:3\nT:none\n\nX:4\nK:C\nz4\n\nX:5\nK:C\nC ; D\n"
+    text = f"% a comment\n{HEAD}C D | E % here\n\n{second}\nX:3\nT:none\n\nX:4\nK:C\nz4\n\nX:5\nK:C\nC § D\n"
     (tmp_path / "a.abc").write_text(text)
     found = read_collection([str(tmp_path)], Reading())
     first, other = (located.piece for located in found.pieces)
@@ -92,7 +112,7 @@ def test_files_of_tunes(tmp_path: Path) -> None:
     assert reasons == {
         "a tune without a key (a line K: ends its head)": "a.abc:17",
         "a tune without notes": "a.abc:20",
-        "a sign that is no ABC (';')": "a.abc:24",
+        "a sign that is no ABC ('§')": "a.abc:24",
     }
     with pytest.raises(FaultError, match="without a tune"):
         read_abc("C D E", "a")

@@ -1,8 +1,8 @@
 """ABC notation, 2.1 (abcnotation.com/wiki/abc:standard:v2.1): a file of tunes, each from its `X:` to an empty line.
 
 Read: fields X, T, M, L, Q, K, V, also within a line; notes with accidentals, octaves, lengths and broken rhythm;
-chords, ties, tuplets, rests; bars, repeats and their endings. Passed over: grace notes, decorations, chord symbols,
-lyrics.
+chords, ties, tuplets, rests; bars, repeats and their endings. Passed over: grace notes, decorations (of every letter
+that can be one), reserved signs, chord symbols, lyrics; and overlays of a bar (`&`), which is remarked on.
 """
 
 from __future__ import annotations
@@ -35,12 +35,16 @@ MODES = {
 FIFTHS = {"C": 0, "G": 1, "D": 2, "A": 3, "E": 4, "B": 5, "F": -1}
 # A tuplet of p notes in the time of q.
 TIMES = {2: 3, 3: 2, 4: 3, 5: 2, 6: 2, 7: 2, 8: 3, 9: 2}
+SHIFTS = {"^": 1, "^^": 2, "_": -1, "__": -2, "=": 0}
+CHANGED = "a tempo that changes within a tune, where the first one is taken"
+OVERLAID = "voices overlaid within a bar (&), which are left out"
 FIELD = re.compile(r"^([A-Za-z+]):(.*)$")
 TOKEN = re.compile(
     r"""
-    (?P<skip> \s+ | `+ | "[^"]*" | ![^!\s]*! | \+[^+\s]*\+ | \{[^}]*\} | [~HLMOPSTuv.](?=[\[A-Ga-g^=_~!"({]) | [\\$&y] )
+    (?P<skip> \s+ | `+ | "[^"]*" | ![^!\s]*! | \+[^+\s]*\+ | \{[^}]*\} | [~.H-Wh-w] | [\\$y!+*\#;?@] )
   | (?P<inline> \[[A-Za-z]:[^\]]*\] )
-  | (?P<bar> :*\|[\]|:]* (?:\[?[1-9][0-9,-]*)? | \[\| | ::+ | \[[1-9][0-9,-]* )
+  | (?P<bar> :*\|[\]|:]* (?:\[?[1-9][0-9,-]*)? | :*\[\|[\]|:]* | :+ | \[[1-9][0-9,-]* )
+  | (?P<overlay> & )
   | (?P<tuplet> \([2-9](?::[0-9]*){0,2} )
   | (?P<chord> \[ [^\]\|:]+ \] (?P<chordlength> [0-9/]* ) )
   | (?P<note> (?P<accidental> \^{1,2} | _{1,2} | = )? (?P<letter> [A-Ga-g] ) (?P<octave> [,']* ) (?P<length> [0-9/]* ) )
@@ -107,6 +111,7 @@ class _Tune:
         self.tempo: float = 0.0
         self.voices: dict[str, list[_Sound]] = {"1": []}
         self.voice = "1"
+        self.remarks: list[str] = []
 
     def piece(self) -> Piece:
         """Its notes. Raises FaultError where it has none, or no key."""
@@ -127,7 +132,13 @@ class _Tune:
         if not notes:
             raise FaultError("a tune without notes")
         tempo = [(0.0, 60 / self.tempo)] if self.tempo else [(0.0, 0.5)]
-        return Piece(self.name, sorted(notes), tempo=tempo, key=self.key if self.key != "none" else "")
+        return Piece(
+            self.name,
+            sorted(notes),
+            tempo=tempo,
+            key=self.key if self.key != "none" else "",
+            remarks=self.remarks,
+        )
 
     def _field(self, letter: str, value: str) -> None:
         if letter == "T" and value:
@@ -160,6 +171,10 @@ class _Tune:
 
     def _tempo(self, value: str) -> None:
         """Quarter notes a minute of `1/4=120`, `3/8=60`, `120`."""
+        value = re.sub(r'"[^"]*"', "", value)
+        if self.tempo and any(self.voices.values()):
+            self._remark(CHANGED)
+            return
         match = re.search(r"(\d+)/(\d+)\s*=\s*(\d+)", value)
         if match and int(match[2]):
             self.tempo = int(match[3]) * 4 * int(match[1]) / int(match[2])
@@ -167,6 +182,10 @@ class _Tune:
             self.tempo = int(number[0]) * 4 * float(self.length)
 
     def _key(self, value: str) -> None:
+        # A clef keeps the key; bagpipes (Hp) have that of D.
+        if self.key and re.match(r"(clef|middle|stafflines)\s*=|(treble|alto|tenor|bass)\b", value):
+            return
+        value = re.sub(r"^Hp\b", "D", value)
         match = re.match(r"([A-G])([#b]?)\s*([A-Za-z]*)", value)
         if value.lower().startswith("none") or not match:
             self.key, self.signature = "none", {}
@@ -182,6 +201,21 @@ class _Tune:
             # The tones of a church mode are those of a major key; named so.
             names = ["Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#"]
             self.key = f"{names[fifths + 7]} major" if -7 <= fifths <= 7 else "none"
+        self._altered(value[match.end() :], alone=mode == "exp")
+
+    def _altered(self, signs: str, *, alone: bool) -> None:
+        """Accidentals that stand behind a key, `^c _b`, beside those of the key or alone."""
+        own = {
+            letter.upper(): SHIFTS[sign]
+            for sign, letter in re.findall(r"(?<!\S)(\^\^?|__?|=)([A-Ga-g])", signs)
+        }
+        if alone or own:
+            self.signature = ({} if alone else self.signature) | own
+            self.key = "none"
+
+    def _remark(self, words: str) -> None:
+        if words not in self.remarks:
+            self.remarks.append(words)
 
     # The music
 
@@ -189,18 +223,27 @@ class _Tune:
         sounds, at = self.voices[self.voice], 0
         accidentals: dict[tuple[str, int], int] = {}
         left, factor, broken = 0, Fraction(1), Fraction(1)
+        overlaid = False
         while at < len(line):
             match = TOKEN.match(line, at)
             if match is None:
                 raise FaultError(f"a sign that is no ABC ({line[at]!r})")
             at = match.end()
             kind = next(name for name in KINDS if match[name] is not None)
+            # An overlay begins at its sign and ends at the next bar line.
+            overlaid = kind == "overlay" or (overlaid and kind != "bar")
+            if overlaid:
+                self._remark(OVERLAID)
+                continue
             if kind == "inline":
                 self._field(match[0][1], match[0][3:-1].strip())
                 sounds = self.voices[self.voice]
             elif kind == "bar":
                 accidentals.clear()
-                sounds += [_Sound([], Fraction(0), mark=mark) for mark in _marks(match[0])]
+                sounds += [
+                    _Sound([], Fraction(0), mark=mark)
+                    for mark in _marks(match[0], at_start=not line[: match.start()].strip())
+                ]
             elif kind == "tuplet":
                 left, factor = _tuplet(match[0], self.meter)
             elif kind in {"chord", "note", "rest"}:
@@ -213,10 +256,9 @@ class _Tune:
                 long, short = 2 - half, half
                 mine, broken = (long, short) if match[0][0] == ">" else (short, long)
                 sounds[-1].length *= mine
-            elif kind == "tie" and sounds:
-                last = next((sound for sound in reversed(sounds) if not sound.mark), None)
-                if last is not None:
-                    last.tied |= set(last.pitches)
+            elif kind == "tie":
+                last = next((sound for sound in reversed(sounds) if not sound.mark), _Sound([], Fraction(0)))
+                last.tied |= set(last.pitches)
 
     def _sound(self, match: re.Match[str], kind: str, accidentals: dict[tuple[str, int], int]) -> _Sound:
         if kind == "rest":
@@ -242,7 +284,7 @@ class _Tune:
         return octave + TONES[name] + accidentals.get((name, octave), self.signature.get(name, 0))
 
 
-KINDS = ("skip", "inline", "bar", "tuplet", "chord", "note", "rest", "broken", "tie", "slur")
+KINDS = ("skip", "inline", "bar", "tuplet", "chord", "note", "rest", "broken", "tie", "slur", "overlay")
 
 
 def _times(word: str) -> Fraction:
@@ -267,8 +309,14 @@ def _tuplet(word: str, meter: Fraction) -> tuple[int, Fraction]:
     return (parts[2] if len(parts) > 2 and parts[2] else p), Fraction(q, p)
 
 
-def _marks(bar: str) -> list[str]:
-    """What a bar line says of repeats: ":" ends a part, "|:" begins one, "[1" an ending."""
+def _marks(bar: str, *, at_start: bool) -> list[str]:
+    """What a bar line says of repeats: ":" ends a part, "|:" begins one, "[1" an ending.
+
+    at_start: whether the line begins with it; a lone ":" begins a part there (its bar closes the line before), and
+    ends one elsewhere.
+    """
+    if bar == ":":
+        return ["|:" if at_start else ":|"]
     found = []
     lines = re.sub(r"\[?[1-9][0-9,-]*$", "", bar)
     if lines.startswith(":"):
