@@ -381,6 +381,13 @@ class Task(ABC):
         It sets the model to `eval()` itself, and takes no gradient.
         """
 
+    def show(self, model: Any, codec: Any, config: Any, step: int) -> list[str]:
+        """What a model in training writes, draws, says at a step, for the log; nothing at most steps.
+
+        It sets the model to `eval()` itself, and moves no global generator.
+        """
+        return []
+
     @abstractmethod
     def read(self, paths: tuple[str, ...], config: Any, codec: Any) -> Any:
         """The examples of other files, as `Prepared.part` gives them."""

@@ -93,6 +93,10 @@ class TaskLearner:
         """How good the model is on the validation data."""
         return self.task.measure(self.model, self.codec, self.prepared.part("valid"), self.config)
 
+    def show(self, step: int) -> list[str]:
+        """What the model has to show at a step."""
+        return self.task.show(self.model, self.codec, self.config, step)
+
 
 def train(
     task: Task, config: Any, path: Path, *, overwrite: bool, display: Display, start: Run | None = None
@@ -270,7 +274,7 @@ def _trainer(config: Any, learner: TaskLearner, run: Run, display: Display) -> A
     from elman.training.loop import Trainer
 
     optimizer: OptimizerSettings = config.optimizer
-    return Trainer(learner, optimizer, config.training, run, display)
+    return Trainer(learner, optimizer, config.training, run, display, learner.show)
 
 
 def _fit(

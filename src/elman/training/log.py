@@ -5,6 +5,7 @@
                        "per_second": 41000.0, "waiting": 0.002}
     {"event": "valid", "step": 400, "epoch": 1, "seconds": 15.2, "loss": 1.98, "metric": "perplexity", "score": 7.24,
                        "higher": false, "rate": 0.002, "best": true, ...}
+    {"event": "sample", "step": 500, "epoch": 1, "seconds": 19.0, "texts": ["..."]}
     {"event": "resume", ...}  {"event": "stop", ..., "reason": ...}
 
 step counts updates, loss is the mean negative log likelihood in nats, seconds the time spent in training up to there;

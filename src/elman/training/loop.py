@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -20,6 +17,7 @@ from elman.training import bptt, checkpoint, parallel
 from elman.training.ahead import Waiting
 from elman.training.averaging import Average
 from elman.training.board import Board
+from elman.training.interruption import Interruption
 from elman.training.log import Log, Unwritten
 from elman.training.optimizer import Schedule, build_optimizer
 from elman.training.progress import Display, Glance, duration
@@ -133,34 +131,6 @@ class Position:
     seconds: float = 0.0
 
 
-class Interruption:
-    """Set by Ctrl-C or SIGTERM; a second one ends the process at once."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        """Nothing has come yet; `say` tells the user what a signal does."""
-        self.asked = False
-        self._say = say
-
-    def _take(self, number: int, _: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        self._say("stopping after this step, to save; once more stops at once")
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take the signals inside the block; only the main thread can."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        old = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
-
-
 def environment() -> dict[str, Any]:
     """What must be the same for a training to go on bit for bit."""
     return {"torch": torch.__version__, "threads": torch.get_num_threads(), **parallel.here().facts()}
@@ -197,8 +167,13 @@ class Trainer:
         training: TrainingSettings,
         run: Run,
         display: Display,
+        shows: Callable[[int], list[str]] | None = None,
     ) -> None:
-        """Stand at the start; `restore` goes to the checkpoint."""
+        """Stand at the start; `restore` goes to the checkpoint.
+
+        shows: the step -> texts by which the model, as it would be kept, is to be judged; they go into the log.
+        """
+        self._shows = shows
         self.learner, self.model = learner, learner.model
         self.settings, self.training = optimizer, training
         self.run, self.display = run, display
@@ -360,6 +335,7 @@ class Trainer:
         validated = interrupted = False
         while not self.finished:
             self._step(log)
+            self._show(log)
             validated = self._validation_due()
             if validated:
                 self._validate(log, scheduled=True)
@@ -420,6 +396,16 @@ class Trainer:
             waiting = round(self.learner.waited / self.session.stepping, 4)
             log.write("train", **self._where(), **figures, waiting=waiting)
             self.recent = Mean()
+
+    def _show(self, log: Log) -> None:
+        """What the model has to show at this step, into the log and to the user."""
+        if self._shows is None or not self.processes.leads:
+            return
+        with self.average.instead() if self.average else nullcontext(), undisturbed(self.device):
+            texts = self._shows(self.position.step)
+        if texts:
+            log.write("sample", **self._where(), texts=texts)
+            self.display.note(f"step {self.position.step:,} writes: {' '.join(texts[0].split())[:300]}")
 
     def _check_loss(self, loss: float) -> None:
         """Raise DivergedError for a loss that is no number, that its measure cannot express, or far above the first."""

@@ -35,13 +35,31 @@ class ModelSettings(RecurrentSettings):
 
 
 @dataclass(frozen=True)
+class LanguageModelTraining(TrainingSettings):
+    """How long, how often to look; and what to write on the way."""
+
+    sample_every: Whole = option(
+        0,
+        "steps between texts that the model writes, into the log and the report (0: none)",
+        unit="STEPS",
+        late=True,
+    )
+    sample_length: Count = option(
+        200, "length of such a text", unit="TOKENS", late=True, needs={"sample_every": True}
+    )
+    sample_prompt: str = option(
+        "", "what such a text begins with", unit="TEXT", late=True, needs={"sample_every": True}
+    )
+
+
+@dataclass(frozen=True)
 class Config:
     """The settings of a language model."""
 
     data: CorpusSettings = field(default_factory=CorpusSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
+    training: LanguageModelTraining = field(default_factory=LanguageModelTraining)
 
     def __post_init__(self) -> None:
         """Check what concerns two sections."""

@@ -22,6 +22,7 @@ from elman.tasks.language_model.learning import build_model, mean_loss, summed_l
 from elman.tasks.language_model.scores import likelihood, measure_of, score_of
 from elman.tasks.language_model.scoring import score_texts
 from elman.tasks.language_model.settings import Config, Evaluate, Generate, Predict, ScoreText
+from elman.tasks.language_model.texts import Manner, Writing
 from elman.tasks.language_model.writing import TrainedLanguageModel, generate
 from elman.training.run import Run
 from elman.training.score import Score
@@ -58,7 +59,13 @@ class LanguageModelTask(Task):
 
     def prepare(self, config: Config, codec: Tokenizer | None) -> Corpus:
         """Read the text; the tokenizer of a run that is continued is its own."""
-        return read_corpus(config.data, codec)
+        corpus = read_corpus(config.data, codec)
+        unknown, prompt = corpus.tokenizer.unknown, config.training.sample_prompt
+        if corpus.tokenizer.kind == "characters" and unknown in corpus.tokenizer.encode(prompt):
+            raise UserError(
+                f"--sample-prompt {prompt!r} has a character that the training text does not have"
+            )
+        return corpus
 
     def codec(self, run: Run) -> Tokenizer:
         """The tokenizer of a run."""
@@ -114,6 +121,17 @@ class LanguageModelTask(Task):
         data = config.data
         streams = whole_text(examples.tokens, data.valid_batch, data.steps, _apart(config, codec))
         return score_of(likelihood(codec, examples, *mean_loss(model, streams)), codec.unit)
+
+    def show(self, model: LanguageModel, codec: Tokenizer, config: Config, step: int) -> list[str]:
+        """A text, drawn at temperature 0.8 with the training's seed, every `--sample-every` steps."""
+        asked = config.training
+        if not asked.sample_every or step % asked.sample_every:
+            return []
+        model.eval()
+        tokens = [codec.start, *codec.encode(asked.sample_prompt).tolist()]
+        manner = Manner(length=asked.sample_length, temperature=0.8, seed=asked.seed)
+        [text] = Writing(model, codec, [asked.sample_prompt], [tokens], manner).texts()
+        return [asked.sample_prompt + text.text]
 
     def baselines(self, config: Config, prepared: Prepared) -> Iterator[Baseline]:
         """How often each token occurs, and how often after the one before."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainedLanguageModel", "generate"]
 
+MOST_SHOWN = 12
+
 
 class TrainedLanguageModel(Trained):
     """A language model from a run folder."""
@@ -113,11 +115,24 @@ class TrainedLanguageModel(Trained):
         return ""
 
     def sections(self, examples: Part) -> Iterator[Section]:
-        """Text that it writes, three times."""
-        from elman.page import Section, preformatted
+        """Text that it writes, three times; and what it wrote while it learnt."""
+        from elman.page import Section, paragraph, preformatted
+        from elman.training.log import read_log
 
         written = [self.generate(length=300, temperature=0.8, seed=seed) for seed in range(3)]
         yield Section.of("What it writes, drawn at temperature 0.8", *map(preformatted, written))
+        shown = [event for event in read_log(self.run.log) if event.get("event") == "sample"]
+        if shown:
+            # Of many, as many as a page can hold, the first and the last among them.
+            few = [
+                shown[i] for i in np.unique(np.linspace(0, len(shown) - 1, MOST_SHOWN).round().astype(int))
+            ]
+            pieces = [
+                piece
+                for event in few
+                for piece in (paragraph(f"step {event['step']:,}"), preformatted("\n".join(event["texts"])))
+            ]
+            yield Section.of("What it wrote while it learnt", *pieces)
 
     def inside(self) -> InsideText:
         """Token by token."""
