@@ -31,7 +31,8 @@ echo "a planted race is found"
 echo "== addresses and undefined behaviour"
 build asan address,undefined
 ELMAN_CORE=$(echo "$PWD"/build/asan/_core*.so)
-export ELMAN_CORE PYTEST_PLUGINS=tests.core.sanitized PYTHONMALLOC=malloc OMP_NUM_THREADS=1
+ELMAN_RUNTIME=$ELMAN_CORE
+export ELMAN_CORE ELMAN_RUNTIME PYTEST_PLUGINS=tests.core.sanitized PYTHONMALLOC=malloc OMP_NUM_THREADS=1
 # Python keeps memory at exit on purpose; torch's own libraries are not looked at.
 # Reports go to files, because pytest keeps what a test prints and a sanitizer ends the process.
 REPORT=$PWD/build/sanitizer
@@ -40,7 +41,7 @@ export ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0:log_path=$REPORT UBSAN
 # The sanitizers must be loaded before anything else, and know the exceptions of libstdc++.
 PRELOAD="$("$CXX" -print-file-name=libasan.so) $("$CXX" -print-file-name=libstdc++.so)"
 if [ $# -eq 0 ]; then
-  set -- tests/core
+  set -- tests/core tests/frozen/test_damage.py
   for folder in tests/engine tests/engine_rules; do [ -d "$folder" ] && set -- "$@" "$folder"; done
 fi
 if ! LD_PRELOAD=$PRELOAD "$PYTHON" -m pytest -q -n 2 "$@"; then
