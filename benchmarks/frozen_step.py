@@ -75,11 +75,17 @@ def _measured(folder: Path, prefix: Path, eigen: Path, H: int, rounds: int) -> d
     weights = folder / f"{H}.weights"
     weights.write_bytes(b"".join(part.numpy().tobytes() for part in parts))
     program = folder / f"step{H}"
-    _run(
-        "c++", "-std=c++17", "-O3", "-march=native", "-ffast-math", "-DNDEBUG",
-        "-DEIGEN_STACK_ALLOCATION_LIMIT=0", f"-DH={H}", f"-I{eigen}", f"-I{prefix / 'include'}", Path(__file__).with_suffix(".cpp"), prefix / "lib" / "libelman_runtime.a", "-o",
-        program, "-lpthread", "-ldl",
-    )  # fmt: skip
+    flags = [
+        "-std=c++17",
+        "-O3",
+        "-march=native",
+        "-ffast-math",
+        "-DNDEBUG",
+        "-DEIGEN_STACK_ALLOCATION_LIMIT=0",
+    ]
+    paths = [f"-DH={H}", f"-I{eigen}", f"-I{prefix / 'include'}", Path(__file__).with_suffix(".cpp")]
+    library = [prefix / "lib" / "libelman_runtime.a", "-lpthread", "-ldl"]
+    _run("c++", *flags, *paths, *library, "-o", program)
     measured: dict[str, float] = json.loads(_run(program, model, weights, rounds))
     return measured
 
