@@ -70,8 +70,8 @@ def _measured(folder: Path, prefix: Path, eigen: Path, H: int, rounds: int) -> d
     torch.manual_seed(H)
     layer = elman.LSTM(H, H)
     model = elman.export(layer, folder / f"{H}.elman")
-    bias = (layer.bias_ih_l0 + layer.bias_hh_l0).detach()
-    parts = [layer.weight_ih_l0.detach(), layer.weight_hh_l0.detach(), bias]
+    own = layer.state_dict()
+    parts = [own["weight_ih_l0"], own["weight_hh_l0"], own["bias_ih_l0"] + own["bias_hh_l0"]]
     weights = folder / f"{H}.weights"
     weights.write_bytes(b"".join(part.numpy().tobytes() for part in parts))
     program = folder / f"step{H}"
