@@ -1,6 +1,6 @@
 """Text that a language model writes, one sequence, float32, one thread: a stream beside calls of one step.
 
-A call of a side writes 200 tokens from one seed, the state carried over; the times are of one call. Ours is what `elman
+A call of a side writes 400 tokens from one seed, the state carried over; the times are of one call. Ours is what `elman
 generate` does: `tagger.stream()` and `elman.decoding.Draw`. Theirs is `Tagger.step`, and `elman.decoding.probabilities`
 with the same random numbers. Both must write the same. The first model is that of configs/language_model/demo.toml.
 """
@@ -16,7 +16,7 @@ from elman.decoding import Draw, probabilities
 from elman.nn import LanguageModel
 
 THREADS = 1
-LENGTH = 200
+LENGTH = 400
 SEED = 1
 # vocabulary, embedding, hidden, layers
 MODELS: dict[str, tuple[str, int, int, int, int]] = {
@@ -63,7 +63,8 @@ def by_steps(model: LanguageModel, options: Mapping[str, Any]) -> Callable[[], A
 
     def run() -> Answers:
         generator = torch.Generator().manual_seed(SEED)
-        uniform = torch.rand(256, dtype=torch.float64, generator=generator)
+        # As `Draw` takes them: in blocks of 256.
+        uniform = torch.cat([torch.rand(256, dtype=torch.float64, generator=generator) for _ in range(2)])
         state, token, tokens = model.initial_state(1), torch.tensor([1]), []
         for step in range(LENGTH):
             logits, state = model.step(token, state)

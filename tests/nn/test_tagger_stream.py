@@ -1,5 +1,9 @@
 """A network run one step at a time gives what it gives over the whole sequence, whatever it is made of."""
 
+import copy
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -170,3 +174,30 @@ def test_what_cannot_be_a_stream_says_why():
     both = Tagger(en.Embedding(V, 4), en.LSTM(4, 4, bidirectional=True), 3).eval()
     with pytest.raises(ValueError, match="needs the whole sequence"):
         both.stream()
+
+
+def test_the_layers_and_what_is_behind_them_are_one_call_of_the_core():
+    for name in ("lstm", "gru", "two layers", "residual", "layer norm", "tied", "norm in the cell"):
+        stream = made(name, torch.float32).stream()
+        assert stream.path == "native, whole", name
+    stream = made("a cell of one's own").stream()
+    stream([1])
+    assert stream.path == "native"
+    assert made("torch's layers").stream().path == "called"
+
+
+def test_a_copy_of_a_network_has_a_step_of_its_own():
+    model = made("lstm")
+    before = model.stream()([1])
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        twin.head.weight.mul_(3)
+        twin.recurrent.weight_hh_l0.mul_(2)
+    stream = twin.stream()
+    for token, want in zip([1, 4], whole(twin, torch.tensor([[1], [4]])).logits, strict=True):
+        assert_near(stream([token]), want, what="the copy")
+    assert torch.equal(model.stream()([1]), before)
+    alive = weakref.ref(twin)
+    del twin, stream
+    gc.collect()
+    assert alive() is None

@@ -18,10 +18,13 @@ __all__ = ["Stream"]
 class Streamed(Protocol):
     """What a layer has for its steps to be run one by one; a `Stack` has it."""
 
-    training: bool
     batch_first: bool
     residual: bool
     _equal_widths: tuple[bool, ...]
+
+    @property
+    def training(self) -> bool:
+        """The mode."""
 
     @property
     def num_directions(self) -> int:

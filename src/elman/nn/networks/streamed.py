@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_map
 from elman.nn.dropout import SequenceDropout
 from elman.nn.embedding import Embedding
 from elman.nn.networks.network import Network
+from elman.nn.networks.whole import WholeStep
 from elman.nn.recurrent import Recurrent
 from elman.nn.stack import Stack
 
@@ -24,8 +25,11 @@ class TaggerStream:
     """What `tagger.stream()` gives: logits `(B, K)` = stream(x_t), the state carried from call to call.
 
         e_t = embedding(x_t)              one row of the table a token
-        s_t = recurrent(e_t, s_{t−1})     one step of `layer.stream()`: packed weights, the state in the core
+        s_t = recurrent(e_t, s_{t−1})     packed weights, the state in the core
         o_t = head(norm(s_t))             logits `(B, K)`
+
+    RNN, LSTM and GRU of elman.nn and what is behind them are one program of the core, where it can carry out all of it
+    (see `elman.nn.networks.whole`); else the layers are streamed by themselves.
 
     x_t: B tokens, as a list of integers or a tensor `(B,)`; features `(B, F)` where the network reads features.
     There are no gradients, and no dropout: ValueError for a network in training mode. What changes in the network's
@@ -46,10 +50,16 @@ class TaggerStream:
         # Streams of elman.nn's layers are of the core; others, and other devices, have their layers called.
         core = isinstance(layers, Stack) and self._device is None
         self._axis = 0 if isinstance(layers, Recurrent) else 1
-        self._recurrent: Any = layers.stream(start) if core else _Called(layers, start, self._axis)
         self._begin = start
         self._embedding = network.embedding
         self._readout = [part for part in _readout(network) if not _does_nothing(part)]
+        plain = core and not _is_watched(*self._readout)
+        whole = WholeStep.stream(network, start, batch) if plain else None
+        if whole is not None:
+            self._readout = []
+        self._recurrent: Any = whole
+        if whole is None:
+            self._recurrent = layers.stream(start) if core else _Called(layers, start, self._axis)
         self._quick = _Quick.of(network.embedding, self._readout) if self._device is None else None
 
     def __call__(self, x: Given) -> Tensor:
@@ -57,7 +67,7 @@ class TaggerStream:
         if len(x) != self.batch:
             raise ValueError(f"{len(x)} rows of x were given to a stream of {self.batch}")
         if self._quick is not None and self.batch == 1 and not isinstance(x, Tensor):
-            return self._quick.logits(self._recurrent(self._quick.row(x[0])))
+            return self._quick.read_out(self._recurrent(self._quick.row(x[0])))
         with torch.no_grad():
             given = torch.as_tensor(x, device=self._device)
             n = self._recurrent(self._embedding(given.unsqueeze(0))[0])
@@ -65,6 +75,14 @@ class TaggerStream:
                 n = part(n)
             logits: Tensor = n if self._device is None else n.cpu()
             return logits
+
+    @property
+    def path(self) -> str:
+        """How a step runs: as `Stream.path`, "whole" where it is one call of the core; "called" of other layers."""
+        if isinstance(self._recurrent, _Called):
+            return "called"
+        whole = isinstance(self._recurrent._layer, WholeStep)
+        return f"{self._recurrent.path}, whole" if whole else str(self._recurrent.path)
 
     @property
     def state(self) -> Any:
@@ -135,21 +153,22 @@ class _Seen:
 class _Quick:
     """One row's way through a table and a dense layer, past the calls of their modules, which take longer than it."""
 
-    def __init__(self, embedding: nn.Module, parts: Sequence[nn.Module], head: nn.Linear) -> None:
+    def __init__(self, embedding: nn.Module, parts: Sequence[nn.Module], head: nn.Module | None) -> None:
         self._table = _Seen(embedding, "weight", split=True)
         self._parts = parts
-        self._weight, self._bias = _Seen(head, "weight"), _Seen(head, "bias")
+        self._dense = None if head is None else (_Seen(head, "weight"), _Seen(head, "bias"))
 
     @classmethod
     def of(cls, embedding: nn.Module, readout: Sequence[nn.Module]) -> _Quick | None:
-        """The way of a network, if a token's vector is its row of the table, and its last part a dense layer."""
-        *parts, head = readout
+        """The way of a network, if a token's vector is a row of the table, and its last part, if any, dense."""
         plain = type(embedding) is Embedding and embedding.subwords is None and _does_nothing(embedding.norm)
-        dense = type(head) is nn.Linear and head._parameters["bias"] is not None
-        if not (plain and dense) or _is_watched(embedding, head):
+        if not plain or _is_watched(embedding):
             return None
-        assert isinstance(head, nn.Linear)
-        return cls(embedding, parts, head)
+        if not readout:
+            return cls(embedding, (), None)
+        *parts, head = readout
+        dense = type(head) is nn.Linear and head._parameters["bias"] is not None
+        return cls(embedding, parts, head) if dense and not _is_watched(head) else None
 
     def row(self, token: int) -> Tensor:
         """e_t `(1, I)`, where the table holds it."""
@@ -159,13 +178,16 @@ class _Quick:
         found: Tensor = table[token]
         return found
 
-    def logits(self, s: Tensor) -> Tensor:
-        """o_t `(1, K)` of s_t `(1, H)`."""
+    def read_out(self, s: Tensor) -> Tensor:
+        """o_t `(1, K)` of s_t `(1, H)`; what it is given, where nothing is left to be done."""
+        if self._dense is None:
+            return s
+        weight, bias = self._dense
         if self._parts:
             with torch.no_grad():
                 for part in self._parts:
                     s = part(s)
-        return torch.addmv(self._bias(), self._weight(), s.view(-1)).unsqueeze(0)
+        return torch.addmv(bias(), weight(), s.view(-1)).unsqueeze(0)
 
 
 def _readout(network: Network) -> list[nn.Module]:
