@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elman.decoding import Draw, probabilities
+from elman.decoding import Draw, drawing, probabilities
 
 OPTIONS = st.fixed_dictionaries(
     {
@@ -28,6 +28,14 @@ def test_the_chances_are_those_of_the_oracle(seed, size, rows, equal, options):
     found = Draw(size, rows=rows, **options).chances(logits)
     assert np.allclose(found, want, rtol=1e-12, atol=1e-300)
     assert ((found > 0) == (want > 0)).all()
+
+
+def test_what_is_sorted_of_many_numbers_is_enough(monkeypatch):
+    logits = torch.randn(3, 40, generator=torch.Generator().manual_seed(0)).mul(2).round()
+    whole = [Draw(40, rows=3, top_k=k, top_p=0.8).chances(logits) for k in (1, 7, 30)]
+    monkeypatch.setattr(drawing, "MANY", 1)
+    few = [Draw(40, rows=3, top_k=k, top_p=0.8).chances(logits) for k in (1, 7, 30)]
+    assert np.array_equal(few, whole)
 
 
 @given(st.integers(0, 10**6), st.integers(4, 9), st.integers(1, 3), OPTIONS)

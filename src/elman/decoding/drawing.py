@@ -18,6 +18,8 @@ Floats = npt.NDArray[np.float64]
 
 # Random numbers are drawn so many at a time.
 AT_ONCE = 256
+# From so many numbers on, a sort takes longer than a look for those to be sorted.
+MANY = 1000
 
 
 class Draw:
@@ -90,23 +92,25 @@ class Draw:
 
     def _cut(self, row: Floats) -> None:
         """Make zeros of what is outside the `top_k` likeliest, then outside the fewest that reach `top_p`."""
-        kept = np.arange(len(row))
-        if self._top_k:
+        places = None
+        values = row
+        if self._top_k and len(row) > MANY:
+            # Sorted are only those that may stay.
             least = np.partition(row, -self._top_k)[-self._top_k]
-            above, equal = np.flatnonzero(row > least), np.flatnonzero(row == least)
-            # Of equal ones the first.
-            kept = np.sort(np.concatenate([above, equal[: self._top_k - len(above)]]))
-        values = row[kept]
+            places = (row >= least).nonzero()[0]
+            values = row[places]
+        # Of equal ones the first.
+        order = (-values).argsort(kind="stable")
+        if self._top_k:
+            order = order[: self._top_k]
+        values = values[order]
         if self._top_p < 1:
-            order = np.argsort(-values, kind="stable")
-            ordered = values[order] / values.sum()
-            before = ordered.cumsum() - ordered
-            kept, values = kept[order], values[order]
             # Dropped is what stands after the sum has reached top_p; the first always stays.
-            count = max(1, int((before < self._top_p).sum()))
-            kept, values = kept[:count], values[:count]
-        row[:] = 0
-        row[kept] = values
+            sums = values.cumsum()
+            count = 1 + int(sums.searchsorted(self._top_p * sums[-1]))
+            order, values = order[:count], values[:count]
+        row.fill(0)
+        row[order if places is None else places[order]] = values
 
 
 def _rows(logits: Tensor) -> Floats:
