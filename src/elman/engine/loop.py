@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from elman.engine.structure import (
     LEAF,
@@ -87,27 +87,90 @@ def _all_rows(
     extra: tuple[Any, ...], reverse: bool, return_states: bool,
 ) -> ScanResult:  # fmt: skip
     """All rows take all steps: the loop as one writes it by hand, with little beside the step."""
-    (T, B), alone, one = xs[0].shape[:2], x_spec is LEAF, spec is LEAF
-    x, shape, y_spec = xs[0], states[0].shape, LEAF
-    ys: list[Any] = [[]] * T
-    history: list[Any] = [[]] * T
+    B, y_spec, one = xs[0].shape[1], LEAF, spec is LEAF
+    call, shapes = _called(step), [s.shape for s in states]
+    shape = shapes[0]
+    ys, history = list[Any](), list[list[Tensor] | None]()
     state = unflatten(states, spec)
-    for t in range(T - 1, -1, -1) if reverse else range(T):
-        out = step(x[t] if alone else unflatten([v[t] for v in xs], x_spec), state, *extra)
-        if one and type(out) is tuple and len(out) == 2 and type(out[0]) is type(out[1]) is Tensor:
-            y, state = out  # the commonest form, looked at in half a microsecond
-            if state.shape == shape:
-                ys[t], history[t] = (y,), (state,)
-                continue
-        y, after = split_output(out, spec)
-        new, kind = flatten(after)
-        check_next_state(states, new, B)
-        states, state = new, after if kind is spec else unflatten(new, spec)
-        ys[t], y_spec = flatten(y)
-        history[t] = new
-    last = [s.clone() for s in history[0 if reverse else T - 1]]
-    after = unflatten(_stack([*history]), spec) if return_states else None
-    return ScanResult(unflatten(_stack(ys), y_spec), unflatten(last, spec), after)
+    for some in _inputs(xs, x_spec, reverse):
+        for x_t in some:
+            out = call(x_t, state, *extra)
+            y = after = None
+            if type(out) is tuple and len(out) == 2:
+                y, after = out
+            # the commonest forms, looked at in half a microsecond
+            if (type(after) is Tensor and one and after.shape == shape and type(y) is Tensor) or (
+                type(after) is tuple and not one and type(y) is Tensor and _like(after, shapes)
+            ):
+                state = after
+            else:
+                y, after = split_output(out, spec)
+                new, kind = flatten(after)
+                check_next_state(states, new, B)
+                state = after if kind is spec else unflatten(new, spec)
+                leaves, y_spec = flatten(y)
+                y = tuple(leaves)
+            ys.append(y)
+            if return_states:
+                history.append(flatten(state)[0])
+    if reverse:
+        ys.reverse()
+        history.reverse()
+    last = [
+        s.clone() for s in flatten(state)[0]
+    ]  # a step may hand on what it was given: results alias nothing
+    several = any(type(y) is tuple for y in ys)
+    y_all = _stack([list(y) if type(y) is tuple else [y] for y in ys]) if several else [torch.stack(ys)]
+    states_all = unflatten(_stack(history), spec) if return_states else None
+    return ScanResult(unflatten(y_all, y_spec), unflatten(last, spec), states_all)
+
+
+def _called(step: Callable[..., Any]) -> Callable[..., Any]:
+    """The step; of a module what its call comes to, which looks at hooks each time."""
+    if not isinstance(step, nn.Module) or type(step).__call__ is not nn.Module._wrapped_call_impl:
+        return step
+    compiled = step._compiled_call_impl is not None or torch.compiler.is_compiling()
+    return step if compiled else step._call_impl
+
+
+def _inputs(xs: list[Tensor], spec: TreeSpec, reverse: bool) -> Iterator[list[Any]]:
+    """x_t of the steps in the order of processing, in lists.
+
+    All slices are taken at once, which is faster, and whose gradient is one tensor. A step that writes in its x_t,
+    which autograd does not take in such a slice, gets them one by one: the first step shows it.
+    """
+    T = xs[0].shape[0]
+    order = list(range(T - 1, -1, -1) if reverse else range(T))
+
+    def one_by_one(times: list[int]) -> list[Any]:
+        return [unflatten([v[t] for v in xs], spec) for t in times]
+
+    if torch.compiler.is_compiling() or any(
+        v.is_inference() for v in xs
+    ):  # these have no versions to look at
+        yield one_by_one(order)
+        return
+    if torch.is_grad_enabled():
+        before = [v._version for v in xs]
+        yield one_by_one(order[:1])
+        order = order[1:]
+        if before != [v._version for v in xs]:
+            yield one_by_one(order)
+            return
+    slices = [v.unbind(0) for v in xs]
+    if spec is LEAF:
+        (own,) = slices
+        yield [own[t] for t in order]
+    else:
+        yield [unflatten([v[t] for v in slices], spec) for t in order]
+
+
+def _like(after: tuple[Any, ...], shapes: list[torch.Size]) -> bool:
+    """Whether these are tensors of such shapes."""
+    if len(after) != len(shapes):
+        return False
+    alike = [type(s) is Tensor and s.shape == n for s, n in zip(after, shapes, strict=True)]
+    return False not in alike
 
 
 def _schedule(T: int, ends: list[int], reverse: bool) -> Iterator[tuple[int, list[int]]]:

@@ -46,9 +46,7 @@ from elman.engine.verify import Execute, verify, verify_case, verify_size
 __all__ = ["Scan"]
 
 BACKENDS = ("native", "reference", "loop")
-_MOST_ENTRIES = 16
-_MOST_FAMILIES = 8
-_MOST_SIZES = 256
+_MOST_ENTRIES, _MOST_FAMILIES, _MOST_SIZES = 16, 8, 256
 _STEPS_OF_A_CHUNK = 2  # of three, when chunks are verified
 
 
@@ -268,9 +266,10 @@ class Scan:
     # -- the plain loop
 
     def _loop(self, given: Inputs, reason: str, hint: str = "", every: int | None = None) -> ScanResult:
-        self.path = "loop"
-        self._explanation = Explanation("loop", reason, hint)
-        debug(1, f"{self!r}: {reason}")
+        said = ("loop", Explanation("loop", reason, hint))
+        if (self.path, self._explanation) != said:
+            self.path, self._explanation = said
+            debug(1, f"{self!r}: {reason}")
         return given.loop(self.step) if every is None else loop_in_chunks(self.step, self.owner, given, every)
 
     def _fall_back(self, given: Inputs, reason: NotSupported, every: int | None) -> ScanResult:
