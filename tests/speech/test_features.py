@@ -12,6 +12,24 @@ from elman.data.audio.mel import LogMel, LogMelStream, Mel
 from elman.data.audio.normalizing import RunningNormalizer, Statistics
 
 MEL = Mel(rate=8000, window=200, hop=80, bands=23, low=60.0, high=3900.0)
+# fmt: off
+LIBROSA = np.array(
+    [
+        (
+            -0.871, 0.829, 1.807, 1.865, 0.973, -1.297, -4.219, -7.457, -10.298, -12.419, -14.222, -15.755,
+            -15.936, -14.326, -12.093, -8.776, 3.522, 4.267, -5.986, -11.683, -14.393, -16.271, -17.617,
+        ),
+        (
+            -6.666, -3.909, -0.981, 1.222, 2.740, 3.146, 2.420, 0.237, -3.321, -7.028, -10.098, -12.183,
+            -13.425, -13.496, -11.944, -8.762, 3.522, 4.267, -5.987, -11.698, -14.437, -16.345, -17.696,
+        ),
+        (
+            -11.772, -10.099, -7.643, -4.941, -1.488, 1.499, 3.367, 3.984, 3.124, 0.536, -3.704, -7.834,
+            -10.846, -13.199, -12.273, -8.795, 3.522, 4.267, -5.985, -11.672, -14.381, -16.326, -17.962,
+        ),
+    ]
+)
+# fmt: on
 
 
 def slow(samples: np.ndarray, mel: Mel) -> np.ndarray:
@@ -48,6 +66,17 @@ def test_features_are_those_of_the_equations(length: int) -> None:
     found = LogMel(MEL)(samples)
     assert found.shape == (MEL.frames(length), MEL.bands)
     np.testing.assert_allclose(found, slow(samples, MEL), rtol=2e-4, atol=2e-3)
+
+
+def test_features_are_those_of_librosa() -> None:
+    """Recorded with librosa 0.11, whose windows lie in the middle of the transform: 28 zeros stood on both sides.
+
+    melspectrogram(y=effects.preemphasis(x, coef=0.97, zi=[-0.97 * x[0]]), sr=8000, n_fft=256, hop_length=80,
+    win_length=200, center=False, htk=True, norm=None, fmin=60, fmax=3900, n_mels=23), log of at least 1e-8.
+    """
+    n = np.arange(360)
+    samples = (0.3 * np.sin(0.001 * n**2) + 0.1 * np.cos(1.7 * n)).astype(np.float32)
+    np.testing.assert_allclose(LogMel(MEL)(samples), LIBROSA, atol=2e-2)
 
 
 @settings(max_examples=30, deadline=None)

@@ -10,7 +10,8 @@ import soundfile
 from elman.config import UserError
 from elman.data.audio import store
 from elman.data.audio.mel import LogMel, Mel
-from elman.data.audio.sound import Resampler, SoundError, mono, pcm, read_sound, resample
+from elman.data.audio.pcm import Mixer, pcm
+from elman.data.audio.sound import Resampler, SoundError, mono, rate_of, read_sound, resample
 from tests.speech.sounds import RATE, tones, write_wav
 
 SOUND = tones("abc")
@@ -89,13 +90,140 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     }
 
 
-def test_raw_samples() -> None:
-    wanted = np.array([0.5, -0.25], np.float32)
-    assert pcm(struct.pack("<2h", 16384, -8192), "s16le").tolist() == wanted.tolist()
-    assert pcm(struct.pack("<2i", 2**30, -(2**29)), "s32le").tolist() == wanted.tolist()
-    assert pcm(struct.pack("<2f", 0.5, -0.25), "f32le").tolist() == wanted.tolist()
-    assert pcm(bytes([192, 96]), "u8").tolist() == wanted.tolist()
-    assert pcm(struct.pack("<4h", 16384, 1, -8192, 1), "s16le", 2).tolist() == wanted.tolist()
+KINDS = [
+    *((".wav", kind, "WAV") for kind in ("PCM_16", "PCM_24", "FLOAT", "DOUBLE", "ULAW", "IMA_ADPCM")),
+    *((".wav", "PCM_16", kind) for kind in ("WAVEX", "RF64")),
+    (".w64", "PCM_16", "W64"),
+    (".aiff", "PCM_16", "AIFF"),
+    (".au", "PCM_16", "AU"),
+    (".sph", "PCM_16", "NIST"),
+    (".voc", "PCM_16", "VOC"),
+    (".caf", "PCM_16", "CAF"),
+    (".flac", "PCM_16", "FLAC"),
+    (".ogg", "VORBIS", "OGG"),
+    (".opus", "OPUS", "OGG"),
+    (".mp3", "MPEG_LAYER_III", "MP3"),
+]
+
+
+@pytest.mark.parametrize(("suffix", "subtype", "form"), KINDS)
+def test_a_file_that_is_cut_off_is_named_whatever_its_kind(
+    tmp_path: Path, suffix: str, subtype: str, form: str
+) -> None:
+    long = np.tile(SOUND, 12)
+    path = tmp_path / f"a{suffix}"
+    soundfile.write(str(path), long, RATE, subtype=subtype, format=form)
+    assert abs(len(read_sound(path)[0]) - len(long)) < 3000
+    whole = path.read_bytes()
+    for share in (0.3, 0.5, 0.9):
+        path.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(SoundError):
+            read_sound(path)
+
+
+def test_an_ogg_with_a_hole_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.ogg"
+    soundfile.write(str(path), np.tile(SOUND, 40), RATE)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) // 4) + whole[3 * len(whole) // 4 :])
+    with pytest.raises(SoundError):
+        read_sound(path)
+
+
+def test_samples_beyond_any_scale_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(str(path), SOUND.astype(np.float32) * 1e30, RATE, subtype="FLOAT")
+    with pytest.raises(SoundError, match="beyond"):
+        read_sound(path)
+    soundfile.write(str(path), SOUND.astype(np.float32) * 2**15, RATE, subtype="FLOAT")
+    assert np.isfinite(LogMel(Mel(RATE, 200, 80, 20, 60, 3900))(read_sound(path)[0])).all()
+
+
+def test_what_libsndfile_does_not_read_is_read_by_ffmpeg(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    path = tmp_path / "a.m4a"
+    long = np.tile(SOUND, 4)
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as file:
+        stream = file.add_stream("aac", rate=RATE, layout="stereo")
+        both = np.ascontiguousarray(np.stack((long, -long)), dtype=np.float32)
+        frame = av.AudioFrame.from_ndarray(both, format="fltp", layout="stereo")
+        frame.sample_rate = RATE
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            file.mux(packet)
+    found, rate = read_sound(path)
+    assert (rate, rate_of(path)) == (RATE, RATE)
+    # The coder's own start lies in front; opposite phases do not cancel.
+    lag = int(np.correlate(found, long[:4000], "valid")[:4000].argmax())
+    size = min(len(long), len(found) - lag)
+    assert size > 0.9 * len(long)
+    assert np.corrcoef(found[lag : lag + size], long[:size])[0, 1] > 0.9
+    part, _ = read_sound(path, start=0.5, end=0.75)
+    np.testing.assert_array_equal(part, found[4000:6000])
+    whole = path.read_bytes()
+    for share in (0.5, 0.8):
+        path.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(SoundError):
+            read_sound(path)
+    path.write_bytes(b"no sound at all")
+    with pytest.raises(SoundError, match="cannot be read"):
+        read_sound(path)
+
+
+RAW = {
+    "s16le": "PCM_16", "s24le": "PCM_24", "s32le": "PCM_32", "f32le": "FLOAT", "f64le": "DOUBLE", "u8": "PCM_U8",
+    "mulaw": "ULAW", "alaw": "ALAW",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", RAW)
+def test_raw_samples_are_those_of_libsndfile(tmp_path: Path, form: str) -> None:
+    both = np.stack((SOUND, np.roll(SOUND, 500)), axis=1)
+    subtype = RAW[form]
+    soundfile.write(
+        str(tmp_path / "a"),
+        both,
+        RATE,
+        subtype=subtype,
+        format="RAW",
+        endian="LITTLE" if form[0] in "sf" else None,
+    )
+    wanted, _ = soundfile.read(
+        str(tmp_path / "a"), dtype="float32", format="RAW", samplerate=RATE, channels=2, subtype=subtype
+    )
+    found = pcm((tmp_path / "a").read_bytes(), form, 2)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, atol=1e-7)
+    # Every octet of the logarithmic forms.
+    if form in {"mulaw", "alaw"}:
+        (tmp_path / "all").write_bytes(bytes(range(256)))
+        every, _ = soundfile.read(
+            str(tmp_path / "all"), dtype="float32", format="RAW", samplerate=RATE, channels=1, subtype=subtype
+        )
+        np.testing.assert_allclose(pcm(bytes(range(256)), form)[:, 0], every, atol=1e-7)
+
+
+@pytest.mark.parametrize("channels", ["opposite", "equal", "left", "right", "three"])
+def test_channels_of_a_stream_are_mixed_as_those_of_a_file(channels: str) -> None:
+    rest = 0 * SOUND
+    data = np.stack(
+        {
+            "opposite": (SOUND, -0.5 * SOUND),
+            "equal": (SOUND, SOUND),
+            "left": (SOUND, rest),
+            "right": (rest, SOUND),
+            "three": (SOUND, -SOUND, 0.5 * np.roll(SOUND, 100)),
+        }[channels],
+        axis=1,
+    )
+    whole = Mixer(data.shape[1])(data)
+    # The first samples decide by themselves.
+    np.testing.assert_allclose(whole[400:], mono(data)[400:], atol=1e-6)
+    for sizes in ([1, 7, 160, 800], [3000], [399, 1]):
+        mix, at, found = Mixer(data.shape[1]), 0, []
+        for size in [*sizes, len(data)]:
+            found.append(mix(data[at : at + size]))
+            at += size
+        np.testing.assert_array_equal(np.concatenate(found), whole)
 
 
 def test_another_rate_piece_by_piece() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -165,12 +166,65 @@ def test_sound_by_standard_input(trained: Any, monkeypatch: pytest.MonkeyPatch) 
     partial = [line.removeprefix("~ ") for line in lines[:-1]]
     assert partial
     assert all(wanted.startswith(text) for text in partial)
-    monkeypatch.setattr(sys, "stdin", Standard(wav + b"\0"))
+    monkeypatch.setattr(sys, "stdin", Standard(wav[44:] + b"\0"))
     assert "its last 1 bytes are not heard" in elman("transcribe", "run", "-").err
     monkeypatch.setattr(sys, "stdin", Standard(b""))
     assert elman("transcribe", "run", "-")[1:] == ("", "standard input held no sound\n")
     monkeypatch.setattr(sys, "stdin", Standard(wav[:20] + struct.pack("<H", 85) + wav[22:]))
     assert elman("transcribe", "run", "-").code == 2
+
+
+def test_wav_files_of_all_kinds_by_standard_input(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = trained.predict("sounds/2.wav")["text"]
+    samples, rate = read_sound(Path("sounds/2.wav"))
+    quiet = 0 * samples
+    for subtype, data in (
+        ("PCM_24", samples),
+        ("DOUBLE", samples),
+        ("ULAW", samples),
+        ("ALAW", samples),
+        ("PCM_16", np.stack((samples, -samples), axis=1)),
+        ("FLOAT", np.stack((quiet, samples), axis=1)),
+    ):
+        soundfile.write(str(tmp_path / "a.wav"), data, rate, subtype=subtype)
+        monkeypatch.setattr(sys, "stdin", Standard((tmp_path / "a.wav").read_bytes()))
+        assert elman("transcribe", "run", "-").out == f"{wanted}\n", subtype
+    wav = Path("sounds/2.wav").read_bytes()
+    # What stands behind the samples is not heard, and a file that ends too early is said to.
+    monkeypatch.setattr(sys, "stdin", Standard(wav + b"LIST" + struct.pack("<I", 9000) + 9000 * b"\x7f\x33"))
+    assert elman("transcribe", "run", "-") == (0, f"{wanted}\n", "")
+    monkeypatch.setattr(sys, "stdin", Standard(wav[:-100]))
+    assert "ends before its header says" in elman("transcribe", "run", "-").err
+
+
+def test_what_is_no_raw_sound_is_refused(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wav = Path("sounds/2.wav").read_bytes()
+    samples, rate = read_sound(Path("sounds/2.wav"))
+    for suffix, kind in (
+        (".flac", "FLAC"),
+        (".ogg", "Ogg"),
+        (".aiff", "AIFF"),
+        (".au", "AU"),
+        (".caf", "CAF"),
+    ):
+        soundfile.write(str(tmp_path / f"a{suffix}"), samples, rate)
+        monkeypatch.setattr(sys, "stdin", Standard((tmp_path / f"a{suffix}").read_bytes()))
+        done = elman("transcribe", "run", "-")
+        assert (done.code, f"standard input is {kind}," in done.err) == (2, True)
+    for raw in (wav[:22], wav[:16] + struct.pack("<I", 4) + wav[20:24], wav[:22] + b"\0\0" + wav[24:]):
+        monkeypatch.setattr(sys, "stdin", Standard(raw))
+        done = elman("transcribe", "run", "-")
+        assert (done.code, done.out) == (2, "")
+    samples = samples.copy()
+    samples[rate // 2] = np.nan
+    monkeypatch.setattr(sys, "stdin", Standard(samples.tobytes()))
+    done = elman("transcribe", "run", "-", "--samples", "f32le")
+    assert done.code == 2
+    assert "0.50 s from its start the sound has samples that are no numbers" in done.err
 
 
 def test_what_cannot_be_heard_while_it_comes_says_so(trained: Any) -> None:

@@ -115,9 +115,11 @@ def test_subtitles_and_labels_beside_a_recording(home: Path) -> None:
 def test_segments_of_each_form() -> None:
     vtt = "WEBVTT\n\n00:01.500 --> 00:02.000 align:start\ngo\n"
     grid = (
-        'File type = "ooTextFile"\nitem [1]:\n  name = "words"\n  intervals [1]:\n    xmin = 0\n    xmax = 0.5\n'
+        'File type = "ooTextFile"\nitem [1]:\n  class = "IntervalTier"\n  name = "words"\n  xmin = 0\n  xmax = 1.25\n'
+        "  intervals: size = 2\n  intervals [1]:\n    xmin = 0\n    xmax = 0.5\n"
         '    text = ""\n  intervals [2]:\n    xmin = 0.5\n    xmax = 1.25\n    text = "say ""go"""\n'
-        'item [2]:\n  intervals [1]:\n    xmin = 0\n    xmax = 1\n    text = "other"\n'
+        'item [2]:\n  class = "IntervalTier"\n  name = "more"\n  xmin = 0\n  xmax = 1\n  intervals: size = 1\n'
+        '  intervals [1]:\n    xmin = 0\n    xmax = 1\n    text = "other"\n'
     )
     found = {
         ".vtt": read_segments(vtt, ".vtt"),
@@ -175,3 +177,92 @@ def test_what_is_not_there(home: Path) -> None:
     (home / "t.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="column of recordings"):
         read(home / "t.csv")
+
+
+TEXTGRID = """File type = "ooTextFile"
+Object class = "TextGrid"
+
+xmin = 0
+xmax = 1.5
+tiers? <exists>
+size = 2
+item []:
+    item [1]:
+        class = "TextTier"
+        name = "clicks"
+        xmin = 0
+        xmax = 1.5
+        points: size = 1
+        points [1]:
+            number = 0.5
+            mark = "7"
+    item [2]:
+        class = "IntervalTier"
+        name = "words"
+        xmin = 0
+        xmax = 1.5
+        intervals: size = 3
+        intervals [1]:
+            xmin = 0
+            xmax = 0.5
+            text = ""
+        intervals [2]:
+            xmin = 0.5
+            xmax = 1
+            text = "say ""12"" [now]! xmax = 3"
+        intervals [3]:
+            xmin = 1
+            xmax = 1.5
+            text = "two
+lines"
+"""
+
+
+def test_textgrids_long_and_short() -> None:
+    wanted = [(0.0, 0.5, ""), (0.5, 1.0, 'say "12" [now]! xmax = 3'), (1.0, 1.5, "two lines")]
+    short = (
+        'File type = "ooTextFile"\n"TextGrid"\n\n0\n1.5\n<exists>\n2\n"TextTier"\n"clicks"\n0\n1.5\n1\n0.5\n"7"\n'
+        '"IntervalTier"\n"words"\n0\n1.5\n3\n0\n0.5\n""\n0.5\n1\n"say ""12"" [now]! xmax = 3"\n1\n1.5\n"two\nlines"\n'
+    )
+    for text in (TEXTGRID, short):
+        found = read_segments(text, ".TextGrid")
+        assert found is not None
+        assert [(piece.start, piece.end, piece.text) for piece in found] == wanted
+    assert read_segments(TEXTGRID.partition("intervals [3]")[0], ".TextGrid") is not None
+    assert read_segments("", ".TextGrid") == []
+
+
+def test_a_file_of_times_without_any_is_named(home: Path) -> None:
+    sound(home / "a.wav")
+    sound(home / "b.wav")
+    (home / "a.srt").write_text("")
+    (home / "b.txt").write_text("said")
+    found, account = read(home)
+    assert [recording.text for recording in found] == ["said"]
+    assert account.faults[".srt without segments"][0].file.endswith("a.srt")
+
+
+def test_words_with_times_are_put_together_between_pauses(home: Path) -> None:
+    sound(home / "one.wav")
+    sound(home / "wav" / "two.wav")
+    lines = [
+        ";; made by hand",
+        "one 1 0.10 0.20 hello 0.9",
+        "one 1 0.40 0.20 there",
+        "two A 0.00 0.30 go 0.5 lex",
+        "one 1 2.00 0.50 again 1.0",
+        "one 1 2.60 0.10 <sil>",
+        "gone 1 0.0 0.1 x",
+        "one 1 half a second",
+    ]
+    (home / "all.ctm").write_text("\n".join(lines) + "\n")
+    for path in (home, home / "all.ctm"):
+        found, account = read(path)
+        assert [(r.path.stem, r.text, round(r.start, 3), round(r.end or 0, 3)) for r in found] == [
+            ("one", "hello there", 0.0, 0.85),
+            ("one", "again", 1.75, 2.55),
+            ("two", "go", 0.0, 0.35),
+        ]
+        assert (account.read, account.bad) == (5, 2)
+        assert account.faults["line that is no word with times"][0].line == 8
+        assert account.faults["no such recording"][0].line == 7

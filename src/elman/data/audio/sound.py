@@ -6,15 +6,15 @@ is cut off, one without samples, one of silence, one with samples that are no nu
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from elman.config import require
+from elman.data.audio.containers import ContainerError, decoded
+from elman.data.audio.whole import is_cut_off
 
 __all__ = [
     "FOREIGN",
@@ -23,7 +23,7 @@ __all__ = [
     "SoundError",
     "check_sound",
     "mono",
-    "pcm",
+    "rate_of",
     "read_sound",
     "resample",
 ]
@@ -35,12 +35,12 @@ _SUFFIXES = """
 .wav .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .w64 .rf64 .caf .sph .nist .voc
 """
 SUFFIXES = frozenset(_SUFFIXES.split())
-# Sound that libsndfile does not read: taken for recordings too, so that they are named.
+# Sound that libsndfile does not read, and FFmpeg does.
 FOREIGN = frozenset({".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr"})
 # Below this peak a recording is silence: a quarter of the smallest step of 16 bits.
 SILENCE = 2.0**-17
-# Sizes that writers into a pipe leave in a header that they could not go back to.
-UNKNOWN_SIZES = frozenset({0, 0x7FFFFFFF, 0x7FFFF000, 0xFFFFFFFF, 0xFFFFF000})
+# Beyond this a number is no sample of any scale, and its square no number any more.
+LARGEST = 1e9
 # Where the mean of the channels has less than this part of their power, they cancel each other.
 CANCELLED = 0.25
 
@@ -58,29 +58,64 @@ def read_sound(
     Raises SoundError where the file, or this part of it, cannot be used.
     """
     require("soundfile", extra="audio", what="reading sound")
-    import soundfile
-
     check_whole(path)
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            first = round(start * file.samplerate)
-            last = file.frames if end is None else round(end * file.samplerate)
-            if not 0 <= first <= last or last > file.frames + file.samplerate * 0.05:
-                raise SoundError("segment outside of its recording")
-            last = min(last, file.frames)
-            if first:
-                file.seek(first)
-            data = file.read(last - first, dtype="float32", always_2d=True)
-            found, of = int(file.samplerate), last - first
-    except (soundfile.SoundFileError, OSError):
-        if path.suffix.lower() in FOREIGN:
-            raise SoundError(f"{path.suffix[1:]}, which cannot be read: convert it to wav or flac") from None
-        raise SoundError("file that cannot be read as sound") from None
-    if len(data) < of:
-        raise SoundError("truncated recording")
+    read = _read_foreign if path.suffix.lower() in FOREIGN else _read
+    data, found = read(path, start, end)
     samples = mono(data)
     check_samples(samples)
     return (resample(samples, found, rate), rate) if rate and rate != found else (samples, found)
+
+
+def _read(path: Path, start: float, end: float | None) -> tuple[Samples, int]:
+    """`(N, C)`, by libsndfile."""
+    import soundfile
+
+    opened = False
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            opened = True
+            first, last = _segment(start, end, file.frames, file.samplerate)
+            if first:
+                file.seek(first)
+            data = file.read(last - first, dtype="float32", always_2d=True)
+            found = int(file.samplerate)
+    except (soundfile.SoundFileError, OSError):
+        what = "damaged or truncated recording" if opened else "file that cannot be read as sound"
+        raise SoundError(what) from None
+    if len(data) < last - first:
+        raise SoundError("truncated recording")
+    return data, found
+
+
+def _read_foreign(path: Path, start: float, end: float | None) -> tuple[Samples, int]:
+    """`(N, C)`, by FFmpeg."""
+    try:
+        data, found = decoded(path)
+    except ContainerError as error:
+        raise SoundError(str(error)) from None
+    first, last = _segment(start, end, len(data), found)
+    return data[first:last], found
+
+
+def _segment(start: float, end: float | None, frames: int, rate: int) -> tuple[int, int]:
+    """The first sample of a segment and the one behind its last. Raises SoundError where they are not there."""
+    first = round(start * rate)
+    last = frames if end is None else round(end * rate)
+    if not 0 <= first <= last or last > frames + rate * 0.05:
+        raise SoundError("segment outside of its recording")
+    return first, min(last, frames)
+
+
+def rate_of(path: Path) -> int:
+    """The rate of a recording in hertz; 0 where it cannot be told."""
+    import soundfile
+
+    try:
+        if path.suffix.lower() in FOREIGN:
+            return decoded(path)[1]
+        return int(soundfile.info(str(path)).samplerate)
+    except (ContainerError, soundfile.SoundFileError, OSError):
+        return 0
 
 
 def check_sound(path: Path, *, start: float = 0.0, end: float | None = None) -> tuple[float, int]:
@@ -95,36 +130,21 @@ def check_samples(samples: Samples) -> None:
         raise SoundError("empty recording")
     if not np.isfinite(samples).all():
         raise SoundError("recording with samples that are no numbers")
+    if float(np.abs(samples).max()) > LARGEST:
+        raise SoundError(f"recording with samples beyond {LARGEST:g} times full scale")
     if float(samples.max() - samples.min()) < SILENCE:
         raise SoundError("silent recording")
 
 
 def check_whole(path: Path) -> None:
-    """Raise SoundError where a WAV file is shorter than its header says; libsndfile reads it without a word."""
+    """Raise SoundError where a file is empty, or shorter than its header says."""
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            if size == 0:
-                raise SoundError("empty file")
-            if file.read(4) != b"RIFF":
-                return
-            file.seek(12)
-            for name, length, at in _chunks(file):
-                if name == b"data":
-                    if length not in UNKNOWN_SIZES and at + length > size:
-                        raise SoundError("truncated recording")
-                    return
+        if path.stat().st_size == 0:
+            raise SoundError("empty file")
+        if is_cut_off(path):
+            raise SoundError("truncated recording")
     except OSError:
         raise SoundError("file that cannot be opened") from None
-
-
-def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Name, length and place of each chunk of a RIFF file."""
-    while len(head := file.read(8)) == 8:
-        name, length = struct.unpack("<4sI", head)
-        at = file.tell()
-        yield name, length, at
-        file.seek(at + length + length % 2)
 
 
 def mono(data: npt.NDArray[Any]) -> Samples:
@@ -166,14 +186,3 @@ class Resampler:
         if self._stream is None:
             return samples
         return np.asarray(self._stream.resample_chunk(samples, last=last), dtype=np.float32)
-
-
-# The forms of raw samples, and the number that stands for full amplitude.
-PCM = {"s16le": ("<i2", 2.0**15), "s32le": ("<i4", 2.0**31), "f32le": ("<f4", 1.0), "u8": ("u1", 2.0**7)}
-
-
-def pcm(raw: bytes, form: str, channels: int = 1) -> Samples:
-    """Raw samples as numbers in [-1, 1]; of several channels the first. form: a word of `PCM`."""
-    kind, full = PCM[form]
-    numbers = np.frombuffer(raw, dtype=kind).reshape(-1, channels)[:, 0].astype(np.float32)
-    return np.asarray((numbers - (128 if form == "u8" else 0)) / full, dtype=np.float32)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from elman.config import UserError, nearest
-from elman.data.audio.sound import SUFFIXES
+from elman.data.audio.sound import FOREIGN, SUFFIXES
 from elman.data.table import Table, TableRow
 
 __all__ = ["Columns", "Row", "find_columns", "located", "row_of"]
@@ -27,6 +27,8 @@ SOUNDS, TEXTS, SPEAKERS = (tuple(words.split()) for words in (_SOUNDS, _TEXTS, _
 # Folders in which the files of a table may lie, from the table's own.
 FOLDERS = ("", "clips", "wavs", "wav", "audio", "recordings", "..", "../clips", "../wavs", "../audio")
 SAMPLE = 20
+# What a name without a suffix may have.
+USUAL = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".sph")
 
 
 class Columns(NamedTuple):
@@ -64,8 +66,8 @@ def located(name: str, folder: Path) -> Path | None:
     for path in homes:
         if path.is_file():
             return path
-        if path.suffix.lower() not in SUFFIXES:
-            for suffix in (".wav", ".flac", ".mp3", ".ogg", ".opus"):
+        if path.suffix.lower() not in SUFFIXES | FOREIGN:
+            for suffix in USUAL:
                 whole = path.with_name(path.name + suffix)
                 if whole.is_file():
                     return whole
@@ -108,7 +110,11 @@ def _sounds(table: Table, path: Path, plain: Mapping[str, str]) -> str:
     named = [plain[word] for word in SOUNDS if word in plain]
     for column in [*named, *table.columns]:
         cells = [str(row.values.get(column, "")) for row in table.rows[:SAMPLE]]
-        if any(located(cell, path.parent) or Path(cell).suffix.lower() in SUFFIXES for cell in cells if cell):
+        if any(
+            located(cell, path.parent) or Path(cell).suffix.lower() in SUFFIXES | FOREIGN
+            for cell in cells
+            if cell
+        ):
             return column
     return ""
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from elman.config import UserError, nearest
 from elman.data.account import Account, Place
-from elman.data.audio.segments import SEGMENTED, Segment, read_segments
+from elman.data.audio.segments import SEGMENTED, Segment, read_marks, read_segments, utterances
 from elman.data.audio.sound import FOREIGN, SUFFIXES
 from elman.data.audio.tables import Columns, find_columns, located, row_of
 from elman.data.encoding import decode, lines_of, read_bytes
@@ -22,7 +22,7 @@ from elman.data.table import read_table
 
 __all__ = ["Form", "Listing", "Recording", "pattern_of", "read_recordings", "recordings_in"]
 
-Form = Literal["auto", "table", "kaldi", "librispeech", "sidecar", "folders", "names"]
+Form = Literal["auto", "table", "kaldi", "librispeech", "ctm", "sidecar", "folders", "names"]
 TABLES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".txt", ".manifest"})
 SIDECARS = (".txt", ".lab", *SEGMENTED)
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -71,7 +71,12 @@ def read_recordings(paths: Sequence[str], account: Account, how: Listing = Listi
         if not path.exists():
             beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
             raise UserError(f"no such file or folder: {path}{nearest(path.name, beside)}")
-        found += list(_folder(path, account, how) if path.is_dir() else _table(path, account, how))
+        if path.is_dir():
+            found += _folder(path, account, how)
+        elif path.suffix.lower() == ".ctm":
+            found += _marked(path, account, how)
+        else:
+            found += _table(path, account, how)
     return [_with_fields(recording, how) for recording in found]
 
 
@@ -217,6 +222,32 @@ def _librispeech(folder: Path, account: Account, how: Listing) -> Iterator[Recor
                 yield Recording(sound, text, Place(str(path), line), speaker=name.split("-")[0])
 
 
+def _has_marks(folder: Path, how: Listing) -> bool:
+    return next(folder.rglob("*.ctm"), None) is not None
+
+
+def _of_marks(folder: Path, account: Account, how: Listing) -> Iterator[Recording]:
+    for path in sorted(folder.rglob("*.ctm")):
+        yield from _marked(path, account, how)
+
+
+def _marked(path: Path, account: Account, how: Listing) -> Iterator[Recording]:
+    """A CTM: words with times, of one recording or of many."""
+    marks, wrong = read_marks(decode(read_bytes(path), str(path), how.encoding).text)
+    account.found.append(f"{path}: CTM, {len(marks):,} words with times, put together between pauses")
+    for line in wrong:
+        account.read += 1
+        account.fault("line that is no word with times", Place(str(path), line))
+    for name, piece in utterances(marks):
+        account.read += 1
+        place = Place(str(path), piece.line)
+        sound = located(name, path.parent)
+        if sound is None:
+            account.fault("no such recording", place)
+        else:
+            yield Recording(sound, piece.text, place, piece.start, piece.end)
+
+
 def _tables_in(folder: Path) -> list[Path]:
     """Tables in a folder, of which one that is a list of the others is taken alone."""
     tables = sorted(
@@ -261,6 +292,9 @@ def _sidecars(folder: Path, account: Account, how: Listing) -> Iterator[Recordin
             continue
         text = decode(read_bytes(beside), str(beside), how.encoding).text
         pieces = read_segments(text, beside.suffix)
+        if pieces is not None and not pieces:
+            account.read += 1
+            account.fault(f"{beside.suffix} without segments", Place(str(beside)))
         for piece in pieces if pieces is not None else [Segment(0.0, None, " ".join(text.split()), 0)]:
             account.read += 1
             place = Place(str(beside), piece.line)
@@ -323,6 +357,7 @@ FORMS: dict[str, tuple[Fits, Reader]] = {
     "names": (_is_named, _named),
     "kaldi": (_is_kaldi, _kaldi),
     "librispeech": (_is_librispeech, _librispeech),
+    "ctm": (_has_marks, _of_marks),
     "table": (_has_table, _of_tables),
     "sidecar": (_has_sidecars, _sidecars),
     "folders": (_has_classes, _classes),

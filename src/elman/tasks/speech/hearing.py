@@ -11,7 +11,7 @@ import numpy.typing as npt
 from elman.config import UserError
 from elman.data.audio.mel import LogMelStream
 from elman.data.audio.normalizing import RunningNormalizer
-from elman.data.audio.sound import Resampler
+from elman.data.audio.sound import LARGEST, Resampler
 from elman.tasks.speech.learning import stacked
 from elman.tasks.speech.recordings import Codec
 from elman.tasks.speech.searching import Search
@@ -197,7 +197,9 @@ class Listener:
         self.model, self.codec, self.features = model, codec, config.features
         self.seconds = step_seconds(codec, config.features)
         self.endpoint = endpoint
-        self._resample = Resampler(rate or codec.mel.rate, codec.mel.rate)
+        self.rate = rate or codec.mel.rate
+        self._heard = 0
+        self._resample = Resampler(self.rate, codec.mel.rate)
         self._log_mel = LogMelStream(codec.mel)
         self._running = RunningNormalizer(codec.statistics) if config.normalization == "running" else None
         self._frames: Floats = np.zeros((0, codec.mel.bands), dtype=np.float32)
@@ -210,9 +212,23 @@ class Listener:
         self._spaces = {number for number, name in enumerate(codec.symbols.names, 1) if name.isspace()}
 
     def __call__(self, samples: Floats) -> list[Update]:
-        """Hear the next samples `(N,)`: the utterances that have ended with them, and the one that goes on."""
+        """Hear the next samples `(N,)`: the utterances that have ended with them, and the one that goes on.
+
+        Raises UserError for samples that are no numbers: nothing behind them could be heard any more.
+        """
+        self._check(samples)
         frames = self._log_mel(self._resample(samples))
         return self._hear(frames, last=False)
+
+    def _check(self, samples: Floats) -> None:
+        # Beyond the largest a power would be infinite, and the running level with it.
+        wrong = np.flatnonzero(~(np.abs(samples) <= LARGEST))
+        if len(wrong):
+            raise UserError(
+                f"{(self._heard + int(wrong[0])) / self.rate:.2f} s from its start the sound has samples that are no "
+                f"numbers, or beyond any scale; are they of the form that was said?"
+            )
+        self._heard += len(samples)
 
     def finish(self) -> list[Update]:
         """The sound has ended: what is left of it; the last update is final, and may be empty."""

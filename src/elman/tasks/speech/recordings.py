@@ -18,6 +18,7 @@ from elman.config import UserError, require
 from elman.data.account import Account, Place
 from elman.data.audio.mel import LogMel, Mel
 from elman.data.audio.normalizing import Statistics
+from elman.data.audio.sound import rate_of
 from elman.data.audio.store import Features, Piece, cache_folder, digests, extract
 from elman.data.audio.transcripts import Recording, read_recordings
 from elman.data.labelled import parts_of
@@ -272,14 +273,8 @@ def _rate(settings: FeatureSettings, recordings: Sequence[Recording]) -> int:
     """The rate that is asked for, or the commonest of some recordings, at most `USUAL_RATE`."""
     if settings.sample_rate:
         return settings.sample_rate
-    import soundfile
-
-    rates: Counter[int] = Counter()
-    for recording in recordings[:: max(1, len(recordings) // 50)]:
-        try:
-            rates[int(soundfile.info(str(recording.path)).samplerate)] += 1
-        except (soundfile.SoundFileError, OSError):
-            continue
+    some = recordings[:: max(1, len(recordings) // 50)]
+    rates = Counter(rate for recording in some if (rate := rate_of(recording.path)))
     return min(rates.most_common(1)[0][0] if rates else USUAL_RATE, USUAL_RATE)
 
 

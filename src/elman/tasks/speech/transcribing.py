@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 from elman.config import Amount, Count, Flag, Positive, UserError, Whole, option
-from elman.data.audio.sound import SUFFIXES, pcm
+from elman.data.audio.pcm import WIDTHS, Mixer, pcm
+from elman.data.audio.sound import SUFFIXES
 from elman.data.audio.transcripts import recordings_in
+from elman.data.audio.whole import UNKNOWN_SIZES
 from elman.data.inputs import STANDARD_INPUT, check_inputs
 from elman.tasks.speech import answers
 from elman.tasks.speech.hearing import Heard, Update
@@ -26,8 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Transcribe", "transcribe"]
 
-Samples = Literal["s16le", "s32le", "f32le", "u8"]
-WIDTHS = {"s16le": 2, "s32le": 4, "f32le": 4, "u8": 1}
+Samples = Literal["s16le", "s24le", "s32le", "f32le", "f64le", "u8", "mulaw", "alaw"]
+# Files that are no raw samples, by their first bytes: heard as samples they would be noise.
+FILES = {
+    b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3": "MP3", b"FORM": "AIFF", b".snd": "AU", b"caff": "CAF", b"riff": "W64",
+    b"NIST": "NIST SPHERE", b"\x1aE\xdf\xa3": "Matroska or WebM", b"#!AMR": "AMR",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,9 @@ class Transcribe(Searching):
     to: str = option("", "folder that gets a file for each recording (empty: all is printed)", unit="FOLDER")
     samples: Samples = option("s16le", "raw samples on standard input; a WAV header there says it by itself")
     hertz: Whole = option(0, "their rate (0: that of the training)", unit="HERTZ")
-    channels: Count = option(1, "their channels, of which the first is heard", unit="COUNT")
+    channels: Count = option(
+        1, "their channels, heard as one: their mean, or the loudest where they cancel", unit="COUNT"
+    )
     chunk: Positive = option(160.0, "how much of standard input is heard at once", unit="MS")
     endpoint: Amount = option(
         0.8,
@@ -140,6 +148,8 @@ class _Source(NamedTuple):
     rate: int
     channels: int
     begun: bytes
+    # Bytes that the header promises; None where it does not know.
+    size: int | None = None
 
 
 def live(trained: TrainedSpeech, settings: Transcribe, stream: BinaryIO) -> Iterator[str]:
@@ -164,19 +174,22 @@ def live(trained: TrainedSpeech, settings: Transcribe, stream: BinaryIO) -> Iter
 def _updates(listener: Any, source: _Source, stream: BinaryIO, chunk: float) -> Iterator[list[Update]]:
     width = WIDTHS[source.form] * source.channels
     size = max(1, round(chunk * source.rate / 1000)) * width
-    rest, came = source.begun, False
+    mix, rest, came = Mixer(source.channels), source.begun, len(source.begun)
     while True:
-        while len(rest) < size and (more := stream.read1(size - len(rest))):  # type: ignore[attr-defined]
+        wanted = size if source.size is None else min(size, source.size - came + len(rest))
+        while len(rest) < wanted and (more := stream.read1(wanted - len(rest))):  # type: ignore[attr-defined]
             rest += more
+            came += len(more)
         whole = len(rest) // width * width
         if not whole:
             break
-        came = True
-        yield listener(pcm(rest[:whole], source.form, source.channels))
+        yield listener(mix(pcm(rest[:whole], source.form, source.channels)))
         rest = rest[whole:]
-    if rest:
+    if source.size is not None and came < source.size:
+        sys.stderr.write(f"standard input ends before its header says: {came:,} of {source.size:,} bytes\n")
+    elif rest:
         sys.stderr.write(f"standard input ends within a sample: its last {len(rest)} bytes are not heard\n")
-    if not came:
+    if came < width:
         sys.stderr.write("standard input held no sound\n")
     yield listener.finish()
 
@@ -184,19 +197,41 @@ def _updates(listener: Any, source: _Source, stream: BinaryIO, chunk: float) -> 
 def _source(stream: BinaryIO, settings: Transcribe, rate: int) -> _Source:
     """What the header of a WAV file says, or else the flags."""
     begun = stream.read(12)
-    if begun[:4] != b"RIFF":
+    if begun[:4] not in {b"RIFF", b"RF64"}:
+        _refuse_file(begun)
         return _Source(settings.samples, settings.hertz or rate, settings.channels, begun)
-    form, found, channels = settings.samples, rate, 1
+    found: _Source | None = None
     while len(head := stream.read(8)) == 8:
         name, length = struct.unpack("<4sI", head)
-        if name == b"data":
-            return _Source(form, found, channels, b"")
+        if name == b"data" and found:
+            return found._replace(size=None if length in UNKNOWN_SIZES else length)
         body = stream.read(length + length % 2)
         if name == b"fmt ":
-            kind, channels, found, _, _, bits = struct.unpack("<HHIIHH", body[:16])
-            kind = struct.unpack("<H", body[24:26])[0] if kind == 0xFFFE and len(body) >= 26 else kind
-            form = _form(kind, bits)
+            found = _header(body)
     raise UserError("standard input begins as a WAV file and has no samples in it")
+
+
+def _header(body: bytes) -> _Source:
+    """What the chunk `fmt ` of a WAV file says."""
+    if len(body) < 16:
+        raise UserError("standard input begins as a WAV file, and its header is cut off")
+    kind, channels, rate, _, _, bits = struct.unpack("<HHIIHH", body[:16])
+    kind = struct.unpack("<H", body[24:26])[0] if kind == 0xFFFE and len(body) >= 26 else kind
+    if not channels or not rate:
+        raise UserError(
+            f"standard input is a WAV file of {channels} channels at {rate} Hz: its header is damaged"
+        )
+    return _Source(_form(kind, bits), rate, channels, b"")
+
+
+def _refuse_file(begun: bytes) -> None:
+    kind = next((name for magic, name in FILES.items() if begun.startswith(magic)), "")
+    kind = "MP4" if begun[4:8] == b"ftyp" else kind
+    if kind:
+        raise UserError(
+            f"standard input is {kind}, no raw samples and no WAV: name the file, or decode it first, as ffmpeg -i - "
+            f"-f wav - does"
+        )
 
 
 def _form(kind: int, bits: int) -> Samples:
@@ -204,12 +239,16 @@ def _form(kind: int, bits: int) -> Samples:
         (1, 16): "s16le",
         (1, 32): "s32le",
         (3, 32): "f32le",
+        (3, 64): "f64le",
+        (1, 24): "s24le",
         (1, 8): "u8",
+        (6, 8): "alaw",
+        (7, 8): "mulaw",
     }
     if (kind, bits) not in known:
         raise UserError(
-            f"standard input is a WAV file of {bits} bits, kind {kind}; 8, 16 and 32 bits can be heard as they come: "
-            f"convert it, or name the file"
+            f"standard input is a WAV file of {bits} bits, kind {kind}; samples of 8 to 32 bits, floats, A-law and "
+            f"mu-law can be heard as they come: convert it, or name the file"
         )
     return known[kind, bits]
 
