@@ -17,6 +17,7 @@ from elman.data.music import (
     key_of,
     note_name,
     notes_of_roll,
+    notes_within,
     read_collection,
     roll_of,
 )
@@ -38,6 +39,29 @@ def test_a_roll_comes_back_from_its_notes(roll: np.ndarray, resolution: int, hel
     assert outside == 0
     expected = roll[sounding[0] : sounding[-1] + 1] if len(sounding) else roll[:0]
     assert np.array_equal(found, expected)
+
+
+def test_notes_within_chosen_cells() -> None:
+    """Whole ones as they are, of others the chosen steps; a voice in unison and a note struck while it sounds."""
+    notes = [
+        *(Note(0.1, 1.0, 60, 90, voice=3), Note(0.1, 0.5, 60, 70, voice=4), Note(1.0, 2.0, 60, 50)),
+        *(Note(0.0, 4.0, 64), Note(1.5, 2.5, 70), Note(2.0, 3.0, 70), Note(0, 1, 10)),
+    ]
+    piece = Piece("a", notes)
+    roll, _ = roll_of(piece, Keys(), 2)
+    assert notes_within(piece, roll, Keys(), 2) == [
+        *(Note(0.0, 4.0, 64), Note(0.1, 1.0, 60, 90), Note(1.0, 2.0, 60, 50)),
+        *(Note(1.5, 2.0, 70), Note(2.0, 3.0, 70)),
+    ]
+    roll[[0, 1, 4], 43] = 0
+    assert [note for note in notes_within(piece, roll[:6], Keys(), 2) if note.pitch == 64] == [
+        Note(1.0, 2.0, 64),
+        Note(2.5, 3.0, 64),
+    ]
+    steps = Piece("b", steps=[(60,), (60,)])
+    cells, _ = roll_of(steps, Keys(), 2)
+    assert notes_within(steps, cells, Keys(), 2) == [Note(0, 1, 60)]
+    assert notes_within(steps, cells, Keys(), 2, held=False) == [Note(0, 0.5, 60), Note(0.5, 1, 60)]
 
 
 def test_notes_are_put_on_the_nearest_step_and_are_never_lost() -> None:

@@ -9,8 +9,8 @@ import torch
 
 import elman as package
 from command import elman
-from elman.data.music import Piece, Reading, read_collection, read_midi, roll_of
-from elman.tasks.music.composing import Wish, chord_offsets, compose, melody_offsets
+from elman.data.music import Keys, Note, Piece, Reading, midi_bytes, read_collection, read_midi, roll_of
+from elman.tasks.music.composing import Kept, Wish, chord_offsets, compose, melody_offsets
 from elman.tasks.music.learning import piece_losses
 from tests.tolerances import assert_near
 
@@ -143,8 +143,60 @@ def test_a_melody_stays_and_nothing_lies_above_it(run: Path) -> None:
     assert sorted(note.pitch for note in found.given) == [64, 67, 69, 72]
 
 
-def test_harmonies_are_drawn_from_the_conditional_distribution() -> None:
-    """Three keys, two steps, the melody known: shares of many pieces beside the enumerated p(others | melody)."""
+def test_which_notes_stay_and_that_they_stay_as_they_are(run: Path, here: Path) -> None:
+    """A file's notes off the grid, struck again, of three voices: those that stay have their times and velocities."""
+    voices = {
+        "highest": [(0, 1, 72), (1, 2, 72), (2, 2.7, 74), (2.7, 4, 71)],
+        "lowest": [(0, 2, 48), (2, 3, 43), (3, 4, 43)],
+        "middle": [(0, 1.5, 60), (1.5, 4, 62)],
+    }
+    notes = [Note(*note, velocity=50 + place) for place, own in enumerate(voices.values()) for note in own]
+    Path("a.mid").write_bytes(midi_bytes(notes, tempo=90))
+    trained = package.load(run)
+    wanted = {
+        "highest": voices["highest"],
+        "lowest": voices["lowest"],
+        "outer": voices["highest"] + voices["lowest"],
+        "all": [note[:3] for note in notes],
+    }
+    for kept, own in wanted.items():
+        (found,) = trained.compose(melody="a.mid", melody_keep=kept, seed=2, particles=4)
+        given = [(round(note.start, 2), round(note.end, 2), note.pitch) for note in found.given]
+        assert given == sorted(own), kept
+        speeds = {note[:3]: note.velocity for note in notes}
+        assert all(note.velocity == speeds[own] for note, own in zip(found.given, given, strict=True))
+        assert set(found.given) <= set(found.notes)
+        assert found.tempo == 90
+        lowest, highest = (
+            [min(row), max(row)] for row in zip(*map(bounds, found.sequence[1:9]), strict=True)
+        )
+        assert kept not in {"highest", "outer"} or highest[1] <= 74
+        assert kept not in {"lowest", "outer"} or lowest[0] >= 43
+    assert trained.compose(melody="a.mid", particles=2, tempo=70)[0].tempo == 70
+    steps = json.dumps([[60], [60]])
+    assert trained.compose(melody=steps, particles=2)[0].tempo == trained.codec.tempo
+
+
+def bounds(row: np.ndarray) -> tuple[int, int]:
+    on = np.flatnonzero(row) + 21
+    return int(on[0]), int(on[-1])
+
+
+def test_notes_of_a_melody_that_would_be_lost_are_told(folder: Path, here: Path) -> None:
+    Path("low.mid").write_bytes(midi_bytes([Note(0, 1, 12), Note(1, 2, 60)]))
+    for flag in ("--melody", "--primer"):
+        done = elman("compose", folder / "run", flag, "low.mid")
+        assert done.code == 2
+        assert f"{flag}: 1 of its notes lie outside of the model's keys and would be lost" in done.err
+
+
+# Keys from the lowest; what the melody has at each of two steps.
+MELODIES: dict[Kept, list[int]] = {"highest": [1, 2], "lowest": [1, 0], "all": [0, 2]}
+
+
+@pytest.mark.parametrize("kept", ["highest", "lowest", "all"])
+def test_harmonies_are_drawn_from_the_conditional_distribution(kept: Kept) -> None:
+    """Three keys, two steps, some known: shares of many pieces beside the enumerated p(others | those)."""
     import itertools
 
     from elman.nn import Features, recurrent_stack
@@ -155,16 +207,22 @@ def test_harmonies_are_drawn_from_the_conditional_distribution() -> None:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=1.5)
     model.eval()
-    melody = [1, 2]  # the key that sounds on top at each step
-    offsets = np.zeros((2, 3), dtype=np.float32)
-    for t, top in enumerate(melody):
-        offsets[t, top], offsets[t, top + 1 :] = np.inf, -np.inf
+    melody = np.zeros((2, 3), dtype=np.uint8)
+    melody[[0, 1], MELODIES[kept]] = 1
+    # As wide as a piano of three keys.
+    offsets = melody_offsets(melody, Keys(), kept)
+    known = np.isinf(offsets)
+    fixed = np.isposinf(offsets)
     chances = {}
-    for a, b, c in itertools.product([0, 1], repeat=3):
-        v = torch.tensor([[[0.0, 0, 0]], [[a, 1, 0]], [[b, c, 1]]])
+    for cells in itertools.product([0, 1], repeat=6):
+        roll = np.array(cells).reshape(2, 3)
+        if not np.array_equal(roll[known], fixed[known]):
+            continue
+        v = torch.cat([torch.zeros(1, 1, 3), torch.from_numpy(roll).float().unsqueeze(1)])
         with torch.no_grad():
             features = model.features(v[:-1]).logits[:, 0]
-            chances[a, b, c] = float(model.log_prob(features, v[1:, 0]).sum().exp())
+            chances[cells] = float(model.log_prob(features, v[1:, 0]).sum().exp())
+    assert len(chances) >= 4
     total = sum(chances.values())
     counts = dict.fromkeys(chances, 0)
     generator = torch.Generator().manual_seed(0)
@@ -172,7 +230,7 @@ def test_harmonies_are_drawn_from_the_conditional_distribution() -> None:
     rounds = 300
     for _ in range(rounds):
         roll = compose(model, wish, generator).roll
-        counts[int(roll[0, 0]), int(roll[1, 0]), int(roll[1, 1])] += 1
+        counts[tuple(roll.ravel().tolist())] += 1
     for key, chance in chances.items():
         assert abs(counts[key] / rounds - chance / total) < 0.1, key
 
@@ -188,14 +246,21 @@ def test_chords_hold_most_notes(folder: Path) -> None:
     assert offsets.shape == (0, 88)
 
 
-def test_melody_offsets() -> None:
-    from elman.data.music import Keys
-
+@pytest.mark.parametrize(
+    ("kept", "stay", "silent"),
+    [
+        ("highest", [40], [*range(41, 88)]),
+        ("lowest", [20], [*range(20)]),
+        ("outer", [20, 40], [*range(20), *range(41, 88)]),
+        ("all", [20, 30, 40], []),
+    ],
+)
+def test_melody_offsets(kept: Kept, stay: list[int], silent: list[int]) -> None:
     melody = np.zeros((2, 135), dtype=np.uint8)
-    melody[0, [30, 40, 100]] = 1
-    found = melody_offsets(melody, Keys(drums=True))
-    assert np.isposinf(found[0]).nonzero()[0].tolist() == [40]
-    assert np.isneginf(found[0]).nonzero()[0].tolist() == list(range(41, 88))
+    melody[0, [20, 30, 40, 100]] = 1
+    found = melody_offsets(melody, Keys(drums=True), kept)
+    assert np.isposinf(found[0]).nonzero()[0].tolist() == stay
+    assert np.isneginf(found[0]).nonzero()[0].tolist() == silent
     assert not found[1].any()
 
 

@@ -4,7 +4,7 @@ from elman.data.music.collection import Collection, Drums, Reading, read_collect
 from elman.data.music.events import Clock, EventWords
 from elman.data.music.midi import midi_bytes, read_midi
 from elman.data.music.piece import MAJOR, FaultError, Note, Piece, key_of, note_name, seconds_at
-from elman.data.music.rolls import HIGH, LOW, Keys, notes_of_roll, roll_of
+from elman.data.music.rolls import HIGH, LOW, Keys, notes_of_roll, notes_within, roll_of
 
 __all__ = [
     "HIGH",
@@ -23,6 +23,7 @@ __all__ = [
     "midi_bytes",
     "note_name",
     "notes_of_roll",
+    "notes_within",
     "read_collection",
     "read_midi",
     "roll_of",

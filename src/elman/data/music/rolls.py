@@ -18,6 +18,7 @@ __all__ = [
     "LOW",
     "Keys",
     "notes_of_roll",
+    "notes_within",
     "piece_of_line",
     "read_json",
     "read_mat",
@@ -75,12 +76,17 @@ def roll_of(piece: Piece, keys: Keys, resolution: int) -> tuple[Roll, int]:
     if piece.steps is not None:
         cells = [(t, keys.column(pitch)) for t, pitches in enumerate(piece.steps) for pitch in pitches]
         return _filled(((t, t + 1, column) for t, column in cells), len(piece.steps), keys)
-    timed = [(*_steps(note, resolution), keys.column(note.pitch, drum=note.drum)) for note in piece.notes]
+    timed = _timed(piece, keys, resolution)
     begin = min((start for start, _, column in timed if column >= 0), default=0)
     length = max((end for _, end, column in timed if column >= 0), default=0) - begin
     if length > MOST_STEPS:
         raise FaultError(f"a piece of more than {MOST_STEPS:,} steps")
     return _filled(((start - begin, end - begin, column) for start, end, column in timed), length, keys)
+
+
+def _timed(piece: Piece, keys: Keys, resolution: int) -> list[tuple[int, int, int]]:
+    """First step, step behind the last, and column of each note, -1 where it has none."""
+    return [(*_steps(note, resolution), keys.column(note.pitch, drum=note.drum)) for note in piece.notes]
 
 
 def _steps(note: Note, resolution: int) -> tuple[int, int]:
@@ -115,6 +121,43 @@ def notes_of_roll(
             Note(start / resolution, end / resolution, pitch, velocity, drum)
             for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
         ]
+    return sorted(found)
+
+
+def notes_within(
+    piece: Piece, cells: npt.NDArray[Any], keys: Keys, resolution: int, *, held: bool = True
+) -> list[Note]:
+    """The notes of a piece as far as their cells of its roll `(T, K)` are chosen, in the roll's time.
+
+    One that is chosen whole keeps its exact times, its velocity, and its beginning where it is struck again; of another
+    one the chosen steps are left. held: of steps of a piano roll, as in `notes_of_roll`.
+    """
+    if piece.steps is not None:
+        return notes_of_roll(cells, keys, resolution, held=held)
+    timed = _timed(piece, keys, resolution)
+    begin = min((start for start, _, column in timed if column >= 0), default=0)
+    found: dict[tuple[int, int], Note] = {}
+    for note, (start, end, column) in sorted(zip(piece.notes, timed, strict=True)):
+        chosen = cells[start - begin : end - begin, column] if column >= 0 else cells[:0, 0]
+        if len(chosen) == end - start and chosen.all():
+            spans = [(note.start - begin / resolution, note.end - begin / resolution)]
+        else:
+            part = notes_of_roll(chosen[:, None], Keys(), resolution)
+            first = (start - begin) / resolution
+            spans = [(one.start + first, one.end + first) for one in part]
+        for since, until in spans:
+            own = note._replace(start=max(0.0, since), end=until, voice=0)
+            found[column, round(own.start * resolution)] = own
+    return _one_after_the_other(found)
+
+
+def _one_after_the_other(notes: Mapping[tuple[int, int], Note]) -> list[Note]:
+    """Notes by column and first step: one that still sounds when its key is struck again ends there."""
+    ordered = sorted(notes.items(), key=lambda item: item[0])
+    found = []
+    for ((column, _), note), after in zip(ordered, [*ordered[1:], None], strict=True):
+        end = min(note.end, after[1].start) if after is not None and after[0][0] == column else note.end
+        found.append(note._replace(end=end))
     return sorted(found)
 
 

@@ -13,10 +13,11 @@ import numpy.typing as npt
 from elman.config import Amount, Count, Flag, OptionalSeed, UserError, Whole, option
 from elman.data.account import OnBad
 from elman.data.inputs import STANDARD_INPUT, Item, check_inputs, files_of, lines
-from elman.data.music import Note, Reading, note_name, notes_of_roll
+from elman.data.music import Note, Reading, note_name
 from elman.data.music.collection import LINES, Located, pieces_of_file
 from elman.tasks import verbs
 from elman.tasks.base import Answer
+from elman.tasks.music.composing import Kept
 from elman.tasks.music.pieces import Codec
 
 __all__ = ["Compose", "Evaluate", "Heard", "Predict", "answer_of", "inputs_of", "one_piece", "picture_of"]
@@ -60,8 +61,12 @@ class Compose:
     primer_steps: Whole = option(
         0, "how many of its first steps or events are taken (0: all)", unit="STEPS", needs={"primer": True}
     )
-    melody: str = option(
-        "", "piece whose highest notes stay, and below which the others are written", unit="FILE|STEPS"
+    melody: str = option("", "piece of which some notes stay while the others are written", unit="FILE|STEPS")
+    melody_keep: Kept = option(
+        "highest",
+        "which of its notes stay: the highest of each step (nothing above it), the lowest (nothing below it), both, or "
+        "all",
+        needs={"melody": True},
     )
     particles: Count = option(
         64, "pieces drawn side by side, of which one fits the melody", unit="COUNT", needs={"melody": True}
@@ -79,7 +84,11 @@ class Compose:
     seed: OptionalSeed = option(
         -1, "the same piece each time for the same seed (-1: a new one each time)", unit="NUMBER", needs=DRAWN
     )
-    tempo: Amount = option(0.0, "quarter notes a minute (0: as in the training data)", unit="NUMBER")
+    tempo: Amount = option(
+        0.0,
+        "quarter notes a minute (0: that of a file of notes that is given, else as in the training data)",
+        unit="NUMBER",
+    )
     held: Flag = option(True, "a key that sounds at steps in a row is one note, not one a step")
     program: Whole = option(0, "instrument of the MIDI file, from 0, by General MIDI", unit="NUMBER")
     to: tuple[str, ...] = option(
@@ -186,12 +195,3 @@ def picture_of(notes: Sequence[Note], given: Sequence[Note], title: str, quarter
     taken = set(given)
     bars = [Bar(note.start * quarter, note.end * quarter, note.pitch, given=note in taken) for note in notes]
     return piano_roll(bars, title, given=what)
-
-
-def apart(roll: Any, given: Any, codec: Codec, *, held: bool) -> tuple[list[Note], list[Note]]:
-    """The notes of a roll, those that were written and those that were given; each begins anew where that changes."""
-    written, others = (
-        notes_of_roll(chosen, codec.keys, codec.resolution, held=held)
-        for chosen in (roll * (1 - given), roll * given)
-    )
-    return written, others

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
     from elman.tasks.music.network import RollNetwork
 
-__all__ = ["Composed", "Steps", "Wish", "chord_offsets", "compose", "melody_offsets"]
+__all__ = ["Composed", "Kept", "Steps", "Wish", "chord_offsets", "compose", "melody_offsets"]
 
 Roll = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+# Which notes of a melody stay.
+Kept = Literal["highest", "lowest", "outer", "all"]
 
 
 class Wish(NamedTuple):
@@ -158,13 +160,22 @@ def chord_offsets(
     return offsets
 
 
-def melody_offsets(melody: Roll, keys: Keys) -> Floats:
-    """The highest key of each step of a melody sounds, and none above it; where it is silent anything may be drawn."""
+def melody_offsets(melody: Roll, keys: Keys, kept: Kept = "highest") -> Floats:
+    """What is added to the logits so that notes of a melody sound; where it is silent anything may be drawn.
+
+    kept: of each step the highest key, above which nothing sounds; the lowest, below which nothing sounds; both; or all
+    that sound, between and beside which others may.
+    """
     offsets = np.zeros(melody.shape, dtype=np.float32)
     piano = 88 * keys.piano
     for t, row in enumerate(melody[:, :piano]):
-        if row.any():
-            top = int(np.flatnonzero(row)[-1])
-            offsets[t, top + 1 : piano] = -np.inf
-            offsets[t, top] = np.inf
+        on = np.flatnonzero(row)
+        if not len(on):
+            continue
+        if kept in {"highest", "outer"}:
+            offsets[t, on[-1] + 1 : piano] = -np.inf
+        if kept in {"lowest", "outer"}:
+            offsets[t, : on[0]] = -np.inf
+        chosen = {"highest": on[-1:], "lowest": on[:1], "outer": on[[0, -1]], "all": on}[kept]
+        offsets[t, chosen] = np.inf
     return offsets

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from elman.config import UserError
-from elman.data.music import FaultError, Note, Piece, notes_of_roll, roll_of
+from elman.data.music import FaultError, Note, Piece, notes_of_roll, notes_within, roll_of
 from elman.data.music.chords import Chord, chords_of
 from elman.data.music.copied import Figures, Passage, Passages, figures_of
 from elman.data.music.events import START
-from elman.tasks.music.answers import Compose, apart, one_piece
+from elman.tasks.music.answers import Compose, one_piece
 from elman.tasks.music.composing import Wish, chord_offsets, compose, melody_offsets
 from elman.tasks.music.events import EventWish, write_events
 from elman.tasks.music.pieces import Codec, Part, Sequenced
@@ -93,7 +93,7 @@ def pieces_by(trained: Any, settings: Compose, longest: Callable[[Any], Passage 
     codec: Codec = trained.codec
     # All of the wish is looked at before anything is written.
     draw = _steps_by(trained, settings) if codec.words is None else _events_by(trained, settings)
-    tempo = settings.tempo or codec.tempo
+    tempo = _tempo(trained, settings)
     for _ in range(settings.count):
         sequence, notes, given = draw(generator)
         passage = longest(compared(codec, sequence))
@@ -103,15 +103,38 @@ def pieces_by(trained: Any, settings: Compose, longest: Callable[[Any], Passage 
 Drawn = tuple[Sequenced, list[Note], list[Note]]
 
 
-def _given(trained: Any, flag: str, value: str) -> Sequenced | None:
-    """A piece that is given by a flag, as the model reads it."""
+class _Given(NamedTuple):
+    """A piece that is given by a flag, and how the model reads it."""
+
+    piece: Piece
+    sequence: Sequenced
+
+
+def _given(trained: Any, flag: str, value: str) -> _Given | None:
+    """The piece of a flag. Raises UserError where notes of it would be lost."""
     if not value:
         return None
+    piece = one_piece(value, trained.config.data.reading, flag)
     try:
-        found: Sequenced = trained.codec.encode(one_piece(value, trained.config.data.reading, flag))[0]
+        sequence, outside = trained.codec.encode(piece)
     except FaultError as fault:
         raise UserError(f"{flag}: {fault}") from None
-    return found
+    if outside:
+        raise UserError(
+            f"{flag}: {outside:,} of its notes lie outside of the model's keys and would be lost; move them or leave "
+            f"them out"
+        )
+    return _Given(piece, sequence)
+
+
+def _tempo(trained: Any, settings: Compose) -> float:
+    """Quarter notes a minute: as asked for, that of the notes that are given, or of the training pieces."""
+    for flag, value in (("--melody", settings.melody), ("--primer", settings.primer)):
+        if value and not settings.tempo:
+            piece = one_piece(value, trained.config.data.reading, flag)
+            if piece.steps is None:
+                return round(60 / float(piece.tempo[0][1]), 1)
+    return settings.tempo or float(trained.codec.tempo)
 
 
 def _chords(settings: Compose, codec: Codec) -> tuple[list[Chord], int]:
@@ -132,24 +155,31 @@ def _steps_by(trained: Any, settings: Compose) -> Callable[[torch.Generator], Dr
         _given(trained, flag, value)
         for flag, value in (("--primer", settings.primer), ("--melody", settings.melody))
     )
-    first = np.zeros((0, keys.size), dtype=np.uint8) if primer is None else primer[1:]
+    first = np.zeros((0, keys.size), dtype=np.uint8) if primer is None else primer.sequence[1:]
     first = first[: settings.primer_steps or None]
     length = settings.length or (each * len(chords) if chords else USUAL_STEPS)
     offsets = None
     if melody is not None:
         if not keys.piano:
             raise UserError("--melody: this model knows percussion only")
-        melody = melody[1:][: settings.length or None]
-        length, offsets = len(melody), melody_offsets(melody, keys)
+        held = melody.sequence[1:][: settings.length or None]
+        length, offsets = len(held), melody_offsets(held, keys, settings.melody_keep)
     if chords:
         under = chord_offsets(chords, each, length, keys, settings.chord_strength)
         offsets = under if offsets is None else offsets + under
     particles = settings.particles if melody is not None else 1
+    source = melody or primer
     wish = Wish(length, first, offsets, particles, settings.temperature)
 
     def draw(generator: torch.Generator) -> Drawn:
         found = compose(trained.model, wish, generator)
-        own, given = apart(found.roll, found.given, codec, held=settings.held)
+        own = notes_of_roll(found.roll * (1 - found.given), keys, codec.resolution, held=settings.held)
+        cells = found.roll * found.given
+        given = (
+            []
+            if source is None
+            else notes_within(source.piece, cells, keys, codec.resolution, held=settings.held)
+        )
         # What was given is a voice of its own, and can have an instrument of its own.
         notes = sorted([note._replace(voice=1) for note in own] + given)
         return np.concatenate([np.zeros_like(found.roll[:1]), found.roll]), notes, given
@@ -173,7 +203,7 @@ def _events_by(trained: Any, settings: Compose) -> Callable[[torch.Generator], D
     first = (
         [START]
         if primer is None
-        else primer[:-1].tolist()[: settings.primer_steps + 1 if settings.primer_steps else None]
+        else primer.sequence[:-1].tolist()[: settings.primer_steps + 1 if settings.primer_steps else None]
     )
     wish = EventWish(settings.length, first, chords, each, settings.chord_strength, settings.temperature)
 
