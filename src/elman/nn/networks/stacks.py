@@ -178,9 +178,18 @@ def run_stack(
     if lengths is None:
         return Output(*recurrent(x, state))
     if isinstance(recurrent, nn.RNNBase) and not isinstance(recurrent, Stack):
-        packed = pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False)
+        packed = pack_padded_sequence(x, lengths.cpu().clamp(min=1), enforce_sorted=False)
         y, final = recurrent(packed, state)
-        return Output(pad_packed_sequence(y, total_length=x.shape[0])[0], final)
+        y = pad_packed_sequence(y, total_length=x.shape[0])[0]
+        if bool((lengths < 1).any()):  # which torch.nn refuses: such a row gives zeros and keeps its state
+            none = (lengths < 1).to(y.device).view(-1, 1)
+            start = start_of(recurrent, x.shape[1]) if state is None else state
+            y = y.masked_fill(none, 0.0)
+            if isinstance(final, tuple):
+                final = tuple(torch.where(none, s, f) for s, f in zip(start, final, strict=True))
+            else:
+                final = torch.where(none, start, final)
+        return Output(y, final)
     return Output(*recurrent(x, state, lengths=lengths))
 
 
