@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -114,7 +115,9 @@ def train(known: Result, seed: int, options: argparse.Namespace) -> Training:
         command += ["--seed", str(seed), "--threads", str(options.threads), "--run", str(run), "--overwrite"]
         if known.config == "clips":
             # The first epoch decodes, whatever an earlier run has left.
-            command += ["--cache", str(run.with_suffix(".cache").resolve())]
+            cache = run.with_suffix(".cache").resolve()
+            shutil.rmtree(cache, ignore_errors=True)
+            command += ["--cache", str(cache)]
         # The simple rules beside it draw nothing.
         command += ["--no-baselines"] * (seed > 1)
         log.parent.mkdir(parents=True, exist_ok=True)

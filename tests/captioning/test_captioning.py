@@ -15,7 +15,7 @@ from PIL import Image
 import elman as package
 from command import elman
 from elman.config import UserError
-from elman.decoding import score_targets
+from elman.decoding import expected_likeness, score_targets
 from elman.tasks.captioning import learning, measures
 from elman.tasks.captioning.captions import _near
 from elman.tasks.captioning.learning import Changes, Search, changed, drawn_changes
@@ -58,6 +58,24 @@ def test_a_beam_is_ordered_and_its_scores_are_those_of_the_model(trained: Any) -
         first = torch.zeros(1, dtype=torch.long)
         log = score_targets(trained.model.step, first, state, [own[0].tokens], end=0)[0]
         assert log == pytest.approx(own[0].log_probability, abs=1e-4)
+
+
+def test_by_consensus_the_beam_is_ordered_by_what_it_has_in_common(trained: Any) -> None:
+    pixels = trained.prepared.part("test").pixels[:6]
+    beam = trained.captions_of(pixels, beam=6, n_best=6)
+    found = trained.captions_of(pixels, beam=6, n_best=6, consensus=2.0)
+    best = trained.captions_of(pixels, beam=6, consensus=2.0)
+    cold = trained.captions_of(pixels, beam=6, consensus=0.01)
+    for plain, own, (first,), (likeliest,) in zip(beam, found, best, cold, strict=True):
+        assert {one.tokens for one in own} == {one.tokens for one in plain}
+        words = [measures.words_of(one.text) for one in own]
+        expected = expected_likeness(words, [one.log_probability for one in own], 2.0)
+        assert [one.score for one in own] == pytest.approx(expected)
+        assert [one.score for one in own] == sorted((one.score for one in own), reverse=True)
+        assert first == own[0]
+        assert likeliest.log_probability == max(one.log_probability for one in plain)
+    done = trained.evaluate(beam=6, consensus=2.0)
+    assert done.figures["consensus"] == 2.0 and done.figures["exact"] > 0.4
 
 
 def test_where_it_looks_sums_to_one(trained: Any) -> None:

@@ -4,6 +4,7 @@ Nothing here knows a model by name. A model is a `Step`, its state any structure
 """
 
 from elman.decoding.beam import Hypothesis, beam_search, greedy, score_targets
+from elman.decoding.consensus import expected_likeness
 from elman.decoding.ctc import Labelling, ctc_beam_search, ctc_greedy
 from elman.decoding.drawing import Draw
 from elman.decoding.sampling import probabilities, sample
@@ -18,6 +19,7 @@ __all__ = [
     "beam_search",
     "ctc_beam_search",
     "ctc_greedy",
+    "expected_likeness",
     "greedy",
     "probabilities",
     "rows_along",

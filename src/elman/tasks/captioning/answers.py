@@ -23,8 +23,9 @@ from elman.data.pictures import (
 from elman.tasks import verbs
 from elman.tasks.base import Answer
 from elman.tasks.captioning.learning import Search
+from elman.tasks.captioning.measures import words_of
 
-__all__ = ["Caption", "Evaluate", "Predict", "answer_of", "inputs_of", "opened", "search_of"]
+__all__ = ["Caption", "Evaluate", "Predict", "answer_of", "by_consensus", "inputs_of", "opened", "search_of"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,12 @@ class Searching:
     )
     length_penalty: Amount = option(
         0.6, "how much longer captions are favoured: alpha of Wu et al. 2016", unit="ALPHA"
+    )
+    consensus: Amount = option(
+        0.0,
+        "of the captions of the beam that one which is most like all of them, each weighed by its probability to the "
+        "power of 1 / T (0: the likeliest)",
+        unit="T",
     )
     no_repeat: Whole = option(0, "never write the same so many tokens twice (0: allowed)", unit="COUNT")
 
@@ -75,7 +82,10 @@ class Predict(Searching, verbs.Predict):
 
 
 class Caption(NamedTuple):
-    """A caption; its tokens; log p of these and of the end, in nats; score: what captions are ordered by."""
+    """A caption; its tokens; log p of these and of the end, in nats; score: what captions are ordered by.
+
+    The score is log p over the length's penalty, or the likeness to all captions of the beam.
+    """
 
     text: str
     tokens: tuple[int, ...]
@@ -90,7 +100,19 @@ def search_of(settings: Any) -> Search:
         n_best=getattr(settings, "n_best", 1),
         length_penalty=settings.length_penalty,
         no_repeat_ngram=settings.no_repeat,
+        consensus=settings.consensus,
     )
+
+
+def by_consensus(found: Sequence[Caption], search: Search) -> list[Caption]:
+    """The captions of a beam in the order of their likeness to all of it, the first `n_best` of them."""
+    from elman.decoding import expected_likeness
+
+    likeness = expected_likeness(
+        [words_of(one.text) for one in found], [one.log_probability for one in found], search.consensus
+    )
+    ordered = sorted(zip(found, likeness, strict=True), key=lambda pair: -pair[1])
+    return [one._replace(score=score) for one, score in ordered][: search.n_best]
 
 
 def inputs_of(settings: Predict) -> Iterator[list[Item]]:

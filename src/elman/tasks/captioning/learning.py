@@ -66,13 +66,14 @@ class CaptionBatch(NamedTuple):
 
 
 class Search(NamedTuple):
-    """How captions are searched for; see `elman.decoding.beam_search`."""
+    """How captions are searched for; see `elman.decoding.beam_search`, and of consensus > 0 `expected_likeness`."""
 
     beam: int = 5
     n_best: int = 1
     length_penalty: float = 0.6
     no_repeat_ngram: int = 0
     banned: tuple[int, ...] = ()
+    consensus: float = 0.0
 
 
 class Training:

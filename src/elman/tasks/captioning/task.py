@@ -60,12 +60,15 @@ class TrainedCaptioner(Trained):
             pixels = pixels[others]
         found = [own[0].text for own in self._captions(pixels, answers.search_of(settings))]
         score = scores.score_of(found, part, self.codec.words, interval=True)
-        return score._replace(figures={**score.figures, "beam": settings.beam})
+        return score._replace(
+            figures={**score.figures, "beam": settings.beam, "consensus": settings.consensus}
+        )
 
     def in_words(self, score: Score) -> str:
         """The measure with its interval, and the others."""
         figures = score.figures
         beam = f", beam {figures['beam']}" if "beam" in figures else ""
+        beam += f", consensus {number(figures['consensus'])}" if figures.get("consensus") else ""
         return (
             f"{score}, BLEU-4 {number(figures['BLEU_4'])}, ROUGE-L {number(figures['ROUGE_L'])}, exact "
             f"{number(figures['exact'])}, where all words are known {number(figures['exact_known'])}{beam}; "
@@ -73,22 +76,30 @@ class TrainedCaptioner(Trained):
         )
 
     def captions_of(
-        self, pictures: Any, *, beam: int = 5, n_best: int = 1, length_penalty: float = 0.6
+        self,
+        pictures: Any,
+        *,
+        beam: int = 5,
+        n_best: int = 1,
+        length_penalty: float = 0.6,
+        consensus: float = 0.0,
     ) -> list[list[Caption]]:
         """The `n_best` best captions of pictures `(N, size, size, 3)` of uint8, best first."""
-        return self._captions(pictures, Search(beam, n_best, length_penalty))
+        return self._captions(pictures, Search(beam, n_best, length_penalty, consensus=consensus))
 
     def _captions(self, pixels: Any, search: Search) -> list[list[Caption]]:
         vocabulary = self.codec.vocabulary
-        search = search._replace(banned=(UNKNOWN,))
-        found = learning.describe(self.model, pixels, search, longest_of(self.config))
-        return [
+        followed = search.beam if search.consensus else search.n_best
+        asked = search._replace(banned=(UNKNOWN,), n_best=followed)
+        found = learning.describe(self.model, pixels, asked, longest_of(self.config))
+        said = [
             [
                 Caption(vocabulary.decode(one.tokens), one.tokens, one.log_probability, one.score)
                 for one in own
             ]
             for own in found
         ]
+        return [answers.by_consensus(own, search) for own in said] if search.consensus else said
 
     def inputs(self, settings: Predict) -> Iterator[list[Item]]:
         """Pictures, folders of them, or lines that name them."""
