@@ -56,6 +56,8 @@ from elman.nn.networks import (
     SequenceGenerator,
     Tagger,
     TaggerStream,
+    Transcribed,
+    Transcriber,
     cell_factory,
     recurrent_stack,
 )
@@ -142,6 +144,8 @@ __all__ = [
     "SummedAttention",
     "Tagger",
     "TaggerStream",
+    "Transcribed",
+    "Transcriber",
     "WordDropout",
     "cell_factory",
     "recurrent_stack",

@@ -462,12 +462,15 @@ class Trainer:
         log.write("valid", **self._where(), **{**score.plain_figures, **found})
         own = score.name == self.learner.measure.name
         self._say(
-            f"  {'valid' if own else score.name} {score.number}{' (best)' if better else ''}",
+            f"  {'valid' if own else score.name} {score.number}{' (best)' if better else ''}{self._remark(score)}",
             scheduled=scheduled,
         )
         if scheduled:
             self.schedule.observe(score.cost)
             self.streak.observe(score.cost)
+
+    def _remark(self, score: Score) -> str:
+        return f", {score.remark.at(self.position.step)}" if score.remark else ""
 
     def _say(self, valid: str, *, scheduled: bool) -> None:
         measure = self.learner.measure

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from elman.config import UserError
 
-__all__ = ["Score", "Streak", "finite", "number"]
+__all__ = ["Remark", "Score", "Streak", "finite", "number"]
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -18,6 +18,18 @@ def number(value: float) -> str:
     """A value with about four digits: `0.933`, `87.21`, `4.21e+08`."""
     size = abs(value)
     return f"{value:.3f}" if size < 10 else f"{value:.2f}" if size < 1e4 else f"{value:.3g}"
+
+
+class Remark(NamedTuple):
+    """What is to be said beside a score: `text`, and from so many `steps` of the training on `later`, a warning."""
+
+    text: str
+    later: str
+    steps: int
+
+    def at(self, step: int) -> str:
+        """What is said at a step."""
+        return self.text if step < self.steps else self.later
 
 
 class Score(NamedTuple):
@@ -32,6 +44,7 @@ class Score(NamedTuple):
     higher: bool
     figures: Mapping[str, Any] = NOTHING
     interval: tuple[float, float] | None = None
+    remark: Remark | None = None
 
     @property
     def cost(self) -> float:

@@ -12,6 +12,7 @@ from elman.nn.networks.network import Network, NetworkOutput
 from elman.nn.networks.stacks import CELLS, Engine, cell_factory, recurrent_stack
 from elman.nn.networks.streamed import TaggerStream
 from elman.nn.networks.tagger import Tagger
+from elman.nn.networks.transcriber import Transcribed, Transcriber
 
 __all__ = [
     "CELLS",
@@ -34,6 +35,8 @@ __all__ = [
     "SequenceGenerator",
     "Tagger",
     "TaggerStream",
+    "Transcribed",
+    "Transcriber",
     "cell_factory",
     "recurrent_stack",
 ]

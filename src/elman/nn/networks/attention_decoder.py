@@ -118,10 +118,17 @@ class AttentionEncoderDecoder(nn.Module):
 
     def read(self, source: Tensor, lengths: Tensor | None = None) -> tuple[Memory, Any]:
         """The memory of a source `(S, B)` or `(S, B, F)`, and the state that the decoder starts from."""
+        return self.remember(*self.hear(source, lengths))
+
+    def hear(self, source: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """m `(S, B, M)`, zeros in the padding, and the lengths as they were checked."""
         lengths = lay_out(source, lengths=lengths, reset=None, batch_first=False).lengths
         own = isinstance(self.source, SequenceInput)
         e = self.source(source, lengths) if own else self.source(source)
-        y = run_stack(self.encoder, e, None, lengths).y  # (S, B, M), zeros in the padding
+        return run_stack(self.encoder, e, None, lengths).y, lengths
+
+    def remember(self, y: Tensor, lengths: Tensor | None) -> tuple[Memory, Any]:
+        """What `read` gives, from what `hear` gave."""
         S, B, _ = y.shape
         ends = torch.full((B,), S, device=y.device) if lengths is None else lengths.to(y.device)
         mask = torch.arange(S, device=y.device) < ends.unsqueeze(1)
@@ -148,6 +155,12 @@ class AttentionEncoderDecoder(nn.Module):
         memory, state = self.read(source, source_lengths)
         if sampling is not None and sampling.share > 0:
             return self._sampled(without_padding(target, target_lengths), state, memory, sampling)
+        return self.follow(memory, state, target, target_lengths)
+
+    def follow(
+        self, memory: Memory, state: Any, target: Tensor, target_lengths: Tensor | None = None
+    ) -> Tensor:
+        """r_t `(T, B, E)` beside what `read` gave, where the right tokens are fed in."""
         e = self.target(target, target_lengths)
         if self.loop:
             y = self._unrolled(e, state, memory)

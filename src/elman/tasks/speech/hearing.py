@@ -12,16 +12,17 @@ from elman.config import UserError
 from elman.data.audio.mel import LogMelStream
 from elman.data.audio.normalizing import RunningNormalizer
 from elman.data.audio.sound import LARGEST, Resampler
-from elman.tasks.speech.learning import stacked
-from elman.tasks.speech.recordings import Codec
+from elman.tasks.speech.learning import aligner_of, stacked
+from elman.tasks.speech.recordings import Codec, needed
 from elman.tasks.speech.searching import Search
 from elman.tasks.speech.settings import Config, FeatureSettings
+from elman.tasks.speech.spelling import Spelled
 from elman.tasks.speech.symbols import BLANK, Symbols
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Heard", "HeardWord", "Listener", "Update", "heard", "heard_by_beam"]
+__all__ = ["Heard", "HeardWord", "Listener", "Update", "heard", "heard_by_beam", "heard_by_decoder"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -92,6 +93,26 @@ def heard_by_beam(logs: Tensor, codec: Codec, features: FeatureSettings, search:
     )[0][0]
     aligned = _aligned(logs.double().numpy(), found.symbols)
     return _words_of(aligned, codec.symbols, step_seconds(codec, features))
+
+
+def heard_by_decoder(
+    spelled: Spelled, codec: Codec, features: FeatureSettings, logs: Tensor | None = None
+) -> Heard:
+    """What a decoder wrote; its times are those of CTC's likeliest path where `logs` `(S, V)` of it are given and have
+    room for it, else those at which it looked.
+    """
+    numbers, chances = spelled.symbols, spelled.logs
+    if logs is not None and needed(numbers) <= len(logs):
+        path = _aligned(logs.double().numpy(), numbers)
+    else:
+        # It may look back; words do not go back in time.
+        places: list[int] = np.maximum.accumulate(spelled.weights.argmax(axis=1)).tolist() if numbers else []
+        path = [_Path(number, t, t, 0.0) for number, t in zip(numbers, places, strict=True)]
+    path = [
+        entry._replace(total=log * (entry.last - entry.first + 1))
+        for entry, log in zip(path, chances, strict=True)
+    ]
+    return _words_of(path, codec.symbols, step_seconds(codec, features))
 
 
 def _words_of(path: Sequence[_Path], symbols: Symbols, seconds: float) -> Heard:
@@ -179,6 +200,11 @@ class Listener:
     def __init__(
         self, model: Any, codec: Codec, config: Config, *, rate: int = 0, endpoint: float = 0.8
     ) -> None:
+        if config.model.decoder == "attention":
+            raise UserError(
+                "the network writes by a decoder that looks at the whole recording: write it to a file, or train one "
+                "with --decoder ctc or joint"
+            )
         if config.model.bidirectional or config.normalization not in {"running", "global"}:
             what = (
                 "reads from both ends"
@@ -194,6 +220,7 @@ class Listener:
                 "the run tells classes of whole recordings; train a recognizer with --target text"
             )
         model.eval()
+        self._aligner = aligner_of(model)
         self.model, self.codec, self.features = model, codec, config.features
         self.seconds = step_seconds(codec, config.features)
         self.endpoint = endpoint
@@ -268,7 +295,7 @@ class Listener:
         import torch
 
         with torch.no_grad():
-            logits, self._state = self.model(torch.from_numpy(steps).unsqueeze(1), self._state)
+            logits, self._state = self._aligner(torch.from_numpy(steps).unsqueeze(1), self._state)
             logs = logits[:, 0].log_softmax(dim=-1)
         if not self.endpoint:
             self._path(logs)

@@ -62,6 +62,10 @@ class InsideRecordings(Inside):
         steps = [reading.steps[0] for reading in readings]
         if self.trained.codec.classes:
             return learning.loss_of(model, learning.batch_of(steps, [r.truth for r in readings])).sum()
+        if not self.trained.config.by_ctc:
+            raise UserError(
+                "a network that writes by its decoder alone says nothing at each step of the sound"
+            )
         batch = learning.batch_of(steps, [])
         logs = learning.logits_of(model, batch).log_softmax(dim=-1)
         real = torch.arange(len(logs)).unsqueeze(1) < torch.from_numpy(batch.lengths)

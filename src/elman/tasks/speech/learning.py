@@ -12,8 +12,9 @@ import numpy.typing as npt
 from elman.data.audio.augmenting import augment
 from elman.data.audio.normalizing import Level, Statistics
 from elman.data.bucketing import Buckets, cuts
+from elman.tasks.speech import spelling
 from elman.tasks.speech.recordings import Codec, Part, needed, steps_of
-from elman.tasks.speech.settings import Config, FeatureSettings
+from elman.tasks.speech.settings import Config, FeatureSettings, ModelSettings
 from elman.tasks.speech.symbols import BLANK
 from elman.training.parallel import each
 
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 __all__ = [
     "SpeechBatch",
     "Training",
+    "aligner_of",
     "batch_of",
     "build_model",
+    "ctc_loss",
+    "in_order",
     "loss_of",
     "normalized",
     "outputs",
@@ -116,7 +120,7 @@ class Training:
     def _speed(self, i: int, generator: np.random.Generator) -> float:
         """A drawn speed, but never one at which the transcript has too few steps."""
         speed = self.speeds[int(generator.integers(len(self.speeds)))] if self.speeds else 1.0
-        enough = self.codec.classes or (
+        enough = not self.config.by_ctc or (
             needed(self.train.truth[i].tolist())
             <= steps_of(self.train.length(i, speed), self.config.features.stride)
         )
@@ -151,7 +155,7 @@ def steps_for(
 
 
 def build_model(config: Config, codec: Codec) -> nn.Module:
-    """The network: a `Tagger` over symbols and the blank, or a `SequenceClassifier` over classes."""
+    """The network: a `Tagger` or a `Transcriber` over symbols and the blank, or a `SequenceClassifier` over classes."""
     from elman.nn import Tagger
 
     size = (config.features.stride + config.features.ahead) * codec.mel.bands
@@ -159,6 +163,8 @@ def build_model(config: Config, codec: Codec) -> nn.Module:
     if codec.classes:
         return config.model.classifier(inputs, len(codec.classes))
     model = config.model
+    if model.decoder != "ctc":
+        return spelling.build_model(model, inputs, len(codec.symbols.names) + 1)
     return Tagger(
         inputs,
         model.recurrent(inputs.output_size),
@@ -170,38 +176,64 @@ def build_model(config: Config, codec: Codec) -> nn.Module:
     )
 
 
-def loss_of(model: Any, batch: SpeechBatch) -> Tensor:
+def loss_of(model: Any, batch: SpeechBatch, settings: ModelSettings | None = None) -> Tensor:
     """The loss of each recording in nats, `(B,)`: of a class −log p(class), of a transcript CTC's −log p(y | x).
 
-    CTC: Graves et al. 2006, eq. 8: the sum over all paths whose merged symbols are the transcript.
+    CTC: Graves et al. 2006, eq. 8: the sum over all paths whose merged symbols are the transcript. With a decoder its
+    own −log p(y | x), by the `smoothing` of the settings; with both λ CTC + (1 − λ) decoder (Watanabe et al. 2017).
     """
     import torch
     import torch.nn.functional as F
 
+    from elman.nn import Transcriber
+
+    if isinstance(model, Transcriber):
+        settings = settings or ModelSettings()
+        aligned, written = spelling.losses(
+            model, batch.steps, batch.lengths, batch.truth, batch.sizes, settings.smoothing
+        )
+        if aligned is None:
+            return written
+        share = settings.ctc_share
+        return share * ctc_loss(aligned, batch) + (1 - share) * written
     logits = logits_of(model, batch)
-    truth = torch.from_numpy(batch.truth)
     if logits.dim() == 2:
-        return F.cross_entropy(logits, truth.to(logits.device), reduction="none")
-    logs = logits.log_softmax(dim=-1)
+        return F.cross_entropy(logits, torch.from_numpy(batch.truth).to(logits.device), reduction="none")
+    return ctc_loss(logits, batch)
+
+
+def ctc_loss(logits: Tensor, batch: SpeechBatch) -> Tensor:
+    """CTC's −log p(y | x) in nats, `(B,)`, of logits `(T, B, V)`."""
+    import torch
+    import torch.nn.functional as F
+
+    logs, truth = logits.log_softmax(dim=-1), torch.from_numpy(batch.truth).to(logits.device)
     lengths, sizes = torch.from_numpy(batch.lengths), torch.from_numpy(batch.sizes)
-    return F.ctc_loss(logs, truth.to(logits.device), lengths, sizes, blank=BLANK, reduction="none")
+    return F.ctc_loss(logs, truth, lengths, sizes, blank=BLANK, reduction="none")
 
 
 def logits_of(model: Any, batch: SpeechBatch) -> Tensor:
-    """`(T, B, V)` of a recognizer, `(B, K)` of a classifier."""
+    """`(T, B, V)` of a recognizer by CTC, `(B, K)` of a classifier."""
     import torch
 
     steps = torch.from_numpy(batch.steps).to(model.head.weight.device)
-    found = model(steps, lengths=torch.from_numpy(batch.lengths))
+    found = aligner_of(model)(steps, lengths=torch.from_numpy(batch.lengths))
     logits: Tensor = found if isinstance(found, torch.Tensor) else found.logits
     return logits
 
 
-def _in_order(steps: Sequence[Floats]) -> Iterator[npt.NDArray[np.int64]]:
-    """Batches of like lengths for reading without training, as indices."""
+def aligner_of(model: Any) -> Any:
+    """What says a symbol or the blank at each step: f(steps, state, lengths=) -> (logits, state)."""
+    from elman.nn import Transcriber
+
+    return model.align_steps if isinstance(model, Transcriber) else model
+
+
+def in_order(steps: Sequence[Floats], rows: int = 1) -> Iterator[npt.NDArray[np.int64]]:
+    """Batches of like lengths for reading without training, as indices; rows: of each recording, as a beam has."""
     lengths = np.array([len(row) for row in steps], dtype=np.int64)
     order = np.argsort(lengths, kind="stable")
-    for a, b in pairwise(cuts(lengths[order], BUDGET, MOST)):
+    for a, b in pairwise(cuts(lengths[order], max(1, BUDGET // rows), MOST)):
         yield order[a:b]
 
 
@@ -216,7 +248,7 @@ def outputs(model: Any, steps: Sequence[Floats]) -> list[Tensor]:
         batch = batch_of([steps[i] for i in indices], [])
         return np.asarray(logits_of(model, batch).float().log_softmax(dim=-1).cpu().numpy())
 
-    pieces = list(_in_order(steps))
+    pieces = list(in_order(steps))
     with torch.no_grad():
         for indices, logs in zip(pieces, each(pieces, of), strict=True):
             whole = torch.from_numpy(np.array(logs) if not logs.flags.writeable else logs)
@@ -236,7 +268,7 @@ def probabilities(model: Any, steps: Sequence[Floats]) -> npt.NDArray[np.float64
         batch = batch_of([steps[i] for i in indices], [])
         return np.asarray(logits_of(model, batch).double().softmax(dim=1).cpu().numpy())
 
-    pieces = list(_in_order(steps))
+    pieces = list(in_order(steps))
     with torch.no_grad():
         for indices, p in zip(pieces, each(pieces, of), strict=True):
             found[indices] = p

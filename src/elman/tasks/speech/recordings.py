@@ -95,7 +95,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Speech(Divided[Codec, Part]):
-    """The data of a training."""
+    """The data of a training. by_ctc: whether it is written by CTC."""
+
+    by_ctc: bool = True
 
     def items(self, part: Part) -> Sequence[Any]:
         """Its recordings."""
@@ -127,9 +129,10 @@ class Speech(Divided[Codec, Part]):
             lines.append(f"one of {len(codec.classes)} classes: {', '.join(codec.classes[:20])}{more}")
         else:
             lines.append(_written(codec.symbols))
-            lines.append(
-                "CTC writes nothing but blanks in its first few hundred steps, a WER of 1: that is normal"
-            )
+            if self.by_ctc:
+                lines.append(
+                    "CTC writes nothing but blanks in its first few hundred steps, a WER of 1: that is normal"
+                )
         return lines
 
 
@@ -193,7 +196,13 @@ def prepare(config: Config, codec: Codec | None) -> Speech:
         account.judge(settings.on_bad)
     _check_parts(parts)
     _remark(parts, accounts)
-    return Speech(known, {name: part for name, part in parts.items() if part.recordings}, accounts, drawn)
+    return Speech(
+        known,
+        {name: part for name, part in parts.items() if part.recordings},
+        accounts,
+        drawn,
+        by_ctc=config.by_ctc,
+    )
 
 
 def _sources(settings: SpeechSettings) -> dict[str, Sequence[str]]:
@@ -357,7 +366,7 @@ def _encoded(part: Part, codec: Codec, config: Config, account: Account) -> Part
         account.remark(
             f"{part.name} has {symbol!r}, which training lacks and the network cannot write", places
         )
-    if part.name != "train":
+    if part.name != "train" or not config.by_ctc:
         return part
 
     def too_long(i: int) -> bool:

@@ -12,12 +12,20 @@ import numpy.typing as npt
 from elman import metrics
 from elman.tasks.base import Baseline
 from elman.tasks.speech.recordings import Codec, Part, Speech
-from elman.training.score import Score
+from elman.training.score import Remark, Score
 
 __all__ = ["Errors", "baselines_of", "class_score", "errors_of", "text_score"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+
+# CTC's first way down is to write nothing; a network that has not left it by then mostly does not.
+BLANKS = Remark(
+    "nothing written yet, as is normal at the start",
+    "still nothing written: try another --rate, or less --dropout; do the transcripts fit their recordings?",
+    600,
+)
 
 
 class Errors(NamedTuple):
@@ -80,6 +88,8 @@ def text_score(truth: Sequence[str], said: Sequence[str], *, interval: bool = Fa
     }
     value = _rate(found.words, found.of_words)
     score = Score("WER", value, higher=False, figures=figures)
+    if figures["empty"] == 1:
+        score = score._replace(remark=BLANKS)
     if not interval:
         return score
     return score._replace(interval=metrics.bootstrap(_rate, (found.words, found.of_words)))

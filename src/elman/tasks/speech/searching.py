@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from elman.config import Amount, UserError, Whole, option
 from elman.tasks.speech.symbols import BLANK, Symbols
@@ -28,7 +28,13 @@ class Searching:
     """Flags of a search, of several verbs."""
 
     beam: Whole = option(
-        0, "prefixes that a search keeps (0: the best path; beside a language model 16)", unit="COUNT"
+        0,
+        "prefixes that a search keeps (0: the best path; beside a language model 16, of a decoder 4)",
+        unit="COUNT",
+    )
+    by: Literal["auto", "ctc", "attention"] = option(
+        "auto",
+        "which of the two outputs of --decoder joint writes (auto: attention, its transcripts weighed by CTC)",
     )
     language_model: str = option(
         "", "run of a language model over the same characters (or words), which is fused in", unit="RUN"
@@ -52,23 +58,31 @@ class Fusion(NamedTuple):
 
 
 class Search(NamedTuple):
-    """How many prefixes are kept (0: the best path), and what is fused in."""
+    """How many prefixes are kept (0: the best path), what is fused in, and which output writes."""
 
     beam: int = 0
     fusion: Fusion | None = None
+    by: Literal["auto", "ctc", "attention"] = "auto"
 
 
-def search_of(settings: Searching, symbols: Symbols) -> Search:
-    """What the flags ask for. Raises UserError where the language model does not fit."""
+def search_of(settings: Searching, symbols: Symbols, decoder: str = "ctc") -> Search:
+    """What the flags ask for, of a network with this `--decoder`. Raises UserError where they do not fit."""
+    if settings.by not in {"auto", decoder} and decoder != "joint":
+        raise UserError(
+            f"--by {settings.by}: the run was trained with --decoder {decoder}, which alone writes"
+        )
     if not settings.language_model:
-        return Search(settings.beam)
+        return Search(settings.beam, by=settings.by)
+    if decoder != "ctc" and settings.by != "ctc":
+        more = "give --by ctc" if decoder == "joint" else "train with --decoder ctc or joint"
+        raise UserError(f"--language-model is fused into CTC's search, not into a decoder's: {more}")
     if not symbols.names:
         raise UserError("--language-model: the run tells classes of recordings, and writes no text")
     from elman.tasks.base import load
 
     trained = load(settings.language_model)
     fusion = fusion_of(trained, symbols, settings.weight, settings.bonus, settings.language_model)
-    return Search(settings.beam or USUAL_BEAM, fusion)
+    return Search(settings.beam or USUAL_BEAM, fusion, settings.by)
 
 
 def fusion_of(trained: Any, symbols: Symbols, weight: float, bonus: float, name: str) -> Fusion:

@@ -12,9 +12,10 @@ import numpy.typing as npt
 from elman import metrics
 from elman.page import Section, details, figure, matrix, paragraph, table
 from elman.tasks.speech import learning, scores
-from elman.tasks.speech.hearing import heard
+from elman.tasks.speech.hearing import Heard
 from elman.tasks.speech.pictures import heard_picture
 from elman.tasks.speech.recordings import Part
+from elman.tasks.speech.writing import written
 
 if TYPE_CHECKING:
     from elman.tasks.speech.task import TrainedSpeech
@@ -30,11 +31,11 @@ def sections_of(trained: TrainedSpeech, part: Part) -> Iterator[Section]:
     if trained.codec.classes:
         yield from _of_classes(trained, part, learning.probabilities(trained.model, steps))
     else:
-        yield from _of_text(trained, part, learning.outputs(trained.model, steps))
+        yield from _of_text(trained, part, written(trained.model, steps, trained.codec, trained.config))
 
 
-def _of_text(trained: TrainedSpeech, part: Part, logs: Sequence[Any]) -> Iterator[Section]:
-    said = [heard(one, trained.codec, trained.config.features) for one in logs]
+def _of_text(trained: TrainedSpeech, part: Part, found: Sequence[tuple[Heard, Any]]) -> Iterator[Section]:
+    said, logs = [heard for heard, _ in found], [chances for _, chances in found]
     errors = scores.errors_of(part.texts, [one.text for one in said])
     rates = errors.words / np.maximum(errors.of_words, 1)
     order = np.lexsort((-errors.characters, -rates))
@@ -49,9 +50,13 @@ def _of_text(trained: TrainedSpeech, part: Part, logs: Sequence[Any]) -> Iterato
             part.frames(int(i)), logs[i], said[i], trained.codec, trained.config.features, word
         )
         pictures.append(figure(picture, f"The {word} recording, {name}, WER {rates[i]:.2f}. {texts}"))
+    shown = (
+        "the chance of each symbol over time, the blank left out"
+        if trained.config.by_ctc
+        else "where the decoder looked as it wrote each symbol"
+    )
     words = paragraph(
-        "Above the log-mel features, low bands below; under them the chance of each symbol over time, the blank left "
-        "out, and the words that are made of them.",
+        f"Above the log-mel features, low bands below; under them {shown}, and the words that are made of them.",
         kind="quiet",
     )
     yield Section("What is heard", words + "".join(pictures))

@@ -171,9 +171,13 @@ class AugmentSettings:
         return Augmentation(self.gain, self.equalizer, self.noise, self.warp, *strips)
 
 
+# Words of --decoder that mean a decoder with attention.
+WRITERS = ("attention", "joint")
+
+
 @dataclass(frozen=True)
 class ModelSettings(ClassifierSettings):
-    """Stacked frames -> recurrent layers -> CTC; of classes -> pooling -> output."""
+    """Stacked frames -> recurrent layers -> CTC, a decoder with attention, or both; of classes -> pooling -> output."""
 
     cell: str = option(
         "gru",
@@ -190,6 +194,37 @@ class ModelSettings(ClassifierSettings):
     pooling: str = option(
         "max+mean", "of classes: last, mean, max, attention, or several joined by +", unit="POOLING"
     )
+    decoder: Literal["ctc", "attention", "joint"] = option(
+        "ctc",
+        "what writes: CTC, which says a symbol or the blank at each step; a decoder that looks back at all that was "
+        "heard; or both over the same layers, trained together",
+    )
+    ctc_share: Share = option(
+        0.3,
+        "part of CTC in the loss of both, and in what their transcripts are chosen by",
+        unit="SHARE",
+        needs={"decoder": "joint"},
+    )
+    attention: Literal["location", "additive", "monotonic"] = option(
+        "location",
+        "how the decoder looks: beside where it looked before, anywhere, or never back",
+        needs={"decoder": WRITERS},
+    )
+    attended: Count = option(64, "width of the attention", unit="UNITS", needs={"decoder": WRITERS})
+    symbol_width: Count = option(
+        64, "width of the symbols that the decoder reads", unit="UNITS", needs={"decoder": WRITERS}
+    )
+    smoothing: Share = option(
+        0.1,
+        "part of the truth that is spread over all symbols, for the decoder",
+        unit="SHARE",
+        needs={"decoder": WRITERS},
+    )
+
+    @property
+    def writes_by_ctc(self) -> bool:
+        """Whether the network says a symbol or the blank at each step."""
+        return self.decoder != "attention"
 
 
 @dataclass(frozen=True)
@@ -205,10 +240,23 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check what concerns two sections."""
+        if self.data.target == "class" and self.model.decoder != "ctc":
+            raise UserError(
+                f"--decoder {self.model.decoder} writes transcripts; with --target class leave it out"
+            )
+        if self.model.decoder != "ctc" and (self.model.dense or self.model.output_norm != "none"):
+            raise UserError(
+                f"--decoder {self.model.decoder} has a readout of its own: leave --dense, --norm and --batch-norm out"
+            )
         if self.optimizer.loss != "mean":
             raise UserError(
                 f"--loss {self.optimizer.loss}: a recording has one loss, so it has no effect; leave it out"
             )
+
+    @property
+    def by_ctc(self) -> bool:
+        """Whether a transcript must fit into the steps of its recording, as CTC writes it."""
+        return self.data.target == "text" and self.model.writes_by_ctc
 
     @property
     def normalization(self) -> Normalization:

@@ -13,7 +13,7 @@ from elman.tasks.base import Answer, Baseline, Batches, Task, Trained, Verb
 from elman.tasks.speech import answers, learning, recordings, scores
 from elman.tasks.speech.answers import Evaluate, Predict
 from elman.tasks.speech.drawing import drawing_of
-from elman.tasks.speech.hearing import Heard, Listener, heard, heard_by_beam
+from elman.tasks.speech.hearing import Heard, Listener
 from elman.tasks.speech.inspection import InsideRecordings
 from elman.tasks.speech.learning import SpeechBatch
 from elman.tasks.speech.recordings import Codec, Part, Speech
@@ -21,6 +21,7 @@ from elman.tasks.speech.searching import Search, search_of
 from elman.tasks.speech.sections import sections_of
 from elman.tasks.speech.settings import Config
 from elman.tasks.speech.transcribing import Transcribe, transcribe
+from elman.tasks.speech.writing import BEST_PATH, written
 from elman.training.run import Run
 from elman.training.score import Score, number
 
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from elman.training.loop import Measure, StepLoss
 
 __all__ = ["SpeechTask", "TrainedSpeech"]
-
-
-BEST_PATH = Search()
 
 
 class TrainedSpeech(Trained):
@@ -54,9 +52,11 @@ class TrainedSpeech(Trained):
     def measured(self, settings: Any) -> Score:
         """What `elman evaluate` finds, with an interval."""
         part = self.examples(settings)
-        return measure(
-            self.model, self.codec, part, self.config, search_of(settings, self.codec.symbols), interval=True
-        )
+        return measure(self.model, self.codec, part, self.config, self.search(settings), interval=True)
+
+    def search(self, settings: Any) -> Search:
+        """What the flags ask for. Raises UserError where they do not fit the run."""
+        return search_of(settings, self.codec.symbols, self.config.model.decoder)
 
     def in_words(self, score: Score) -> str:
         """The measure with its interval, and the others; and where nothing is written, so."""
@@ -94,14 +94,11 @@ class TrainedSpeech(Trained):
             return [
                 answers.of_classes(p, self.codec.classes) for p in learning.probabilities(self.model, steps)
             ]
-        search = search_of(settings, self.codec.symbols)
-        return [answers.of_text(one) for one in self.heard(steps, search)]
+        return [answers.of_text(one) for one in self.heard(steps, self.search(settings))]
 
     def heard(self, steps: Sequence[Any], search: Search = BEST_PATH) -> list[Heard]:
         """What is heard in the steps of recordings."""
-        return [
-            written(logs, self.codec, self.config, search) for logs in learning.outputs(self.model, steps)
-        ]
+        return [one for one, _ in written(self.model, steps, self.codec, self.config, search)]
 
     def inside(self) -> InsideRecordings:
         """Frame by frame."""
@@ -110,13 +107,6 @@ class TrainedSpeech(Trained):
     def sections(self, examples: Part) -> Iterator[Section]:
         """Errors, best, median and worst recordings with their pictures; or classes and confusion."""
         return sections_of(self, examples)
-
-
-def written(logs: Any, codec: Codec, config: Config, search: Search = BEST_PATH) -> Heard:
-    """What log p `(T, V)` of a recording writes, by the best path or by a beam."""
-    if search.beam:
-        return heard_by_beam(logs, codec, config.features, search)
-    return heard(logs, codec, config.features)
 
 
 def measure(
@@ -133,7 +123,7 @@ def measure(
     if codec.classes:
         p = learning.probabilities(model, steps)
         return scores.class_score(scores.classes_of(part), p, interval=interval)
-    said = [written(logs, codec, config, search).text for logs in learning.outputs(model, steps)]
+    said = [one.text for one, _ in written(model, steps, codec, config, search)]
     return scores.text_score(part.texts, said, interval=interval)
 
 
@@ -184,12 +174,12 @@ class SpeechTask(Task):
         return training, len(training.buckets)
 
     def loss(self, model: Any, batch: SpeechBatch, state: Any, config: Config) -> StepLoss:
-        """CTC, by the symbol; or cross entropy."""
+        """CTC, the decoder's, or both, by the symbol; or cross entropy."""
         import torch
 
         from elman.training.loop import StepLoss
 
-        losses = learning.loss_of(model, batch)
+        losses = learning.loss_of(model, batch, config.model)
         sizes = torch.from_numpy(batch.sizes).to(losses.device)
         objective = (losses / sizes.clamp(min=1)).mean()
         return StepLoss(objective, float(losses.detach().sum()), int(batch.sizes.sum()), (), batch.rows)

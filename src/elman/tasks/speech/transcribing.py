@@ -18,7 +18,7 @@ from elman.data.audio.whole import UNKNOWN_SIZES
 from elman.data.inputs import STANDARD_INPUT, check_inputs
 from elman.tasks.speech import answers
 from elman.tasks.speech.hearing import Heard, Update
-from elman.tasks.speech.searching import Searching, search_of
+from elman.tasks.speech.searching import Searching
 from elman.tasks.speech.subtitles import WRITERS, Transcript
 from elman.tasks.verbs import CHECKPOINT
 from elman.training.run import write_bytes
@@ -76,9 +76,9 @@ def transcribe(trained: TrainedSpeech, settings: Transcribe) -> Iterator[str]:
     if STANDARD_INPUT in settings.inputs:
         if len(settings.inputs) > 1 or settings.to:
             raise UserError("- is heard as it comes: give it alone, and without --to")
-        if settings.beam or settings.language_model:
+        if settings.beam or settings.language_model or settings.by == "attention":
             raise UserError(
-                "- is written by the best path, of which nothing changes later: leave --beam and --language-model out"
+                "- is written by the best path, which never changes: leave --beam, --language-model and --by out"
             )
         yield from live(trained, settings, sys.stdin.buffer)
         return
@@ -102,7 +102,7 @@ def _files(path: Path) -> list[Path]:
 def _recordings(trained: TrainedSpeech, settings: Transcribe, files: Sequence[Path]) -> Iterator[str]:
     write = WRITERS[settings.format]
     folder = Path(settings.to) if settings.to else None
-    names, search = _names(files), search_of(settings, trained.codec.symbols)
+    names, search = _names(files), trained.search(settings)
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
     faults: list[str] = []
