@@ -27,7 +27,7 @@ from tests.speech.sounds import texts, tones, write_table, write_wav
 
 OTHERS = {
     "attention": ["--decoder", "attention", "--bidirectional", "--epochs", "14", "--rate", "0.01"],
-    "joint": ["--decoder", "joint", "--epochs", "24", "--rate", "0.02"],
+    "joint": ["--decoder", "joint", "--epochs", "40", "--rate", "0.01"],
 }
 
 
@@ -58,7 +58,7 @@ def run(home: Path, kind: str) -> Any:
 def test_it_learns_to_write(run: Any, kind: str) -> None:
     found = json.loads(elman("evaluate", kind, "--json").out)
     assert found["value"] < 0.2
-    assert all(found["value"] < known["score"]["value"] for known in found["baselines"])
+    assert all(found["value"] < known["value"] for known in found["baselines"])
     assert "where the decoder looked" in Path(kind, "report.html").read_text() or kind == "joint"
 
 
@@ -93,6 +93,16 @@ def test_flags_that_do_not_fit_say_so(run: Any, kind: str) -> None:
     else:
         assert by.code == 0
         assert elman("evaluate", kind, "--by", "attention").code == 0
+
+
+def test_flags_without_an_effect_are_refused(home: Path) -> None:
+    for flags in (
+        ["--ctc-share", "0.5"],
+        ["--smoothing", "0"],
+        ["--decoder", "attention", "--ctc-share", "0.5"],
+    ):
+        done = elman("train", "speech", "--data", "data.csv", "--run", "none", *flags)
+        assert (done.code, flags[-2] in done.err) == (2, True)
 
 
 def test_both_together_are_heard_while_one_speaks(run: Any, kind: str) -> None:
@@ -134,8 +144,6 @@ def test_a_transcript_may_be_longer_than_the_steps_without_ctc(tmp_path: Path, d
 def test_settings_that_do_not_fit_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="--decoder attention"):
         configure(find("speech"), {"data.train": ["x"], "model.decoder": "attention", **given})
-    with pytest.raises(UserError, match="--ctc-share"):
-        configure(find("speech"), {"data.train": ["x"], "model.ctc_share": 0.5})
 
 
 # The loss and the search against slow forms
@@ -193,7 +201,8 @@ def test_losses_are_those_of_the_equations(attention: str, smoothing: float) -> 
                     logs, torch.tensor([symbols]), [len(sound)], [len(symbols)], reduction="sum"
                 )
                 own = share * ctc + (1 - share) * own
-            assert float(found[b]) == pytest.approx(float(own), rel=1e-6)
+            assert isinstance(own, torch.Tensor)
+            assert found[b].item() == pytest.approx(own.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
