@@ -154,13 +154,12 @@ def test_musicxml() -> None:
         + "<note><rest/><duration>1</duration></note>"
         + "<note><grace/><pitch><step>A</step><octave>4</octave></pitch></note>"
         + note("B", 3, 2).replace("</step>", "</step><alter>-1</alter>")
-        + "<direction><sound tempo='60'/></direction><barline><repeat direction='backward'/></barline>"
+        + "<direction><sound tempo='60'/></direction>"
     )
     piece = read_musicxml(score(measures), "a")
     assert spans(piece) == [(0, 1, 60), (0, 1, 64), (1, 4, 67), (2, 3.5, 48), (4, 5, 58)]
     assert piece.key == "C minor"
     assert piece.tempo == [(0.0, 60 / 90), (5.0, 1.0)]
-    assert piece.remarks == ["repeats, which are read once"]
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr(
@@ -170,6 +169,100 @@ def test_musicxml() -> None:
     assert spans(read_musicxml(packed.getvalue(), "a")) == spans(piece)
     down = "<transpose><chromatic>-2</chromatic><octave-change>-1</octave-change></transpose>"
     assert [pitch for *_, pitch in spans(read_musicxml(score(note("C", 4, 2), down), "a"))] == [46]
+
+
+def bar(*marks: str) -> str:
+    return "".join(f"<barline>{mark}</barline>" for mark in marks)
+
+
+FORWARD, BACK = "<repeat direction='forward'/>", "<repeat direction='backward'/>"
+
+
+def ending(number: str, kind: str = "start") -> str:
+    return f"<ending number='{number}' type='{kind}'/>"
+
+
+@pytest.mark.parametrize(
+    ("measures", "expected"),
+    [
+        (["", bar(BACK), ""], "CDCDE"),
+        (["", bar(FORWARD), bar(BACK), ""], "CDEDEF"),
+        ([bar(FORWARD, BACK), bar(FORWARD, BACK.replace("/>", " times='3'/>"))], "CCDDD"),
+        (["", bar(BACK), bar(BACK)], "CDCDEE"),
+        (
+            ["", bar(ending("1"), ending("1", "stop") + BACK), bar(ending("2"), ending("2", "stop")), ""],
+            "CDCEF",
+        ),
+        (
+            [
+                "",
+                bar(ending("1, 2"), ending("1, 2", "stop") + BACK),
+                bar(ending("3"), ending("3", "discontinue")),
+            ],
+            "CDCDCE",
+        ),
+        (
+            [
+                bar(FORWARD),
+                bar(ending("1")),
+                bar(ending("1", "stop") + BACK),
+                bar(ending("2"), ending("2", "stop")),
+            ],
+            "CDECF",
+        ),
+        (
+            [
+                "",
+                bar(ending("1"), ending("1", "stop") + BACK),
+                bar(ending("2"), ending("2", "stop") + BACK),
+                "",
+            ],
+            "CDCEF",
+        ),
+        (
+            [
+                "",
+                bar(ending("1"), ending("1", "stop") + BACK),
+                bar(ending("2"), ending("2", "stop")),
+                bar(BACK),
+            ],
+            "CDCEFF",
+        ),
+    ],
+)
+def test_repeats_of_musicxml(measures: list[str], expected: str) -> None:
+    """Each measure a letter; one part says of the repeats, a second one says nothing and is repeated with it."""
+    own = "</measure><measure>".join(note("CDEF"[at], 4, 4) + more for at, more in enumerate(measures))
+    other = "</measure><measure>".join(note("CDEF"[at], 2, 4) for at in range(len(measures)))
+    piece = read_musicxml(score(f"{own}</measure></part><part id='P2'><measure>{HEAD_2}{other}"), "a")
+    letters = dict(zip((0, 2, 4, 5), "CDEF", strict=True))
+    for octave in (60, 36):
+        found = [letters[one.pitch - octave] for one in piece.notes if 0 <= one.pitch - octave < 12]
+        assert "".join(found) == expected
+    assert piece.length == 2 * len(expected)
+
+
+HEAD_2 = "<attributes><divisions>2</divisions></attributes>"
+
+
+def test_divisions_of_a_repeat_and_ties_that_lead_nowhere() -> None:
+    tied, halves = "<tie type='start'/>", "<attributes><divisions>4</divisions></attributes>"
+    piece = read_musicxml(
+        score(f"{note('C', 4, 2)}</measure><measure>{halves}{note('D', 4, 4, tied)}{bar(BACK)}"), "a"
+    )
+    assert spans(piece) == [(0, 1, 60), (1, 2, 62), (2, 3, 60), (3, 4, 62)]
+    unended = (
+        note("C", 4, 2, tied)
+        + note("C", 4, 2)
+        + note("C", 4, 2, tied)
+        + note("D", 4, 2)
+        + note("C", 4, 2, tied)
+    )
+    assert spans(read_musicxml(score(unended), "a")) == [(0, 2, 60), (2, 3, 60), (3, 4, 62), (4, 5, 60)]
+    jump = "<direction><sound dacapo='yes'/></direction>"
+    piece = read_musicxml(score(note("C", 4, 2, tied) + note("D", 4, 2) + note("C", 4, 2) + jump), "a")
+    assert spans(piece) == [(0, 1, 60), (1, 2, 62), (2, 3, 60)]
+    assert piece.remarks == ["jumps (da capo, dal segno), which are not followed"]
 
 
 def test_percussion_of_musicxml() -> None:
