@@ -82,6 +82,14 @@ def test_what_is_drawn_is_what_is_trained(run: Any) -> None:
     assert run.task.describe(run, steps=3).parameters == count
 
 
+def test_what_is_inside_is_shown_where_something_is_said_at_each_step(run: Any, kind: str) -> None:
+    done = elman("inspect", kind)
+    if kind == "joint":
+        assert (done.code, Path(kind, "inspect.html").is_file()) == (0, True)
+    else:
+        assert (done.code, "no view of its inside" in done.err) == (2, True)
+
+
 def test_flags_that_do_not_fit_say_so(run: Any, kind: str) -> None:
     refused = elman("evaluate", kind, "--language-model", "x")
     assert (refused.code, "fused into CTC's search" in refused.err) == (2, True)

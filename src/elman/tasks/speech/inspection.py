@@ -28,6 +28,11 @@ class InsideRecordings(Inside):
     unit = "seconds"
     dense = False
 
+    def __init__(self, trained: Any) -> None:
+        """Take the trained model of a run; where it has a decoder too, the layers are those of the encoder."""
+        super().__init__(trained)
+        self.within = "encoder" if trained.config.model.decoder == "joint" else "recurrent"
+
     def readings(self, part: Part) -> Iterator[Reading]:
         """Recordings spread over the part."""
         steps = learning.normalized(part, self.trained.codec, self.trained.config)

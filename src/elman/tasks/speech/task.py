@@ -100,8 +100,13 @@ class TrainedSpeech(Trained):
         """What is heard in the steps of recordings."""
         return [one for one, _ in written(self.model, steps, self.codec, self.config, search)]
 
-    def inside(self) -> InsideRecordings:
-        """Frame by frame."""
+    def inside(self) -> InsideRecordings | str:
+        """Frame by frame; a decoder alone says nothing at the frames."""
+        if self.config.model.decoder == "attention":
+            return (
+                f"{self.run.path} has no view of its inside: its decoder looks back at the whole recording, and nothing "
+                f"is said frame by frame; see where it looks in its report, and its layers by elman.nn.inspection"
+            )
         return InsideRecordings(self)
 
     def sections(self, examples: Part) -> Iterator[Section]:
