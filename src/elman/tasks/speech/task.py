@@ -105,7 +105,7 @@ class TrainedSpeech(Trained):
         if self.config.model.decoder == "attention":
             return (
                 f"{self.run.path} has no view of its inside: its decoder looks back at the whole recording, and nothing "
-                f"is said frame by frame; see where it looks in its report, and its layers by elman.nn.inspection"
+                "is said frame by frame; see where it looks in its report, and its layers by elman.nn.inspection"
             )
         return InsideRecordings(self)
 
