@@ -104,7 +104,7 @@ class TrainedSpeech(Trained):
         """Frame by frame; a decoder alone says nothing at the frames."""
         if self.config.model.decoder == "attention":
             return (
-                f"{self.run.path} has no view of its inside: its decoder looks back at the whole recording, and nothing "
+                f"{self.run.path} has no view of its inside: its decoder looks back at all of the sound, and nothing "
                 "is said frame by frame; see where it looks in its report, and its layers by elman.nn.inspection"
             )
         return InsideRecordings(self)
