@@ -245,6 +245,9 @@ def test_times_never_go_back(run: Any) -> None:
     chances = one.chances(4).exp()
     assert chances[2, 1] == chances[5, 2] == chances[1, 3] == chances[6, 2] == 1
     assert chances[0, 0] == 1
+    # A wide look has its letter too.
+    wide = Spelled((1,), (-0.1,), np.array([[0.3, 0.4, 0.2, 0.1]])).chances(3)
+    assert wide.argmax(1).tolist() == [1, 1, 1, 0]
     empty = heard_by_decoder(Spelled((), (), np.zeros((0, 8))), run.codec, run.config.features)
     assert (empty.text, empty.words) == ("", [])
     # Room for no path of CTC: the times are those of looking.

@@ -22,6 +22,8 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 # Prefixes that are kept where nothing is asked for, and how scores are normalized by length (Wu et al. 2016, eq. 14).
 USUAL_BEAM, LENGTH_PENALTY = 4, 0.6
+# A step that is looked at less than this is looked past.
+GLANCE = 0.2
 # Symbols beyond the steps of a recording: it has hardly ever as many.
 MORE = 5
 
@@ -34,13 +36,17 @@ class Spelled(NamedTuple):
     weights: npt.NDArray[np.float64]
 
     def chances(self, count: int) -> Tensor:
-        """log of where each of `count` symbols was looked for, `(S, count)`; the blank has the rest."""
+        """log of where each of `count` symbols was looked for, `(S, count)`, to be drawn as CTC's chances are.
+
+        The blank has the rest where hardly any was looked for, and else nothing: glances are wide, and hide none.
+        """
         import torch
 
         p = np.zeros((self.weights.shape[1], count))
         for number, row in zip(self.symbols, self.weights, strict=True):
             p[:, number] = np.maximum(p[:, number], row)
-        p[:, BLANK] = np.clip(1 - p[:, 1:].sum(axis=1), 0, None)
+        few = p[:, 1:].max(axis=1, initial=0) < GLANCE
+        p[:, BLANK] = np.where(few, np.clip(1 - p[:, 1:].sum(axis=1), 0, None), 0)
         return torch.from_numpy(np.log(np.clip(p, 1e-12, 1)))
 
 
