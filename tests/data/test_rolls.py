@@ -144,6 +144,37 @@ def test_damaged_files_of_rolls_are_named(tmp_path: Path) -> None:
         read_collection([str(tmp_path / "g.mid")], Reading())
 
 
+def test_what_is_no_music_in_a_folder_is_set_aside(tmp_path: Path) -> None:
+    """Texts, objects and pages beside music cost nothing; named by themselves they are faults."""
+    (tmp_path / "a.json").write_text("[[60], [62]]")
+    foreign = {
+        "README.txt": ("Some words\non this folder.\n", "a text of which no line is a piece"),
+        "about.json": ('{"title": "x", "year": 1}', "an object of JSON without lists of pieces"),
+        "page.xml": ("<html/>", "no MusicXML"),
+    }
+    for name, (text, _) in foreign.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "b.txt").write_text("[[60]]\nno piece\n")
+    found = read_collection([str(tmp_path)], Reading())
+    assert len(found.pieces) == 2
+    assert list(found.account.faults) == ["no list of steps"]
+    said = "\n".join(found.account.lines())
+    for name, (_, reason) in foreign.items():
+        assert f"{reason} ({tmp_path / name})" in said
+        alone = read_collection([str(tmp_path / name)], Reading()).account
+        assert list(alone.faults) == [reason]
+
+
+def test_cells_of_numbers_are_pieces(tmp_path: Path) -> None:
+    import scipy.io
+
+    rolls = (np.random.default_rng(0).random((2, 5, 88)) < 0.1).astype(float)
+    rolls[:, 0, 40] = 1
+    scipy.io.savemat(tmp_path / "a.mat", {"traindata": rolls.astype(object)})
+    found = read_collection([str(tmp_path / "a.mat")], Reading()).pieces
+    assert [roll_of(one.piece, Keys(), 1)[0].tolist() for one in found] == rolls.tolist()
+
+
 def test_parts_by_the_names_of_folders(tmp_path: Path) -> None:
     for name in ("train", "val", "test"):
         (tmp_path / name).mkdir()

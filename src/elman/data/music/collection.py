@@ -5,7 +5,7 @@ read 408 files, used 401, left out 7: 3 a MIDI file without notes (a.mid, b.mid,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,7 +18,7 @@ from elman.data.music import rolls
 from elman.data.music.abc import read_abc
 from elman.data.music.midi import read_midi
 from elman.data.music.musicxml import read_musicxml
-from elman.data.music.piece import FaultError, Piece
+from elman.data.music.piece import FaultError, ForeignError, Piece
 
 __all__ = [
     "SUFFIXES",
@@ -56,6 +56,12 @@ class Located(NamedTuple):
     place: Place
 
 
+class Foreign(tuple[str, Place]):
+    """(reason, place) of a file that is no music though its ending allows it."""
+
+    __slots__ = ()
+
+
 @dataclass
 class Collection:
     """What was read. account: of the pieces; a file that gives none counts as one."""
@@ -68,11 +74,12 @@ def read_collection(paths: Sequence[str], how: Reading) -> Collection:
     """The pieces of files and folders, in order. Raises UserError for a path that is not there."""
     found = Collection()
     counts: dict[str, int] = {}
-    for file in _files(paths, found.account):
+    for file, named in _files(paths, found.account):
         for located in pieces_of_file(file, how):
             found.account.read += 1
             if not isinstance(located, Located):
-                found.account.fault(*located)
+                foreign = isinstance(located, Foreign) and not named
+                (found.account.set_aside if foreign else found.account.fault)(*located)
                 continue
             counts[file.suffix.lower()] = counts.get(file.suffix.lower(), 0) + 1
             for remark in located.piece.remarks:
@@ -84,19 +91,19 @@ def read_collection(paths: Sequence[str], how: Reading) -> Collection:
     return found
 
 
-def _files(paths: Sequence[str], account: Account) -> Iterator[Path]:
-    """The files of music; others in a folder are set aside."""
+def _files(paths: Sequence[str], account: Account) -> Iterator[tuple[Path, bool]]:
+    """The files of music, and whether each was named; others in a folder are set aside."""
     for path in paths:
         if not Path(path).exists():
             beside = [entry.name for entry in Path(path).absolute().parent.glob("*")]
             raise UserError(f"no such file or folder: {path}{nearest(Path(path).name, beside)}")
         check_regular(Path(path))
         if not Path(path).is_dir():
-            yield Path(path)
+            yield Path(path), True
             continue
         for file in files_of(path):
             if file.suffix.lower() in SUFFIXES:
-                yield file
+                yield file, False
             else:
                 account.read += 1
                 account.set_aside(f"not music by its name ({file.suffix or 'no suffix'})", Place(str(file)))
@@ -121,6 +128,8 @@ def pieces_of_file(path: Path, how: Reading) -> Iterator[Located | tuple[str, Pl
     try:
         data = read_bytes(path)
         yield from _read(path, data, how)
+    except ForeignError as fault:
+        yield Foreign((str(fault), Place(str(path))))
     except FaultError as fault:
         yield str(fault), Place(str(path))
     except UserError as error:
@@ -143,7 +152,8 @@ def _read(path: Path, data: bytes, how: Reading) -> Iterator[Located | tuple[str
             else:
                 yield found[0], Place(str(path), found[1])
     elif suffix in LINES:
-        yield from _lines(path, decode(data, str(path)).text)
+        every = _lines(path, decode(data, str(path)).text)
+        yield from _some(every) if suffix == ".txt" else every
     else:
         readers: dict[str, Callable[[], rolls.Parts]] = {
             ".mat": lambda: rolls.read_mat(data),
@@ -183,6 +193,16 @@ def _lines(path: Path, text: str) -> Iterator[Located | tuple[str, Place]]:
                 yield str(fault), place
     if empty:
         raise FaultError("empty file")
+
+
+def _some(
+    found: Iterable[Located | tuple[str, Place]],
+) -> Iterator[Located | tuple[str, Place]]:
+    """The pieces of lines, if any of them is one. Raises ForeignError for other texts."""
+    every = list(found)
+    if not any(isinstance(one, Located) for one in every):
+        raise ForeignError("a text of which no line is a piece")
+    yield from every
 
 
 def piece_of_text(line: str, name: str) -> Piece:

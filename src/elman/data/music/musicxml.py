@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
-from elman.data.music.piece import FaultError, Note, Piece
+from elman.data.music.piece import FaultError, ForeignError, Note, Piece
 
 __all__ = ["read_musicxml"]
 
@@ -34,7 +34,7 @@ def read_musicxml(data: bytes, name: str) -> Piece:
     if root.tag == "score-timewise":
         raise FaultError("a MusicXML file by time (save it as score-partwise)")
     if root.tag != "score-partwise":
-        raise FaultError("no MusicXML")
+        raise ForeignError("no MusicXML")
     piece = Piece(root.findtext("work/work-title") or root.findtext("movement-title") or name)
     tempo: dict[Fraction, float] = {}
     drums = _drums(root)

@@ -9,7 +9,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAJOR", "FaultError", "Note", "Piece", "key_of", "note_name", "seconds_at", "tonic_of"]
+__all__ = [
+    "MAJOR",
+    "FaultError",
+    "ForeignError",
+    "Note",
+    "Piece",
+    "key_of",
+    "note_name",
+    "seconds_at",
+    "tonic_of",
+]
 
 NAMES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 TONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
@@ -22,6 +32,10 @@ USUAL = 0.5
 
 class FaultError(Exception):
     """Why a file, or a piece in it, gives nothing: a short noun for the account."""
+
+
+class ForeignError(FaultError):
+    """What a file is that is no music though its ending allows it: beside music in a folder it is set aside."""
 
 
 class Note(NamedTuple):

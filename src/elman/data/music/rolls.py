@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elman.config import require
-from elman.data.music.piece import FaultError, Note, Piece
+from elman.data.music.piece import FaultError, ForeignError, Note, Piece
 
 __all__ = [
     "HIGH",
@@ -243,6 +243,9 @@ def _by_part(arrays: Mapping[str, Any]) -> Parts:
     parts: Parts = {}
     for name, value in arrays.items():
         part = part_of(name)
+        if value.dtype == object and value.ndim > 1 and {np.size(cell) for cell in value.flat} == {1}:
+            # A cell of numbers, one each: what becomes of equally long pieces in one array of objects.
+            value = np.array([np.asarray(cell).item() for cell in value.flat]).reshape(value.shape)
         if value.dtype == object:
             parts.setdefault(part, []).extend(value.ravel().tolist())
         elif value.ndim == 3:
@@ -269,6 +272,8 @@ def read_json(text: str) -> Parts:
         raise FaultError(f"no JSON ({error})") from None
     if isinstance(found, dict):
         parts: Parts = {}
+        if not any(isinstance(pieces, list) for pieces in found.values()):
+            raise ForeignError("an object of JSON without lists of pieces")
         for name, pieces in found.items():
             if not isinstance(pieces, list):
                 raise FaultError(f"no list of pieces under {name!r}")
