@@ -143,6 +143,18 @@ def test_a_melody_stays_and_nothing_lies_above_it(run: Path) -> None:
     assert sorted(note.pitch for note in found.given) == [64, 67, 69, 72]
 
 
+@pytest.mark.parametrize("name", ["run", "events"])
+def test_a_primer_from_the_training_data_is_no_copied_passage(folder: Path, name: str) -> None:
+    trained = package.load(folder / name)
+    part = trained.prepared.part("train")
+    steps = json.dumps(part.pieces[0].piece.steps)
+    (found,) = trained.compose(primer=steps, length=2, seed=1)
+    assert len(found.sequence) >= len(part.sequences[0]) > 8
+    # Two steps, or what two events can hold.
+    assert found.passage is not None
+    assert found.passage.steps <= 4
+
+
 def test_which_notes_stay_and_that_they_stay_as_they_are(run: Path, here: Path) -> None:
     """A file's notes off the grid, struck again, of three voices: those that stay have their times and velocities."""
     voices = {

@@ -32,7 +32,7 @@ class Written(NamedTuple):
     """A piece that the model has written: its notes, in quarter notes, and those of them that were given.
 
     sequence: the same as the model reads it, see `Codec.encode`. tempo: quarter notes a minute. passage: the longest
-    one that a training piece has too; None where the data are gone.
+    one behind the primer that a training piece has too; None where the data are gone.
     """
 
     notes: list[Note]
@@ -95,12 +95,18 @@ def pieces_by(trained: Any, settings: Compose, longest: Callable[[Any], Passage 
     draw = _steps_by(trained, settings) if codec.words is None else _events_by(trained, settings)
     tempo = _tempo(trained, settings)
     for _ in range(settings.count):
-        sequence, notes, given = draw(generator)
-        passage = longest(compared(codec, sequence))
+        sequence, notes, given, own = draw(generator)
+        passage = longest(compared(codec, own))
         yield Written(notes, given, sequence, tempo, figures_of(notes, 60 / tempo), passage)
 
 
-Drawn = tuple[Sequenced, list[Note], list[Note]]
+class Drawn(NamedTuple):
+    """A piece, its notes, those of them that were given; own: the piece without its primer, which copies nothing."""
+
+    sequence: Sequenced
+    notes: list[Note]
+    given: list[Note]
+    own: Sequenced
 
 
 class _Given(NamedTuple):
@@ -182,7 +188,8 @@ def _steps_by(trained: Any, settings: Compose) -> Callable[[torch.Generator], Dr
         )
         # What was given is a voice of its own, and can have an instrument of its own.
         notes = sorted([note._replace(voice=1) for note in own] + given)
-        return np.concatenate([np.zeros_like(found.roll[:1]), found.roll]), notes, given
+        sequence = np.concatenate([np.zeros_like(found.roll[:1]), found.roll])
+        return Drawn(sequence, notes, given, np.concatenate([sequence[:1], sequence[len(first) + 1 :]]))
 
     return draw
 
@@ -214,6 +221,7 @@ def _events_by(trained: Any, settings: Compose) -> Callable[[torch.Generator], D
         given = _in_quarters(codec, [note for note in decoded if (note.start, note.pitch) in taken])
         own = _in_quarters(codec, [note for note in decoded if (note.start, note.pitch) not in taken])
         notes = sorted([note._replace(voice=1) for note in own] + given)
-        return np.array(events, dtype=np.int64), notes, given
+        sequence = np.array(events, dtype=np.int64)
+        return Drawn(sequence, notes, given, np.concatenate([sequence[:1], sequence[len(first) :]]))
 
     return draw
