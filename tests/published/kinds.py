@@ -89,6 +89,40 @@ def _slots(cell: Any, x: Tensor, u: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(slots, slots, slots).flatten(1)
 
 
+def _memory(cell: Any, x: Tensor, u: Tensor) -> Tensor:
+    """Erased and added to where the content is like a key (Graves et al. 2014, eq. 3 to 6)."""
+    m, key = u.view(-1, 4, 2), x[:, None, :2]
+    w = torch.softmax(3 * F.cosine_similarity(m, key, dim=2), 1).unsqueeze(2)
+    return (m * (1 - w * torch.sigmoid(x[:, None, 2:4])) + w * x[:, None, 4:6]).flatten(1)
+
+
+def _shifted(cell: Any, x: Tensor, u: Tensor) -> Tensor:
+    """Moved and sharpened weights of places (Graves et al. 2014, eq. 8 and 9)."""
+    w, s = torch.softmax(u, 1), torch.softmax(x[:, :3], 1)
+    moved = torch.stack([torch.roll(w, i - 1, 1) for i in range(3)], 2)
+    w = (moved * s.unsqueeze(1)).sum(2) ** (1 + F.softplus(x[:, :1]))
+    return w / w.sum(1, keepdim=True) + x
+
+
+def _experts(cell: Any, x: Tensor, u: Tensor) -> Tensor:
+    """The two best of four, each a matrix, weighed; and one of two by `index_select`."""
+    experts = cell.attention.in_proj_weight[:8]
+    chance, which = torch.topk(x[:, :4], 2)
+    some = torch.einsum("bkij,bj->bki", experts.view(4, 2, 4)[which], u[:, :4])
+    one = experts.view(2, 16).index_select(0, x[:, :2].argmax(1)).view(-1, 4, 4)
+    picked = (torch.softmax(chance, 1).unsqueeze(2) * some).sum(1).repeat(1, 4)
+    return x + picked + torch.bmm(one, u[:, :4, None]).squeeze(2).repeat(1, 2)
+
+
+def _pools(cell: Any, x: Tensor, u: Tensor) -> Tensor:
+    image = u.view(-1, 1, 4, 2)
+    pooled = F.max_pool1d(u.unsqueeze(1), 2).flatten(1) + F.adaptive_avg_pool1d(x.unsqueeze(1), 4).flatten(1)
+    padded = F.pad(x, (2, 0))[:, :H] + F.pad(u.unsqueeze(1), (1, 1), "circular").flatten(1)[:, :H]
+    return (
+        torch.cat([pooled, F.avg_pool2d(image, 2).flatten(1), F.max_pool2d(image, 2).flatten(1)], 1) + padded
+    )
+
+
 KINDS = [
     Kind("dropout of any rate, drawn at each step", lambda c, x, u: F.dropout(x, 0.5) + u),
     Kind("`bernoulli_`, `uniform_`, `normal_`, `exponential_` of any parameters",
@@ -119,11 +153,24 @@ KINDS = [
     Kind("a hard choice with a soft gradient (`F.gumbel_softmax(hard=True)`)",
          lambda c, x, u: x + F.gumbel_softmax(u, hard=True)),
     Kind("attention between slots of a row (`F.scaled_dot_product_attention`, `nn.MultiheadAttention`)", _slots),
+    Kind("a memory in the state, addressed by content, erased and added to (NTM)", _memory),
+    Kind("weights of places, moved, sharpened (`torch.roll`, powers)", _shifted),
+    Kind("a link matrix between places (DNC)",
+         lambda c, x, u: x + ((u.unsqueeze(2) * x.unsqueeze(1)) * (1 - torch.eye(H)) @ x.unsqueeze(2)).squeeze(2)),
+    Kind("experts that each row picks (`W[which]`, `index_select`, topk)", _experts),
+    Kind("pooling over windows side by side, within a row; padding with zeros or around", _pools),
     Kind("logsumexp, logaddexp", lambda c, x, u: torch.logaddexp(x, u) + u.logsumexp(1, keepdim=True)),
     Kind("linear algebra on parameters alone (`matrix_exp`, `qr`, `svd`, `eigh`, `solve`)",
          lambda c, x, u: x + u @ torch.matrix_exp(c.u.weight) @ torch.linalg.qr(c.u.weight).Q),
     Kind("`sort` of elements that may be equal: torch leaves their order open",
          lambda c, x, u: x + u.sort(1).values, False),
+    Kind("`cumprod` (the free places of a DNC)", lambda c, x, u: x + torch.cumprod(torch.sigmoid(u), 1), False),
+    Kind("pooling over windows that overlap, or with padding",
+         lambda c, x, u: x + F.avg_pool1d(u.unsqueeze(1), 3, 1, 1).flatten(1), False),
+    Kind("padding by reflection",
+         lambda c, x, u: x + F.pad(u.unsqueeze(1), (1, 1), "reflect").flatten(1)[:, :8], False),
+    Kind("`m[torch.arange(B), i]`, rows by their numbers; `m.gather(1, i)` says the same and is native",
+         lambda c, x, u: x + u[torch.arange(x.shape[0]), x.argmax(1)].unsqueeze(1), False),
     Kind("a convolution within a row", lambda c, x, u: x + c.conv(u.unsqueeze(1)).squeeze(1), False),
     Kind("`t[mask] = u[mask]`: as many values as the data say", _writes_marked_values, False),
     Kind("a branch on data", _branch, False),

@@ -91,10 +91,13 @@ def kinds() -> str:
         "| in the step | path | why not native |",
         "|---|---|---|",
     ]
-    for kind in KINDS:
-        path, reason = path_of(kind)
-        lines.append(f"| {kind.name} | {path} | {reason} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *map(row_of, KINDS)]) + "\n"
+
+
+def row_of(kind: Kind) -> str:
+    """Its line of that table."""
+    path, reason = path_of(kind)
+    return f"| {kind.name} | {path} | {reason} |"
 
 
 def path_of(kind: Kind) -> tuple[str, str]:

@@ -17,8 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from elman.engine.decompose import (
     BY_NUMBERS,
     DECOMPOSITIONS,
+    POOLS,
     library_decomposition,
     multi_head_attention,
+    pool,
 )
 from elman.engine.errors import NotSupported
 from elman.engine.ops import OPS
@@ -227,6 +229,10 @@ class _Calls(TorchFunctionMode):
             attended = multi_head_attention(*args, **(kwargs or {}))
             if attended is not NotImplemented:
                 return attended
+        if name in POOLS and (pooled := pool(name, args, kwargs or {})) is not NotImplemented:
+            return pooled
+        if name == "index_select":
+            return _index_select(self.rows, *args, **(kwargs or {}))
         if name == "__len__" and args[0].dim() and args[0].shape[0] % self.rows == 0:
             raise self.not_supported(
                 "the step calls len() of the batch", op="len", hint="x.shape[0] is understood"
@@ -275,6 +281,14 @@ def _one_hot(tensor: Tensor, num_classes: int = -1) -> Any:
         return torch.nn.functional.one_hot(tensor)
     classes = torch.arange(num_classes, device=tensor.device)
     return (tensor.unsqueeze(-1) == classes).to(torch.int64)
+
+
+def _index_select(rows: int, input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """`torch.index_select`; where each row picks of what all rows share, as `input[index]`, which is native."""
+    by_row = index.dim() == 1 and index.shape[0] % rows == 0
+    if by_row and dim in (0, -input.dim()) and input.dim() and input.shape[0] % rows:
+        return input[index.to(torch.int64)]
+    return input.index_select(dim, index)
 
 
 def _unwatched() -> Any:

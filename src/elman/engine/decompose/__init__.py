@@ -7,11 +7,13 @@ here, so that few operations need a kernel.
 from elman.engine.decompose import activations, arithmetic, attention, indexing, norms, shapes
 from elman.engine.decompose.attention import multi_head_attention
 from elman.engine.decompose.indexing import BY_NUMBERS
+from elman.engine.decompose.pooling import POOLS, pool
 from elman.engine.decompose.table import DECOMPOSITIONS, library_decomposition
 
 __all__ = [
     "BY_NUMBERS",
     "DECOMPOSITIONS",
+    "POOLS",
     "activations",
     "arithmetic",
     "attention",
@@ -19,5 +21,6 @@ __all__ = [
     "library_decomposition",
     "multi_head_attention",
     "norms",
+    "pool",
     "shapes",
 ]
