@@ -16,7 +16,7 @@ from elman.engine.rows import layout
 from elman.engine.scan import Scan
 from elman.engine.structure import TreeSpec
 
-__all__ = ["Forward", "Live", "folded", "forward_of", "live", "without_static"]
+__all__ = ["FORWARD", "Forward", "Live", "folded", "forward_of", "live", "without_static"]
 
 FORWARD = ("static", "context", "hoisted", "loop", "trailing")
 

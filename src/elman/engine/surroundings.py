@@ -28,6 +28,7 @@ from elman.engine.inputs import Inputs
 __all__ = [
     "TRANSFORMED",
     "Unfinished",
+    "allow_translation",
     "alone",
     "check_modules",
     "check_tensors",
@@ -44,6 +45,7 @@ _TRACED = (
     "torch.jit.trace would write down the steps of this one sequence, and a longer one would lose its end without a "
     "word; use torch.export.export, which keeps the number of steps open (torch.export.Dim)"
 )
+_translated: list[bool] = []
 _ONNX = (
     "torch.onnx.export has no operator for a recurrent layer of elman; use torch.export.export, or export the RNN, "
     "LSTM or GRU of torch.nn that has the same parameters (load_state_dict)"
@@ -54,10 +56,15 @@ class Unfinished(NotSupported):
     """A module that its first call makes ready: for this call the plain loop, without a word."""
 
 
+def allow_translation() -> None:
+    """torch.onnx.export with dynamo=True has been told what a recurrent layer is."""
+    _translated.append(True)
+
+
 def refuse_tracing() -> None:
     """EngineError under torch.jit.trace, and under torch.onnx.export."""
     tracing = torch._C._get_tracing_state() is not None
-    if (tracing or torch.compiler.is_exporting()) and torch.onnx.is_in_onnx_export():
+    if torch.onnx.is_in_onnx_export() and (tracing or (torch.compiler.is_exporting() and not _translated)):
         raise EngineError(_ONNX)
     if tracing:
         raise EngineError(_TRACED)
