@@ -27,7 +27,7 @@ from elman.engine.rows import Layout, layout
 from elman.engine.run import Plan, _autocast_off, _split, as_bases, run_backward, run_forward
 from elman.engine.structure import flatten
 
-__all__ = ["count_results", "scan_op"]
+__all__ = ["count_outputs", "count_results", "scan_op"]
 
 _REPEATED = ("static", "context")  # sections that the backward runs once more: they are small
 
@@ -54,6 +54,11 @@ atexit.register(_plan.cache_clear)  # the core's kernels go before the core does
 def count_results(program: Program, history: bool) -> int:
     """How many of the operator's outputs are results: y, the final state and, where wanted, all states."""
     return len(program.y) + len(program.s) * (2 if history else 1)
+
+
+def count_outputs(text: str, history: bool) -> int:
+    """How many outputs the operator has, those for a backward among them."""
+    return count_results(_program(text), history) + len(_stored(text))
 
 
 @lru_cache(maxsize=256)

@@ -11,6 +11,8 @@ import importlib.util
 if importlib.util.find_spec("onnx_ir") is None:
     raise ImportError("elman.onnx writes files with onnx_ir and onnxscript: pip install 'elman[onnx]'")
 
-from elman.onnx.export import export_step
+from elman.onnx.export import export, export_step
+from elman.onnx.graph import Refused
+from elman.onnx.translate import translations
 
-__all__ = ["export_step"]
+__all__ = ["Refused", "export", "export_step", "translations"]

@@ -8,16 +8,48 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from elman.engine import Scan
 from elman.onnx.files import Drawn, drawn_like, put, wanted
 from elman.onnx.graph import Refused
+from elman.onnx.modules import form_of, model_of
 from elman.onnx.steps import StepModel
 
-__all__ = ["export_step"]
+__all__ = ["export", "export_step"]
 
 _SIZES = ((1, 2), (6, 3))  # T and B of the cases that a file is verified on
+
+
+def export(
+    module: nn.Module,
+    path: str | os.PathLike[str],
+    x: Tensor | None = None,
+    *,
+    lengths: bool | None = None,
+    state: bool | None = None,
+    verify: bool | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """A layer (RNN, LSTM, GRU, Recurrent: any depth, directions, options) or a network of `elman.nn` as an ONNX file (opset
+    18), for every T and B; returns its path.
+
+    module: in eval mode. x: an example of its input, where it does not say what it takes; of it only the kind counts.
+    lengths, state: whether the file takes lengths `(B,)` int64, and the state, and gives the final one (default: lengths
+    for a classifier, the state for all else). Shapes and the order of axes are the module's own (`batch_first`). Inputs
+    are `x`, `lengths`, `state`, outputs `y` of a layer and `logits` of a network, and `final_state`; a state of several
+    tensors has its keys behind: `state_0`. verify: as for `export_step`. metadata: texts that the file keeps.
+
+    EngineError where something has no word in ONNX, or where the file would give other numbers; nothing is written then.
+    """
+    if module.training:
+        raise Refused(
+            f"{type(module).__name__} is in training mode, and a file answers as in eval; call eval() first"
+        )
+    form = form_of(module, x, lengths=lengths, state=state)
+    model = model_of(form, {"elman": type(module).__name__, **(metadata or {})})
+    return put(model, path, form.cases() if wanted(verify) else [])
 
 
 def export_step(

@@ -105,7 +105,7 @@ def recognized(program: Program) -> Own | None:
         return None
     kind, activations, roles = entry
     places = dict(zip(roles, reads, strict=True))
-    if not {"weight_ih", "weight_hh"} <= set(places) or (len(program.p) == 4) != ("bias_ih" in places and "bias_hh" in places):
+    if len(places) != len(program.p) or not {"weight_ih", "weight_hh"} <= set(places):
         return None
     return Own(kind, activations, places)
 
@@ -117,7 +117,9 @@ def own_node(
     order = _ORDERS[own.kind]
 
     def gates(name: str) -> Handle:
-        return _reordered(scope, read[own.reads[name]], None if tensors is None else tensors[own.reads[name]], order)
+        return _reordered(
+            scope, read[own.reads[name]], None if tensors is None else tensors[own.reads[name]], order
+        )
 
     inputs: list[Handle | None] = [call.x[0], gates("weight_ih"), gates("weight_hh")]
     biases = [gates(name) for name in ("bias_ih", "bias_hh") if name in own.reads]
@@ -125,13 +127,17 @@ def own_node(
     inputs.append(None if call.lengths is None else scope.cast(call.lengths, torch.int32))
     front = scope.constant([0])
     inputs += [scope.op("Unsqueeze", s, front) for s in call.state]
-    options: dict[str, Any] = {"hidden_size": int(_hidden(own, read, tensors)), "direction": "reverse" if call.reverse else "forward"}
+    options: dict[str, Any] = {
+        "hidden_size": _hidden(own, read, tensors), "direction": "reverse" if call.reverse else "forward",
+    }  # fmt: skip
     if own.activations:
         options["activations"] = list(own.activations)
     if own.kind == "GRU":
         options["linear_before_reset"] = 1
     y, *final = scope.ops(own.kind, inputs, 1 + len(call.state), **options)
-    return Results([scope.op("Squeeze", y, scope.constant([1]))], [scope.op("Squeeze", f, front) for f in final], [])
+    return Results(
+        [scope.op("Squeeze", y, scope.constant([1]))], [scope.op("Squeeze", f, front) for f in final], []
+    )
 
 
 def _hidden(own: Own, read: Sequence[Handle], tensors: Sequence[Tensor] | None) -> int:

@@ -3,31 +3,50 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
-import onnx_ir as ir
+import torch
+from torch import Tensor
 
-from elman.engine.opaque import count_results, scan_op
-from elman.engine.printing import live
+from elman.engine.errors import EngineError
+from elman.engine.opaque import count_outputs, count_results
+from elman.engine.printing import folded, without_static
 from elman.engine.program import Program, parse
 from elman.engine.surroundings import allow_translation
 from elman.onnx.graph import Handle, Refused, Scope
-from elman.onnx.unfold import Call, unfold
+from elman.onnx.own import own_node, recognized
+from elman.onnx.unfold import Call, Results, unfold
 
-__all__ = ["translations"]
+__all__ = ["known_numbers", "translations"]
 
-_calls = itertools.count()
+_calls: ContextVar[Iterator[int]] = ContextVar("_calls", default=itertools.count())  # noqa: B039 - a counter for all
+_numbers: ContextVar[Mapping[str, Tensor] | None] = ContextVar("_numbers", default=None)
+_refusals: ContextVar[list[EngineError] | None] = ContextVar("_refusals", default=None)
 
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """What `torch.onnx.export(..., dynamo=True, custom_translation_table=elman.onnx.translations())` needs to write a model
-    that holds recurrent layers of Elman."""
+    """The table for `torch.onnx.export(..., dynamo=True, custom_translation_table=elman.onnx.translations())`, which
+    writes a model that holds recurrent layers of Elman among other modules."""
     allow_translation()
-    import torch
-
     return {torch.ops.elman.scan.default: translate_scan}
+
+
+@contextmanager
+def known_numbers(numbers: Mapping[str, Tensor]) -> Iterator[list[EngineError]]:
+    """Within, the graph's values of these names are these tensors, and what follows from them alone is computed. Gives
+    the list of what was refused, which torch's exporter wraps."""
+    refusals: list[EngineError] = []
+    tokens = _numbers.set(numbers), _refusals.set(refusals), _calls.set(itertools.count())
+    try:
+        yield refusals
+    finally:
+        _numbers.reset(tokens[0])
+        _refusals.reset(tokens[1])
+        _calls.reset(tokens[2])
 
 
 @lru_cache(maxsize=64)
@@ -44,35 +63,45 @@ def translate_scan(
 
     recorder: Any = evaluator.default()
     if not hasattr(recorder, "nodes") or not hasattr(recorder, "opset"):
-        raise Refused(f"this release of torch writes graphs by {type(recorder).__name__}, which is not known here")
-    traced = _program(program)
-    scope = Scope(f"elman/{next(_calls)}/")
-    results = _write(scope, traced, list(inputs), history, reverse, lengths, reset)
+        raise Refused(
+            f"this release of torch writes graphs by {type(recorder).__name__}, which is not known here"
+        )
+    scope = Scope(f"elman/{next(_calls.get())}/")
+    try:
+        made = _write(scope, _program(program), list(inputs), history, reverse, lengths, reset)
+    except EngineError as error:
+        if (refusals := _refusals.get()) is not None:
+            refusals.append(error)
+        raise
     recorder.nodes.extend(scope.nodes)
-    outs = [recorder.opset.Identity(h) for h in results]
-    missing = recorder.opset.Identity(results[0])
-    # What a backward would read is part of the operator, and of no use here.
-    return outs + [missing] * (count_of(program, history) - len(outs))
-
-
-def count_of(program: str, history: bool) -> int:
-    """All outputs of the operator."""
-    from elman.engine.opaque import _stored
-
-    return count_results(_program(program), history) + len(_stored(program))
+    outs = [recorder.opset.Identity(h) for h in (*made.y, *made.final, *made.states)]
+    assert len(outs) == count_results(_program(program), history)
+    # What a backward would read is a result of the operator too, and of no use here.
+    return [
+        *outs,
+        *[recorder.opset.Identity(made.final[0]) for _ in range(count_outputs(program, history) - len(outs))],
+    ]
 
 
 def _write(
     scope: Scope, program: Program, inputs: list[Handle], history: bool, reverse: bool, lengths: Handle | None,
     reset: Handle | None,
-) -> list[Handle]:  # fmt: skip
-    counts = (len(program.x), len(program.s), len(program.s), len(program.c), len(program.p))
+) -> Results:  # fmt: skip
     parts = []
-    for n in counts:
+    for n in (len(program.x), len(program.s), len(program.s), len(program.c), len(program.p)):
         parts.append(inputs[:n])
         inputs = inputs[n:]
     x, state, initial, context, read = parts
-    scope.values.update({v.name: h for v, h in zip(program.p, read, strict=True)})
     call = Call(x, state, initial, context, lengths, reset, reverse, history)
-    results = unfold(scope, program, call)
-    return [*results.y, *results.final, *results.states]
+    numbers = _numbers.get() or {}
+    tensors = [numbers[str(h.name)] for h in read] if all(str(h.name) in numbers for h in read) else None
+    if reset is None and not history and (own := recognized(program)) is not None:
+        return own_node(scope, own, read, tensors, call)
+    scope.values.update({v.name: h for v, h in zip(program.p, read, strict=True)})
+    if tensors is None:
+        return unfold(scope, program, call)
+    given = {v.name for v in program.p}
+    for v in program.sections["static"].outs:
+        if v.name not in given:
+            scope.values[v.name] = scope.constant(folded(program, tensors)[v.name], v.dtype)
+    return unfold(scope, without_static(program), call)
