@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import elman
-from elman.engine import EngineError, EngineWarning, Scan
+from elman.engine import EngineError, EngineWarning, Scan, surroundings
 from elman.nn import GRU, LSTM, RNN, GRUCell, Recurrent
 from tests.tolerances import assert_near
 
@@ -384,6 +384,7 @@ def test_onnx_is_refused(monkeypatch):
     """Under either exporter, as both say that they are at work."""
     layer, x = elman.LSTM(I, H).eval(), torch.randn(T, B, I)
     monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    monkeypatch.setattr(surroundings, "_translated", [])
     for export in (torch.jit.trace, torch.export.export):
         with pytest.raises(EngineError, match=r"torch\.onnx\.export"):
             export(layer, (x,))

@@ -1,7 +1,8 @@
-"""Layers and networks as files: ONNX's own nodes where these say the same, stacks with their options, whole networks."""
+"""Layers and networks as files: ONNX's own nodes where these say the same, stacks with their options."""
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 
 import elman
-from elman.engine import EngineError
+from elman.engine import EngineError, surroundings
 from elman.nn import Embedding, MinimalGatedCell, SequenceClassifier, SequenceGenerator, Tagger
 from elman.onnx import export, translations
 from elman.onnx.files import session
@@ -54,20 +55,24 @@ def poisoned(x: Tensor, lengths: Tensor, first: bool) -> Tensor:
     return x
 
 
-OWN = {
-    "LSTM": lambda **o: elman.LSTM(I, H, num_layers=2, bidirectional=True, **o),
-    "GRU": lambda **o: elman.GRU(I, H, bidirectional=True, bias=False, **o),
-    "RNN": lambda **o: elman.RNN(I, H, nonlinearity="relu", **o),
-}
+def drawn_layer(seed: int) -> tuple[str, elman.LSTM | elman.GRU | elman.RNN]:
+    """A plain layer of drawn kind, sizes and options."""
+    draw = random.Random(seed)
+    kind = ("LSTM", "GRU", "RNN")[seed % 3]
+    options: dict[str, Any] = {name: draw.random() < 0.5 for name in ("bias", "bidirectional", "batch_first")}
+    options |= {"nonlinearity": draw.choice(["tanh", "relu"])} if kind == "RNN" else {}
+    torch.manual_seed(seed)
+    sizes = draw.choice([1, 3, 5, 16]), draw.choice([1, 4, 7, 16]), draw.choice([1, 2, 3])
+    return kind, getattr(elman, kind)(*sizes, **options).eval()
 
 
-@pytest.mark.parametrize("kind", sorted(OWN))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(n, marks=() if n in (6, 13) else pytest.mark.slow) for n in range(18)]
+)
 @torch.no_grad()
-def test_own_nodes(kind: str, tmp_path: Path) -> None:
-    """Lengths down to 0 with NaN in the padding, initial states, both directions, many sizes: one file."""
-    torch.manual_seed(1)
-    first = kind == "GRU"
-    layer = OWN[kind](batch_first=first).eval()
+def test_plain_layers_are_onnx_s_own_nodes(seed: int, tmp_path: Path) -> None:
+    """Lengths down to 0 with NaN in the padding, states in and out, drawn depths, directions and sizes: one file."""
+    kind, layer = drawn_layer(seed)
     path = export(layer, tmp_path / "a.onnx", lengths=True)
     found = kinds(path)
     assert found[kind] == len(layer.scans())
@@ -75,10 +80,10 @@ def test_own_nodes(kind: str, tmp_path: Path) -> None:
     for T, B in ((1, 1), (9, 3), (200, 2)):
         state = pytree.tree_map(torch.randn_like, layer.start(B))
         lengths = torch.tensor([T, 0, 2][:B])
-        x = torch.randn((B, T, I) if first else (T, B, I))
+        x = torch.randn((B, T, layer.input_size) if layer.batch_first else (T, B, layer.input_size))
         names = ("state",) if isinstance(state, Tensor) else ("state_0", "state_1")
         feed = {
-            "x": poisoned(x, lengths, first),
+            "x": poisoned(x, lengths, layer.batch_first),
             "lengths": lengths,
             **dict(zip(names, pytree.tree_leaves(state), strict=True)),
         }
@@ -95,6 +100,18 @@ def test_the_conventions_of_torch(tmp_path: Path) -> None:
         assert_equal(path, {"x": x, "state_0": h, "state_1": c}, torchs(x, (h, c)))
 
 
+class Leaky(nn.Module):
+    """h' = 0.7 h + 0.3 tanh(W x + U h)"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden_size = H
+        self.W, self.U = nn.Linear(H, H), nn.Linear(H, H, bias=False)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        return 0.7 * h + 0.3 * torch.tanh(self.W(x) + self.U(h))
+
+
 STACKS = {
     "norms and residual": lambda: elman.LSTM(
         I, H, layer_norm="sum", num_layers=2, residual=True, bidirectional=True, merge="sum", dropout=0.5
@@ -108,9 +125,9 @@ STACKS = {
 
 
 def weight_normed() -> nn.Module:
-    from battery.registry import BY_NAME
-
-    return BY_NAME["weight_norm"].cell(torch.float32)  # type: ignore[no-any-return]
+    cell = Leaky()
+    nn.utils.parametrizations.weight_norm(cell.U)
+    return cell
 
 
 @pytest.mark.parametrize(
@@ -119,11 +136,13 @@ def weight_normed() -> nn.Module:
 @torch.no_grad()
 def test_options_of_stacks(name: str, tmp_path: Path) -> None:
     layer = STACKS[name]().eval()
-    path = export(layer, tmp_path / "a.onnx", lengths=True, state=False)
-    x, lengths = torch.randn(7, 3, I), torch.tensor([7, 0, 4])
+    x, lengths = torch.randn(7, 3, H if name == "weight norm" else I), torch.tensor([7, 0, 4])
+    example = x if name == "weight norm" else None
+    path = export(layer, tmp_path / "a.onnx", example, lengths=True, state=False)
     assert_equal(path, {"x": poisoned(x, lengths, False), "lengths": lengths}, layer(x, lengths=lengths)[0])
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_classifier(tmp_path: Path) -> None:
     """Embedding, both directions, pooling and readout; what the file says of itself."""
@@ -183,33 +202,66 @@ def test_training_and_foreign_modules_are_refused(tmp_path: Path) -> None:
 
 
 class Users(nn.Module):
-    """A model that somebody wrote around a layer."""
+    """A model that somebody wrote around layers and a cell."""
 
     def __init__(self) -> None:
         super().__init__()
         self.before, self.layer = nn.Linear(5, I), elman.Recurrent(nn.GRUCell(I, H))
-        self.other, self.after = elman.LSTM(H, H, peephole=True), nn.Linear(H, 2)
+        self.other, self.own = elman.LSTM(H, H, peephole=True), elman.Recurrent(Leaky())
+        self.after = nn.Linear(H, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.layer(torch.relu(self.before(x)))[0]
-        return self.after(self.other(y)[0]).softmax(-1)
+        return self.after(self.own(self.other(y)[0])[0]).softmax(-1)
+
+
+class Words(nn.Module):
+    """Tokens (B, T) -> embedding -> an LSTM -> a linear layer, with the state in and out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(11, I)
+        self.lstm, self.head = elman.LSTM(I, H, num_layers=2, batch_first=True), nn.Linear(H, 11)
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y, (h, c) = self.lstm(self.embedding(x), (h, c))
+        return self.head(y), h, c
+
+
+def by_torch(model: nn.Module, given: tuple[Tensor, ...], shapes: Any, path: Path, **options: Any) -> Path:
+    """With gradients under way too, as users call it."""
+    written = torch.onnx.export(
+        model, given, dynamo=True, dynamic_shapes=shapes, verbose=False,
+        custom_translation_table=translations(), **options,
+    )  # fmt: skip
+    assert written is not None
+    written.save(path)
+    return path
+
+
+def test_torchs_own_exporter_without_the_table_says_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "_translated", [])
+    with pytest.raises(Exception, match=r"custom_translation_table=elman\.onnx\.translations\(\)"):
+        torch.onnx.export(elman.LSTM(I, H).eval(), (torch.randn(5, 3, I),), dynamo=True, verbose=False)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_torchs_own_exporter(tmp_path: Path) -> None:
-    """With gradients under way too, as users call it."""
-    model, x = Users().eval(), torch.randn(5, 3, 5)
     axes = {0: torch.export.Dim("T"), 1: torch.export.Dim("B")}
-    written = torch.onnx.export(
-        model,
-        (x,),
-        dynamo=True,
-        custom_translation_table=translations(),
-        dynamic_shapes=(axes,),
-        verbose=False,
-    )
-    assert written is not None
-    written.save(tmp_path / "a.onnx")
-    x = torch.randn(20, 2, 5)
+    model = Users().eval()
+    path = by_torch(model, (torch.randn(5, 3, 5),), (axes,), tmp_path / "a.onnx")
+    for T, B in ((20, 2), (1, 1)):
+        x = torch.randn(T, B, 5)
+        assert_equal(path, {"x": x}, model(x).detach())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchs_own_exporter_of_words(tmp_path: Path) -> None:
+    T, B = torch.export.Dim("T"), torch.export.Dim("B")
+    model = Words().eval()
+    given = (torch.arange(15).reshape(3, 5) % 11, torch.randn(2, 3, H), torch.randn(2, 3, H))
+    path = by_torch(model, given, ({0: B, 1: T}, {1: B}, {1: B}), tmp_path / "a.onnx")
+    assert kinds(path)["LSTM"] == 2
+    x, h, c = torch.randint(11, (2, 9)), torch.randn(2, 2, H), torch.randn(2, 2, H)
     with torch.no_grad():
-        assert_equal(tmp_path / "a.onnx", {"x": x}, model(x))
+        assert_equal(path, {"x": x, "h": h, "c": c}, model(x, h, c))

@@ -47,8 +47,9 @@ _TRACED = (
 )
 _translated: list[bool] = []
 _ONNX = (
-    "torch.onnx.export has no operator for a recurrent layer of elman; use torch.export.export, or export the RNN, "
-    "LSTM or GRU of torch.nn that has the same parameters (load_state_dict)"
+    "torch.onnx.export does not know what a recurrent layer of elman is until it is told: torch.onnx.export(model, "
+    "args, dynamo=True, custom_translation_table=elman.onnx.translations()); a layer or a network of elman.nn alone: "
+    "elman.onnx.export"
 )
 
 

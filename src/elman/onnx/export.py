@@ -32,16 +32,18 @@ def export(
     verify: bool | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """A layer (RNN, LSTM, GRU, Recurrent: any depth, directions, options) or a network of `elman.nn` as an ONNX file (opset
-    18), for every T and B; returns its path.
+    """A layer (RNN, LSTM, GRU, Recurrent: any depth, directions, options) or a network of `elman.nn` as an ONNX file
+    (opset 18), for every T and B; returns its path.
 
     module: in eval mode. x: an example of its input, where it does not say what it takes; of it only the kind counts.
-    lengths, state: whether the file takes lengths `(B,)` int64, and the state, and gives the final one (default: lengths
-    for a classifier, the state for all else). Shapes and the order of axes are the module's own (`batch_first`). Inputs
-    are `x`, `lengths`, `state`, outputs `y` of a layer and `logits` of a network, and `final_state`; a state of several
-    tensors has its keys behind: `state_0`. verify: as for `export_step`. metadata: texts that the file keeps.
+    lengths, state: whether the file takes lengths `(B,)` int64, and the state, and gives the final one (default:
+    lengths for a classifier, the state for all else). Shapes and the order of axes are the module's own
+    (`batch_first`). Inputs are `x`, `lengths`, `state`, outputs `y` of a layer and `logits` of a network, and
+    `final_state`; a state of several tensors has its keys behind: `state_0`. verify: as for `export_step`.
+    metadata: texts that the file keeps.
 
-    EngineError where something has no word in ONNX, or where the file would give other numbers; nothing is written then.
+    EngineError where something has no word in ONNX, or where the file would give other numbers; nothing is written
+    then.
     """
     if module.training:
         raise Refused(

@@ -32,8 +32,8 @@ _SIZES = ((1, 2), (7, 4))  # of the cases that a file is verified on
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a module is called in a file: a function of flat tensors, examples of them, their names, which axes of each are
-    time and batch, and the names of the results."""
+    """How a module is called in a file: a function of flat tensors, examples of them, their names, which axes of each
+    are time and batch, and the names of the results."""
 
     call: nn.Module
     inputs: tuple[Tensor, ...]

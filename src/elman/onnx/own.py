@@ -1,6 +1,7 @@
 """Steps that ONNX has nodes of its own for: LSTM, GRU and RNN, recognized by their programs.
 
-A program is one of these if it says, but for the names of its values, what the program of the layer (or of torch's cell) says.
+A program is one of these if it says, but for the names of its values, what the program of the layer (or of torch's
+cell) says.
 
         ONNX                                    gates in W and R    torch's
         LSTM                                    i, o, f, c          i, f, g, o
@@ -135,9 +136,17 @@ def own_node(
     if own.kind == "GRU":
         options["linear_before_reset"] = 1
     y, *final = scope.ops(own.kind, inputs, 1 + len(call.state), **options)
-    return Results(
-        [scope.op("Squeeze", y, scope.constant([1]))], [scope.op("Squeeze", f, front) for f in final], []
-    )
+    ends = [scope.op("Squeeze", f, front) for f in final]
+    if call.lengths is not None:
+        ends = _held(scope, call.lengths, ends, call.state)
+    return Results([scope.op("Squeeze", y, scope.constant([1]))], ends, [])
+
+
+def _held(scope: Scope, lengths: Handle, ends: list[Handle], starts: Sequence[Handle]) -> list[Handle]:
+    """A row without a step holds its state: onnxruntime's nodes give zeros there."""
+    moved = scope.op("Greater", scope.cast(lengths, torch.int64), scope.constant(0))
+    column = scope.reshape(moved, [-1, 1])
+    return [scope.where(column, end, start, torch.float32) for end, start in zip(ends, starts, strict=True)]
 
 
 def _hidden(own: Own, read: Sequence[Handle], tensors: Sequence[Tensor] | None) -> int:
