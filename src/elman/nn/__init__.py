@@ -65,6 +65,7 @@ from elman.nn.norms import MaskedBatchNorm
 from elman.nn.outlooks import LEVELS, OUTLOOKS, Outlook, Prospect
 from elman.nn.pictures import FrameEncoder, PictureEncoder
 from elman.nn.pooling import POOLINGS, AttentionPooling, Pooling, RunningPooling
+from elman.nn.pretrained import LiteEncoder, lite_weights
 from elman.nn.recurrent import Recurrent
 from elman.nn.rnn import RNN
 from elman.nn.spelling import Affixes, SpelledWords, Speller
@@ -113,6 +114,7 @@ __all__ = [
     "LayerNormGRUCell",
     "LayerNormLSTMCell",
     "LinearChain",
+    "LiteEncoder",
     "LocationAttention",
     "MaskedBatchNorm",
     "Memory",
@@ -148,6 +150,7 @@ __all__ = [
     "Transcriber",
     "WordDropout",
     "cell_factory",
+    "lite_weights",
     "recurrent_stack",
     "smoothed_cross_entropy",
 ]

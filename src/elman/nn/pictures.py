@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +91,8 @@ class FrameEncoder(SequenceInput):
         e_t = dropout(relu(W flat(grid_t) + b))        grid: `PictureEncoder`'s, `(C, s, s)`
 
     The grid is laid flat and not averaged: where things are in a picture is what moves from one to the next. Frames in
-    the padding are not looked at, and get zeros.
+    the padding are not looked at, and get zeros. encoder: in place of `PictureEncoder`, a module with its `output_size`
+    and `stride`, such as `LiteEncoder`; frozen: it is not trained, and stays in the state of use.
     """
 
     def __init__(
@@ -101,14 +103,27 @@ class FrameEncoder(SequenceInput):
         channels: Sequence[int] = (16, 32, 48),
         depth: int = 1,
         dropout: float = 0.0,
+        encoder: nn.Module | None = None,
+        frozen: bool = False,
     ) -> None:
         """Take S, and the width of the vectors."""
         super().__init__()
         self.side, self.output_size = check_size("side", side), check_size("size", size)
-        self.pictures = PictureEncoder(channels, depth=depth)
+        self.pictures: Any = PictureEncoder(channels, depth=depth) if encoder is None else encoder
+        self.frozen = frozen
+        if frozen:
+            self.pictures.requires_grad_(False)
+            self.pictures.eval()
         grid = -(-side // self.pictures.stride)
         self.dense = nn.Linear(self.pictures.output_size * grid * grid, size)
         self.dropout = dropout_layer(dropout, sequence=False)
+
+    def train(self, mode: bool = True) -> FrameEncoder:
+        """As any module; a frozen encoder stays in the state of use."""
+        super().train(mode)
+        if self.frozen:
+            self.pictures.eval()
+        return self
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """`(T, B, 3 S²)` -> `(T, B, output_size)`; rows, columns, colours of a picture in this order."""

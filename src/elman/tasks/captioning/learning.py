@@ -11,14 +11,16 @@ import numpy.typing as npt
 from elman.data.bucketing import Buckets
 from elman.data.subwords import END, UNKNOWN
 from elman.tasks.captioning.captions import Codec, Part
-from elman.tasks.captioning.settings import AugmentSettings, Config, ModelSettings
-from elman.tasks.network import import_cell
+from elman.tasks.captioning.changing import Changes, changed, drawn_changes
+from elman.tasks.captioning.seen import Seen, seen_once
+from elman.tasks.captioning.settings import Config, ModelSettings
+from elman.tasks.network import import_cell, pretrained_encoder, require_weights
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from elman.decoding import Hypothesis
-    from elman.nn import Captioner
+    from elman.nn import Captioner, PictureGrid
     from elman.training.loop import StepLoss
 
 __all__ = ["CaptionBatch", "Search", "Training", "build_model", "describe", "looks", "loss_of"]
@@ -26,25 +28,20 @@ __all__ = ["CaptionBatch", "Search", "Training", "build_model", "describe", "loo
 Ids = npt.NDArray[np.int32]
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+Grids = npt.NDArray[np.float16]
 # Pictures that are described at once.
 TOGETHER = 64
 
 
-class Changes(NamedTuple):
-    """What is done to B pictures: `where` `(B, 2, 3)` their places come from; `gain`, `lift` `(B, 3)` of colours."""
-
-    where: Floats
-    gain: Floats
-    lift: Floats
-
-
 class CaptionBatch(NamedTuple):
-    """B captions. pictures `(B, 3, H, W)`; target `(T, B)`: the end, then the tokens; truth `(T, B)`: the other way.
+    """B captions. pictures `(B, 3, H, W)`, or what is seen of them, `(B, S, C)`, which `changes` do not concern.
+
+    target `(T, B)`: the end, then the tokens; truth `(T, B)`: the other way.
 
     lengths `(B,)`: of the targets, with one end. Anything stands in the padding.
     """
 
-    pictures: Pixels
+    pictures: Pixels | Grids
     changes: Changes
     target: npt.NDArray[np.int64]
     truth: npt.NDArray[np.int64]
@@ -82,6 +79,10 @@ class Training:
     def __init__(self, config: Config, part: Part) -> None:
         """Take the training part."""
         self.part, self.augment, self.seed = part, config.augment, config.training.seed
+        self.seen = None
+        if seen_once(config) and config.model.views:
+            require_weights()
+            self.seen = Seen(config, grid_of(config))
         pairs = [(i, ids) for i, own in enumerate(part.tokens) for ids in own]
         self.owners = np.array([i for i, _ in pairs], dtype=np.int64)
         self.tokens = [ids for _, ids in pairs]
@@ -95,15 +96,21 @@ class Training:
     def __call__(self, epoch: int, index: int) -> CaptionBatch:
         """Batch `index` of `epoch`."""
         own = self.buckets(epoch, index)
-        pixels = np.ascontiguousarray(self.part.pixels[self.owners[own]].transpose(0, 3, 1, 2))
+        owners = self.owners[own]
+        pixels = self.part.pixels[owners]
         generator = np.random.default_rng([self.seed, epoch, index])
         changes = drawn_changes(len(own), self.augment, generator)
+        pictures: Pixels | Grids
+        if self.seen:
+            pictures = self.seen.drawn(pixels, [self.part.marks[i] for i in owners], generator)
+        else:
+            pictures = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
         end = np.array([END], dtype=np.int32)
         rows = [self.tokens[i] for i in own]
         target = side_by_side([np.concatenate((end, row)) for row in rows])
         truth = side_by_side([np.concatenate((row, end)) for row in rows])
         lengths = np.array([len(row) + 1 for row in rows], dtype=np.int64)
-        return CaptionBatch(pixels, changes, target, truth, lengths)
+        return CaptionBatch(pictures, changes, target, truth, lengths)
 
 
 def side_by_side(rows: Sequence[Ids]) -> npt.NDArray[np.int64]:
@@ -114,39 +121,6 @@ def side_by_side(rows: Sequence[Ids]) -> npt.NDArray[np.int64]:
     return padded
 
 
-def drawn_changes(count: int, how: AugmentSettings, generator: np.random.Generator) -> Changes:
-    """Shifts, sizes, turns, mirrors and colours of so many pictures, each evenly drawn up to its largest."""
-
-    def even(most: float, *shape: int) -> npt.NDArray[np.float64]:
-        return generator.uniform(-most, most, (count, *shape))
-
-    angle = np.deg2rad(even(how.turn))
-    size = np.exp(np.log1p(how.zoom) * (even(1.0, 1) + 0.5 * even(1.0, 2)))
-    mirror = np.where(generator.random(count) < 0.5 * how.flip, -1.0, 1.0)
-    where = np.empty((count, 2, 3))
-    where[:, 0, 0], where[:, 0, 1] = np.cos(angle) * mirror, -np.sin(angle)
-    where[:, 1, 0], where[:, 1, 1] = np.sin(angle) * mirror, np.cos(angle)
-    where[:, :, :2] *= size[:, :, None]
-    where[:, :, 2] = 2 * even(how.shift, 2)
-    gain = np.exp(even(np.log1p(how.light), 1) + 0.5 * even(np.log1p(how.light), 3))
-    return Changes(*(part.astype(np.float32) for part in (where, gain, even(how.light / 2, 3))))
-
-
-def changed(pictures: Tensor, changes: Changes) -> Tensor:
-    """Pictures `(B, 3, H, W)` of bytes as numbers from 0 to 1 with the changes; beyond the edge the edge goes on."""
-    import torch
-    import torch.nn.functional as F
-
-    x = pictures.to(torch.float32) / 255
-    where, gain, lift = (torch.from_numpy(part).to(x.device) for part in changes)
-    same = torch.eye(2, 3, device=x.device)
-    if not torch.equal(where, same.expand_as(where)):
-        grid = F.affine_grid(where, list(x.shape), align_corners=False)
-        x = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
-    x = (x - 0.5) * gain[:, :, None, None] + 0.5 + lift[:, :, None, None]
-    return x.clamp(0, 1)
-
-
 # The network
 
 
@@ -154,10 +128,10 @@ def build_model(config: Config, codec: Codec) -> Captioner:
     """The network."""
     import torch
 
-    from elman.nn import AttentionCell, Captioner, Embedding, PictureGrid, SummedAttention
+    from elman.nn import AttentionCell, Captioner, Embedding, SummedAttention
 
-    model, size = config.model, config.picture.size
-    grid = PictureGrid(encoder_of(model), size, size, dropout=model.grid_dropout, frozen=model.frozen)
+    model = config.model
+    grid = grid_of(config)
     table = Embedding(
         codec.vocabulary.size,
         model.width,
@@ -179,10 +153,22 @@ def build_model(config: Config, codec: Codec) -> Captioner:
     return Captioner(grid, table, cell, dropout=model.dropout, tied=model.tied)
 
 
+def grid_of(config: Config) -> PictureGrid:
+    """The pictures' grid."""
+    from elman.nn import PictureGrid
+
+    model, size = config.model, config.picture.size
+    return PictureGrid(
+        encoder_of(model), size, size, size=model.grid, dropout=model.grid_dropout, frozen=model.frozen
+    )
+
+
 def encoder_of(model: ModelSettings) -> nn.Module:
     """What reads pictures."""
     from elman.nn import PictureEncoder
 
+    if model.encoder == "pretrained":
+        return pretrained_encoder(model.encoder_groups)
     if ":" not in model.encoder:
         return PictureEncoder(model.channels, depth=model.depth)
     made: nn.Module = import_cell(model.encoder, flag="--encoder", makes="an encoder")()
@@ -225,7 +211,8 @@ def loss_of(model: Captioner, batch: CaptionBatch, config: Config) -> StepLoss:
         torch.from_numpy(part).to(device) for part in (batch.pictures, batch.target, batch.truth)
     )
     lengths = torch.from_numpy(batch.lengths)
-    found = model.taught(changed(pictures, batch.changes), target, lengths)
+    x = pictures.to(model.head.weight.dtype) if pictures.dim() == 3 else changed(pictures, batch.changes)
+    found = model.taught(x, target, lengths)
     taken = torch.arange(len(target)).unsqueeze(1) < lengths
     rows = taken.flatten().nonzero().squeeze(1).to(device)
     logits = model.head(found.features.flatten(0, 1).index_select(0, rows))
@@ -239,17 +226,26 @@ def loss_of(model: Captioner, batch: CaptionBatch, config: Config) -> StepLoss:
 # Captions
 
 
-def _pieces(pixels: Pixels) -> Iterator[Any]:
-    """Pictures `(N, H, W, 3)` of bytes as tensors `(B, 3, H, W)` from 0 to 1."""
+def _pieces(pixels: Pixels | Grids) -> Iterator[Any]:
+    """Pictures `(N, H, W, 3)` of bytes as tensors `(B, 3, H, W)` from 0 to 1; what is seen of them, `(N, S, C)`."""
     import torch
 
     for start in range(0, len(pixels), TOGETHER):
-        piece = np.ascontiguousarray(pixels[start : start + TOGETHER].transpose(0, 3, 1, 2))
+        own = pixels[start : start + TOGETHER]
+        if own.ndim == 3:
+            yield torch.from_numpy(own).to(torch.float32)
+            continue
+        piece = np.ascontiguousarray(own.transpose(0, 3, 1, 2))
         yield torch.from_numpy(piece).to(torch.float32) / 255
 
 
-def describe(model: Captioner, pixels: Pixels, search: Search, longest: int) -> list[list[Hypothesis]]:
-    """The best captions of pictures `(N, H, W, 3)`, best first, of at most `longest` tokens; always at least one."""
+def describe(
+    model: Captioner, pixels: Pixels | Grids, search: Search, longest: int
+) -> list[list[Hypothesis]]:
+    """The best captions of pictures `(N, H, W, 3)`, best first, of at most `longest` tokens; always at least one.
+
+    What a frozen encoder has seen of them, `(N, S, C)`, does as well.
+    """
     import torch
 
     from elman.decoding import beam_search

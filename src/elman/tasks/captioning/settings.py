@@ -10,7 +10,7 @@ from elman.data.account import OnBad
 from elman.data.captions import Form, Listing
 from elman.data.pictures import Fit, Fitting
 from elman.data.subwords import Unit
-from elman.tasks.network import CELLS
+from elman.tasks.network import CELLS, EncoderGroups
 from elman.training.settings import OptimizerSettings, TrainingSettings
 
 __all__ = ["AugmentSettings", "CaptionSettings", "Config", "ModelSettings", "PictureSettings"]
@@ -124,8 +124,9 @@ class ModelSettings:
 
     encoder: str = option(
         "conv",
-        "what reads pictures: conv, trained along; or package.module:Class, called without arguments, whose module "
-        "makes a grid (B, C, h, w) of pictures (B, 3, H, W) from 0 to 1",
+        "what reads pictures: conv, trained along; pretrained, EfficientNet-Lite0 with the weights that it learnt from "
+        "ImageNet; or package.module:Class, called without arguments, whose module makes a grid (B, C, h, w) of "
+        "pictures (B, 3, H, W) from 0 to 1",
         unit="ENCODER",
     )
     channels: tuple[Count, ...] = option(
@@ -137,7 +138,24 @@ class ModelSettings:
     depth: Count = option(
         2, "convolutions in each stage of the encoder", unit="COUNT", needs={"encoder": ("conv",)}
     )
+    encoder_groups: EncoderGroups = option(
+        8,
+        "groups of blocks of the pretrained encoder that are used; 5: 112 features, a picture's side over 16; 7: 320, "
+        "over 32; 8: 1280, over 32",
+        unit="COUNT",
+        needs={"encoder": ("pretrained",)},
+    )
     frozen: Flag = option(False, "leave the encoder's weights as they are")
+    views: Whole = option(
+        8,
+        "changed versions of each training picture whose grids a frozen pretrained encoder computes once, and keeps "
+        "(0: changed and computed anew each time)",
+        unit="COUNT",
+        needs={"encoder": ("pretrained",), "frozen": True},
+    )
+    grid: Whole = option(
+        0, "width that the grid's features are brought to by a layer (0: as they are)", unit="UNITS"
+    )
     cell: str = option(
         "gru", f"recurrent cell of the decoder: {', '.join(CELLS)}; or package.module:Class", unit="CELL"
     )
@@ -189,7 +207,7 @@ class ModelSettings:
 
 
 # The encoders that have a word.
-ENCODERS = ("conv",)
+ENCODERS = ("conv", "pretrained")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from elman.tasks.captioning.captions import Captions, Codec, Part
 from elman.tasks.captioning.drawing import drawing_of
 from elman.tasks.captioning.learning import CaptionBatch, Search, Training
 from elman.tasks.captioning.sections import sections_of
+from elman.tasks.captioning.seen import Seen, seen_once
 from elman.tasks.captioning.settings import Config
 from elman.tasks.captioning.strips import Strips
 from elman.training.run import Run
@@ -197,7 +198,9 @@ class CaptioningTask(Task):
         if examples is None:
             return None
         search = Search(config.data.validation_beam, banned=(UNKNOWN,))
-        found = learning.describe(model, examples.pixels, search, longest_of(config))
+        seen = Seen(config, model.encoder) if seen_once(config) else None
+        pixels = seen.plain(examples.pixels, examples.marks) if seen else examples.pixels
+        found = learning.describe(model, pixels, search, longest_of(config))
         said = [codec.vocabulary.decode(own[0].tokens) for own in found]
         return scores.score_of(said, examples, codec.words)
 

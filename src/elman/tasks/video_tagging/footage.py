@@ -21,6 +21,7 @@ from elman.data.splits import picked, where_of
 from elman.data.video import Clip, Stretch, read_clips, with_stretches
 from elman.tasks.divided import Divided
 from elman.tasks.dividing import PARTS, divide, field_value
+from elman.tasks.network import require_weights
 from elman.tasks.video_tagging.frames import Frames, Opened, is_pictures, learn_level, marks_of, opened
 from elman.tasks.video_tagging.settings import ClipSettings, Config
 from elman.training.run import Run
@@ -154,6 +155,10 @@ def prepare(config: Config, codec: Codec | None) -> Footage:
     if pictures:
         require("av", extra="vision", what="video-tagging of videos")
         require("PIL", extra="vision", what="video-tagging of videos")
+    if config.model.encoder == "pretrained" and codec is None:
+        if not pictures:
+            raise UserError("--encoder pretrained reads pictures: the clips are features; leave it out")
+        require_weights()
     read, drawn = divide(read, config.data, "clip", field_of, partial(_marked, settings=config.data))
     held = {
         name: _opened(clips, config, accounts.get(name, accounts["train"]), pictures=pictures)

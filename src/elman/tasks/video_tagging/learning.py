@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elman.data.bucketing import Buckets, cuts
+from elman.tasks.network import pretrained_encoder
 from elman.tasks.video_tagging.footage import Codec, Part
 from elman.tasks.video_tagging.settings import Config
 
@@ -115,6 +116,8 @@ def build_model(config: Config, codec: Codec) -> nn.Module:
             channels=settings.channels,
             depth=settings.depth,
             dropout=settings.dropout,
+            encoder=pretrained_encoder(settings.encoder_groups) if settings.encoder == "pretrained" else None,
+            frozen=settings.frozen,
         )
     size: Any = inputs
     model: nn.Module

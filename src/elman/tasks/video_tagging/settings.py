@@ -11,7 +11,7 @@ from elman.data.audio.transcripts import pattern_of
 from elman.data.splits import where_of
 from elman.data.video import Listing, Skeleton, Variation
 from elman.data.video.clips import Form
-from elman.tasks.network import ClassifierSettings
+from elman.tasks.network import ClassifierSettings, EncoderGroups
 from elman.training.settings import OptimizerSettings, TrainingSettings
 
 __all__ = ["AugmentSettings", "ClipSettings", "Config", "FrameSettings", "ModelSettings"]
@@ -206,10 +206,28 @@ class ModelSettings(ClassifierSettings):
     dropout: Share = option(
         0.3, "part dropped before the layers, between them, before the output", unit="SHARE"
     )
-    channels: tuple[Count, ...] = option(
-        (16, 32, 48), "maps of each stage of the encoder of pictures; a stage halves them", unit="COUNT"
+    encoder: Literal["conv", "pretrained"] = option(
+        "conv",
+        "what reads pictures: conv, trained along; pretrained, EfficientNet-Lite0 with the weights that it learnt from "
+        "ImageNet",
     )
-    depth: Count = option(1, "convolutions of each stage", unit="COUNT")
+    encoder_groups: EncoderGroups = option(
+        5,
+        "groups of blocks of the pretrained encoder that are used; 5: 112 maps, a picture's side over 16; 7: 320, over "
+        "32; 8: 1280, over 32",
+        unit="COUNT",
+        needs={"encoder": ("pretrained",)},
+    )
+    frozen: Flag = option(
+        False, "leave the pretrained encoder's weights as they are", needs={"encoder": ("pretrained",)}
+    )
+    channels: tuple[Count, ...] = option(
+        (16, 32, 48),
+        "maps of each stage of the encoder of pictures; a stage halves them",
+        unit="COUNT",
+        needs={"encoder": ("conv",)},
+    )
+    depth: Count = option(1, "convolutions of each stage", unit="COUNT", needs={"encoder": ("conv",)})
     encoded: Count = option(96, "width of an encoded picture", unit="UNITS")
 
 
