@@ -109,13 +109,13 @@ class FrameEncoder(SequenceInput):
         """Take S, and the width of the vectors."""
         super().__init__()
         self.side, self.output_size = check_size("side", side), check_size("size", size)
-        self.pictures: Any = PictureEncoder(channels, depth=depth) if encoder is None else encoder
-        self.frozen = frozen
+        reader: Any = PictureEncoder(channels, depth=depth) if encoder is None else encoder
+        self.pictures, self.frozen = reader, frozen
         if frozen:
-            self.pictures.requires_grad_(False)
-            self.pictures.eval()
-        grid = -(-side // self.pictures.stride)
-        self.dense = nn.Linear(self.pictures.output_size * grid * grid, size)
+            reader.requires_grad_(False)
+            reader.eval()
+        grid = -(-side // int(reader.stride))
+        self.dense = nn.Linear(int(reader.output_size) * grid * grid, size)
         self.dropout = dropout_layer(dropout, sequence=False)
 
     def train(self, mode: bool = True) -> FrameEncoder:

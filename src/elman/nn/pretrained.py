@@ -49,8 +49,8 @@ NAMES = (
 class LiteEncoder(nn.Module):
     r"""Pictures `(B, 3, H, W)` from 0 to 1, or of bytes, to a grid `(B, C, ceil(H / s), ceil(W / s))`.
 
-    EfficientNet-Lite0: a stem, 16 blocks in 7 groups, a head; each block is an inverted residual (Sandler et al. 2018, Tan & Le 2019; the
-    Lite variants have no squeezing, and min(max(x, 0), 6) for swish):
+    EfficientNet-Lite0: a stem, 16 blocks in 7 groups, a head. Each block is an inverted residual (Sandler et al. 2018,
+    Tan & Le 2019; the Lite variants have no squeezing, and min(max(x, 0), 6) for swish):
 
         x + narrow(within(widen(x)))        widen, narrow: 1 x 1; within: each feature by itself, 3 x 3 or 5 x 5
 
