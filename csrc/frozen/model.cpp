@@ -55,10 +55,20 @@ std::vector<int> numbers(const Json& list, const char* what, std::size_t count) 
 
 Type float_of(Number number) { return number == Number::f32 ? Type::f32 : Type::f64; }
 
+// What a stage of one input and one output reads and makes.
+std::pair<int, int> ends_of(const Stage& stage) {
+  return std::visit([](const auto& one) -> std::pair<int, int> {
+    if constexpr (requires { one.in; }) return {one.in, one.out};
+    else return {-1, -1};
+  }, stage);
+}
+
 }  // namespace
 
-Model::Model(File file) : file_(std::move(file)) {
-  const Json& model = file_.model();
+Model::Model(File file) : Model(std::make_shared<const File>(std::move(file)), nullptr) {}
+
+Model::Model(std::shared_ptr<const File> file, const Json* part) : file_(std::move(file)), inner_(part != nullptr) {
+  const Json& model = part ? *part : file_->model();
   const Type type = type_of(model.need("type").string("type"));
   if (type == Type::i64) damaged("its numbers are integers");
   number = type == Type::f32 ? Number::f32 : Number::f64;
@@ -72,7 +82,8 @@ Model::Model(File file) : file_(std::move(file)) {
   check_order();
   for (const Stage& stage : stages) {
     const auto* kernel = std::get_if<KernelStage>(&stage);
-    if ((kernel && (kernel->reverse || kernel->per_sequence)) || std::holds_alternative<Pool>(stage)) can_step = false;
+    if ((kernel && (kernel->reverse || kernel->per_sequence)) || std::holds_alternative<Pool>(stage) || std::holds_alternative<Spell>(stage))
+      can_step = false;
   }
 }
 
@@ -83,7 +94,7 @@ void Model::read_arrays(const Json& model) {
     StateInfo state{info_of(entry), nullptr};
     if (state.type != float_of(number)) damaged("the state " + state.name + " is of another type");
     if (const Json* initial = entry.find("initial")) {
-      const Tensor& tensor = file_.tensor(initial->string("initial"));
+      const Tensor& tensor = file_->tensor(initial->string("initial"));
       if (tensor.type != state.type || tensor.count() != state.width) damaged("the state " + state.name + " begins with another width");
       state.initial = tensor.memory;
     }
@@ -112,22 +123,54 @@ int Model::array(const Json& stage, const char* key, Type type) {
 
 Stage Model::read_stage(const Json& stage) {
   const std::string& kind = stage.need("kind").string("kind");
-  const Type type = float_of(number);
   if (kind == "kernel") return read_kernel(stage);
-  if (kind == "look_up") {
-    const LookUp found{array(stage, "in", Type::i64), array(stage, "out", type), &file_.tensor(stage.need("table").string("table"))};
-    const Tensor& table = *found.table;
-    const ArrayInfo &in = arrays[std::size_t(found.in)], &out = arrays[std::size_t(found.out)];
-    if (table.type != type || table.shape.size() != 2 || table.shape[0] < 1 || in.width != 1 || table.shape[1] != out.width)
-      damaged("a table does not fit what is looked up in it");
-    return found;
-  }
-  if (kind == "convert") {
-    const Convert found{array(stage, "in", Type::i64), array(stage, "out", type)};
-    if (arrays[std::size_t(found.in)].width != arrays[std::size_t(found.out)].width) damaged("a stage converts to another width");
-    return found;
-  }
-  if (kind != "pool") newer("a stage of the kind " + kind);
+  if (kind == "look_up") return read_look_up(stage);
+  if (kind == "affixes") return read_affixes(stage);
+  if (kind == "spell") return read_spell(stage);
+  if (kind == "pool") return read_pool(stage);
+  if (kind != "convert") newer("a stage of the kind " + kind);
+  const Convert found{array(stage, "in", Type::i64), array(stage, "out", float_of(number))};
+  if (arrays[std::size_t(found.in)].width != arrays[std::size_t(found.out)].width) damaged("a stage converts to another width");
+  return found;
+}
+
+LookUp Model::read_look_up(const Json& stage) {
+  const Type type = float_of(number);
+  const LookUp found{array(stage, "in", Type::i64), array(stage, "out", type), &file_->tensor(stage.need("table").string("table"))};
+  const Tensor& table = *found.table;
+  const ArrayInfo &in = arrays[std::size_t(found.in)], &out = arrays[std::size_t(found.out)];
+  if (table.type != type || table.shape.size() != 2 || table.shape[0] < 1 || in.width != 1 || table.shape[1] != out.width)
+    damaged("a table does not fit what is looked up in it");
+  return found;
+}
+
+Affixes Model::read_affixes(const Json& stage) {
+  const Type type = float_of(number);
+  const Affixes found{array(stage, "in", Type::i64), array(stage, "out", type), &file_->tensor(stage.need("table").string("table")),
+                      stage.need("longest").integer("longest")};
+  const Tensor& table = *found.table;
+  if (table.type != type || table.shape.size() != 2 || table.shape[0] < 1 || table.shape[1] != arrays[std::size_t(found.out)].width)
+    damaged("a table does not fit the affixes of words");
+  if (found.longest < 1 || found.longest > 64) damaged("affixes have " + elman::text(found.longest) + " letters");
+  return found;
+}
+
+Spell Model::read_spell(const Json& stage) {
+  const Type type = float_of(number);
+  if (inner_) damaged("a model within a model has another one within");
+  Spell found{array(stage, "in", Type::i64), array(stage, "out", type),
+              std::shared_ptr<const Model>(new Model(file_, &stage.need("model")))};
+  const Model& inner = *found.inner;
+  const bool fits = inner.number == number && inner.inputs.size() == 1 && inner.outputs.size() == 1 && inner.given_contexts.empty();
+  if (!fits) damaged("a model within a model has other inputs or outputs");
+  const ArrayInfo &in = inner.arrays[std::size_t(inner.inputs[0])], &out = inner.arrays[std::size_t(inner.outputs[0])];
+  if (in.type != Type::i64 || in.width != 1 || out.type != type || !out.per_sequence || out.width != arrays[std::size_t(found.out)].width)
+    damaged("a model within a model has other inputs or outputs");
+  return found;
+}
+
+Pool Model::read_pool(const Json& stage) {
+  const Type type = float_of(number);
   static const std::map<std::string, Pool::Kind> kinds = {{"last", Pool::Kind::last}, {"first", Pool::Kind::first},
       {"mean", Pool::Kind::mean}, {"max", Pool::Kind::max}, {"attention", Pool::Kind::attention}};
   const auto over = kinds.find(stage.need("over").string("over"));
@@ -188,20 +231,20 @@ KernelStage Model::read_kernel(const Json& stage) {
 
 void Model::read_weights(const Json& stage, KernelStage& found, Spec& spec) {
   for (const Json& name : stage.need("vectors").list("vectors")) {
-    const Tensor& tensor = file_.tensor(name.string("vectors"));
+    const Tensor& tensor = file_->tensor(name.string("vectors"));
     if (tensor.type != float_of(number)) damaged("the tensor " + name.string("vectors") + " is of another type");
     spec.widths[int(Space::vec)].push_back(tensor.count());
     found.vectors.push_back(reinterpret_cast<std::uintptr_t>(tensor.memory));
   }
   for (const Json& weight : stage.need("weights").list("weights")) {
-    const Tensor& tensor = file_.tensor(weight.need("tensor").string("tensor"));
+    const Tensor& tensor = file_->tensor(weight.need("tensor").string("tensor"));
     if (tensor.type != float_of(number) || tensor.shape.size() != 2) damaged("a weight is no matrix of the model's numbers");
     const bool turned = weight.need("transposed").boolean("transposed");
     const Int rows = tensor.shape[0], columns = tensor.shape[1];
     spec.weights.push_back(turned ? WeightShape{columns, rows} : WeightShape{rows, columns});
     found.weights.push_back({reinterpret_cast<std::uintptr_t>(tensor.memory), turned ? 1 : columns, turned ? columns : 1});
   }
-  const Tensor& constants = file_.tensor(stage.need("constants").string("constants"));
+  const Tensor& constants = file_->tensor(stage.need("constants").string("constants"));
   if (constants.type != Type::f64) damaged("the constants are of another type");
   const auto* first = static_cast<const double*>(constants.memory);
   spec.constants.assign(first, first + constants.count());
@@ -238,22 +281,17 @@ void Model::check_order() const {
       }
       for (int i : kernel->ins) read(i);
       for (int i : kernel->outs) make(i);
-    } else if (const auto* look_up = std::get_if<LookUp>(&stage)) {
-      read(look_up->in), make(look_up->out);
-    } else if (const auto* convert = std::get_if<Convert>(&stage)) {
-      read(convert->in), make(convert->out);
-    } else {
-      const Pool& pool = std::get<Pool>(stage);
-      read(pool.in), make(pool.out);
-      if (pool.scores >= 0) read(pool.scores);
-      if (arrays[std::size_t(pool.in)].per_sequence || !arrays[std::size_t(pool.out)].per_sequence)
+    } else if (const auto* pool = std::get_if<Pool>(&stage)) {
+      read(pool->in), make(pool->out);
+      if (pool->scores >= 0) read(pool->scores);
+      if (arrays[std::size_t(pool->in)].per_sequence || !arrays[std::size_t(pool->out)].per_sequence)
         damaged("a pooling goes from steps to sequences, this one does not");
+      if (pool->scores >= 0 && arrays[std::size_t(pool->scores)].per_sequence) damaged("a pooling has scores of sequences");
+    } else {
+      const auto [in, out] = ends_of(stage);
+      read(in), make(out);
+      if (arrays[std::size_t(in)].per_sequence || arrays[std::size_t(out)].per_sequence) damaged("a stage of steps has an array of sequences");
     }
-    const bool same = std::visit([&](const auto& s) {
-      if constexpr (requires { s.table; }) return arrays[std::size_t(s.in)].per_sequence == arrays[std::size_t(s.out)].per_sequence;
-      else return true;
-    }, stage);
-    if (!same) damaged("a stage goes from steps to sequences");
   }
   for (std::size_t i = 0; i < states.size(); ++i)
     if (!stepped[i]) damaged("the state " + states[i].name + " is moved by no stage");

@@ -40,6 +40,22 @@ struct LookUp {
   const Tensor* table;
 };
 
+// The sum of the rows of a table that the first letters of a word have, and its last ones: see elman.nn.Affixes. A word's
+// letters are its numbers above 0, which come first.
+struct Affixes {
+  int in, out;
+  const Tensor* table;
+  Int longest;
+};
+
+class Model;
+
+// Numbers of a row, those above 0, as a sequence of its own that another model reads: its one answer to all of them.
+struct Spell {
+  int in, out;
+  std::shared_ptr<const Model> inner;
+};
+
 // Numbers of another type as the model's.
 struct Convert {
   int in, out;
@@ -52,7 +68,7 @@ struct Pool {
   int in, scores, out;
 };
 
-using Stage = std::variant<KernelStage, LookUp, Convert, Pool>;
+using Stage = std::variant<KernelStage, LookUp, Affixes, Spell, Convert, Pool>;
 
 class Model {
  public:
@@ -72,14 +88,21 @@ class Model {
   const std::string* text(const std::string& key) const;
 
  private:
+  // Part of another model, of the same file.
+  Model(std::shared_ptr<const File> file, const Json* part);
   void read_arrays(const Json& model);
   KernelStage read_kernel(const Json& stage);
   Stage read_stage(const Json& stage);
+  LookUp read_look_up(const Json& stage);
+  Affixes read_affixes(const Json& stage);
+  Spell read_spell(const Json& stage);
+  Pool read_pool(const Json& stage);
   void read_weights(const Json& stage, KernelStage& found, Spec& spec);
   int array(const Json& stage, const char* key, Type type);
   void check_order() const;
 
-  File file_;
+  std::shared_ptr<const File> file_;
+  bool inner_;  // a part of another one, and without such parts
   std::vector<std::pair<std::string, std::string>> texts_;
 };
 

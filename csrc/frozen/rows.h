@@ -18,6 +18,12 @@ struct Layout {
 // Throws Refusal for a number that is not in the table; look_up() does not look.
 void check_numbers(const Model& model, const LookUp& stage, Int rows, const void* in);
 void look_up(const Model& model, const LookUp& stage, Int rows, const void* in, void* out);
+// What the numbers in a row are out of bounds for: Refusal.
+void check_numbers(const Model& model, const Affixes& stage, Int rows, const void* in);
+void check_numbers(const Model& model, const Spell& stage, Int rows, const void* in);
+void affixes(const Model& model, const Affixes& stage, Int rows, const void* in, void* out);
+// A word without letters is one letter of number 0. Takes memory.
+void spell(const Model& model, const Spell& stage, Int rows, int threads, const void* in, void* out);
 void convert(const Model& model, const Convert& stage, Int rows, const void* in, void* out);
 // scores: null, or one number for each row. A sequence of no steps gives zeros.
 void pool(const Model& model, const Pool& stage, const Layout& layout, const void* in, const void* scores, void* out);

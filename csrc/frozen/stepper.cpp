@@ -56,10 +56,12 @@ Stepper::Run Stepper::make_run(const KernelStage& stage) {
 // Before any work: a step that stopped half way would leave states of two steps.
 void Stepper::check_tokens(Int rows, const void* const* xs) const {
   for (const Stage& stage : model_->stages) {
-    const auto* look_up = std::get_if<LookUp>(&stage);
-    if (!look_up) continue;
-    for (std::size_t i = 0; i < model_->inputs.size(); ++i)
-      if (model_->inputs[i] == look_up->in) check_numbers(*model_, *look_up, rows, xs[i]);
+    const auto check = [&](const auto& of) {
+      for (std::size_t i = 0; i < model_->inputs.size(); ++i)
+        if (model_->inputs[i] == of.in) check_numbers(*model_, of, rows, xs[i]);
+    };
+    if (const auto* look_up = std::get_if<LookUp>(&stage)) check(*look_up);
+    else if (const auto* ends = std::get_if<Affixes>(&stage)) check(*ends);
   }
 }
 
@@ -80,6 +82,8 @@ void Stepper::run(Int rows, const Int* offsets, const void* const* xs, void* con
       run.stream->run(1, offsets, run.in.data(), run.out.data());
     } else if (const auto* table = std::get_if<LookUp>(&stage)) {
       look_up(*model_, *table, rows, at_[std::size_t(table->in)], at_[std::size_t(table->out)]);
+    } else if (const auto* ends = std::get_if<Affixes>(&stage)) {
+      affixes(*model_, *ends, rows, at_[std::size_t(ends->in)], at_[std::size_t(ends->out)]);
     } else if (const auto* numbers = std::get_if<Convert>(&stage)) {
       convert(*model_, *numbers, rows, at_[std::size_t(numbers->in)], at_[std::size_t(numbers->out)]);
     }

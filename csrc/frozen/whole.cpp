@@ -75,6 +75,8 @@ class Whole {
     for (const Stage& stage : model_.stages) {
       if (const auto* kernel = std::get_if<KernelStage>(&stage)) run_kernel(*kernel);
       else if (const auto* table = std::get_if<LookUp>(&stage)) look_up(model_, *table, rows(table->in), at(table->in), at(table->out));
+      else if (const auto* ends = std::get_if<Affixes>(&stage)) affixes(model_, *ends, rows(ends->in), at(ends->in), at(ends->out));
+      else if (const auto* words = std::get_if<Spell>(&stage)) spell(model_, *words, rows(words->in), std::max(given_.threads, 1), at(words->in), at(words->out));
       else if (const auto* numbers = std::get_if<Convert>(&stage)) convert(model_, *numbers, rows(numbers->in), at(numbers->in), at(numbers->out));
       else run_pool(std::get<Pool>(stage));
     }
@@ -105,9 +107,13 @@ class Whole {
     for (std::size_t i = 0; i < at_.size(); ++i)
       if (!at_[i]) at_[i] = take(rows(int(i)) * model_.arrays[i].row_bytes());
     for (const Stage& stage : model_.stages) {
-      const auto* table = std::get_if<LookUp>(&stage);
-      if (table && std::find(model_.inputs.begin(), model_.inputs.end(), table->in) != model_.inputs.end())
-        check_numbers(model_, *table, rows(table->in), at(table->in));
+      const auto check = [&](const auto& of) {
+        if (std::find(model_.inputs.begin(), model_.inputs.end(), of.in) != model_.inputs.end())
+          check_numbers(model_, of, rows(of.in), at(of.in));
+      };
+      if (const auto* table = std::get_if<LookUp>(&stage)) check(*table);
+      else if (const auto* ends = std::get_if<Affixes>(&stage)) check(*ends);
+      else if (const auto* words = std::get_if<Spell>(&stage)) check(*words);
     }
   }
 

@@ -13,6 +13,8 @@ with zeros for the digits of the sum itself; and `model`, JSON:
         kernel   a step of the engine: in, out, states, contexts, reverse, of_context; registers, code,
                  commits, constants, vectors, weights (see `elman._core`; operations by name), and the Program's text
         look_up  rows of `table` by the numbers of `in`       convert  numbers of `in` as floats
+        affixes  of the letters of a word, `in`: the sum of rows of `table` (see elman.nn.Affixes); longest
+        spell    the answer of `model`, which has these same keys, to the numbers of each row of `in` as a sequence
         pool     over the steps: over = last, first, mean, max, attention (by the softmax of `scores`)
 """
 
@@ -41,12 +43,12 @@ Shape = Sequence[int]
 
 
 class Draft:
-    """Puts a frozen file together. dtype: of all numbers but tokens."""
+    """Puts a frozen file together. dtype: of all numbers but tokens. name: of a part of another draft."""
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, dtype: torch.dtype, name: str = "") -> None:
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(f"a model of {dtype} cannot be frozen; expected torch.float32 or torch.float64")
-        self.dtype = dtype
+        self.dtype, self._name = dtype, name
         self.inputs: list[int] = []
         self.outputs: list[int] = []
         self.texts: dict[str, str] = {"made by": f"elman {elman.__version__}"}
@@ -94,8 +96,8 @@ class Draft:
         found = np.ascontiguousarray(found)
         key = (found.dtype.str, found.shape, found.tobytes())
         if key not in self._known:
-            self._known[key] = name
-            self._tensors[name] = found
+            self._known[key] = f"{self._name}{name}"
+            self._tensors[self._known[key]] = found
         return self._known[key]
 
     # ---- stages
@@ -106,6 +108,33 @@ class Draft:
         self._stages.append(
             {"kind": "look_up", "in": array, "out": out, "table": self.tensor(f"{name}.table", table)}
         )
+        return out
+
+    def affixes(self, array: int, name: str, table: Tensor, longest: int) -> int:
+        """Of the letters of words, 0 behind their ends, what `elman.nn.Affixes` gives; gives the array."""
+        out = self.array(name, table.shape[1:])
+        self._stages.append(
+            {
+                "kind": "affixes",
+                "in": array,
+                "out": out,
+                "table": self.tensor(f"{name}.table", table),
+                "longest": longest,
+            }
+        )
+        return out
+
+    def part(self, name: str) -> Draft:
+        """An empty draft, for `spell`: its tensors stand in the same file."""
+        part = Draft(self.dtype, f"{self._name}{name}.")
+        part.texts = {}
+        part._tensors, part._known = self._tensors, self._known
+        return part
+
+    def spell(self, array: int, name: str, part: Draft) -> int:
+        """The one answer of a part to the numbers above 0 of each row, one behind the other; gives the array."""
+        out = self.array(name, part.shape(part.outputs[0]))
+        self._stages.append({"kind": "spell", "in": array, "out": out, "model": part._model()})
         return out
 
     def pool(self, over: str, array: int, name: str, scores: int | None = None) -> int:
@@ -165,14 +194,16 @@ class Draft:
 
     # ---- the file
 
-    def to_bytes(self) -> bytes:
-        """The whole file; equal drafts give equal bytes."""
-        model = {
+    def _model(self) -> dict[str, Any]:
+        return {
             "type": _TYPES[self.dtype], "texts": self.texts, "arrays": self._arrays, "states": self._states,
             "contexts": self._contexts, "inputs": self.inputs, "outputs": self.outputs,
             "given_contexts": self._given, "stages": self._stages,
         }  # fmt: skip
-        metadata = {"elman.frozen": FORM, "checksum": f"crc32:{'0' * 8}", "model": _json(model)}
+
+    def to_bytes(self) -> bytes:
+        """The whole file; equal drafts give equal bytes."""
+        metadata = {"elman.frozen": FORM, "checksum": f"crc32:{'0' * 8}", "model": _json(self._model())}
         ordered = sorted(self._tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
         header: dict[str, Any] = {"__metadata__": metadata}
         at = 0

@@ -13,8 +13,10 @@ from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unflatten
 
 from elman.frozen.draft import Draft
+from elman.frozen.forecasters import freeze_forecaster
 from elman.frozen.networks import freeze_network
 from elman.frozen.stacks import ROWS, freeze_stack
+from elman.nn import Forecaster
 from elman.nn.networks.network import Network
 from elman.nn.stack import Stack
 from elman.training.run import write_bytes
@@ -33,9 +35,10 @@ def export(
     """Write a model that runs without torch: from C and C++ (csrc/elman.h), and Python (`elman.runtime`).
 
     model: a layer or stack of `elman.nn` (LSTM, GRU, RNN, or a cell of any kind in a `Recurrent`), a `Tagger`, a
-        `LanguageModel` or a `SequenceClassifier`. It is written down as it is in evaluation mode, with the
-        weights of the moment.
-    example: x of one call, a tensor or a tuple of tensors `(T, B, ...)`, where the layer does not say how wide it is.
+        `LanguageModel`, a `SequenceClassifier` or a `Forecaster`. It is written down as it is in evaluation mode, with
+        the weights of the moment.
+    example: x of one call, a tensor or a tuple of tensors `(T, B, ...)`, where the layer does not say how wide it is;
+        of a tagger of `SpelledWords` numbers `(T, B, 1 + C)`, for C letters of a word.
     context: an example of the context `(B, ...)` of a cell that takes one.
     texts: what else the file shall say, by key.
 
@@ -59,11 +62,13 @@ def frozen_bytes(
 
 def _draft(model: nn.Module, example: Any, context: Any) -> Draft:
     if isinstance(model, Network):
-        return freeze_network(model)
+        return freeze_network(model, example)
+    if isinstance(model, Forecaster):
+        return freeze_forecaster(model)
     if not isinstance(model, Stack):
         raise TypeError(
             f"{type(model).__name__} cannot be frozen; expected a layer of elman.nn (LSTM, GRU, RNN, Recurrent), a "
-            f"Tagger, a LanguageModel or a SequenceClassifier"
+            f"Tagger, a LanguageModel, a SequenceClassifier or a Forecaster"
         )
     rows = _rows(model, example)
     leaves, spec = tree_leaves(rows), tree_structure(rows)

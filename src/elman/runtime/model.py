@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from elman.runtime.library import Described, FrozenError, Pointer, SequenceArguments, library, refuse
 
-__all__ = ["Array", "Frozen", "FrozenError", "Result", "Stream"]
+__all__ = ["Array", "Frozen", "FrozenError", "Result", "Stream", "text_of"]
 
 Numbers = npt.NDArray[Any]
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64))
@@ -197,6 +197,14 @@ class Stream:
             )
         if library().elman_set_row(self._handle, row, kept):
             raise refuse()
+
+
+def text_of(model: Frozen, key: str) -> str:
+    """What the file says by a key; FrozenError where it says nothing."""
+    text = model.text(key)
+    if text is None:
+        raise FrozenError(f"the file has no {key}, which a model of its task needs")
+    return text
 
 
 _LENGTHS = Array("lengths", (), np.dtype(np.int64), False)

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from elman.data import vocabulary
 from elman.data.words import Lexicon
 from elman.runtime.library import FrozenError
-from elman.runtime.model import Frozen, Numbers
+from elman.runtime.model import Frozen, Numbers, text_of
 
-__all__ = ["TextClassifier", "TextWriter", "predictor"]
+__all__ = ["TextClassifier", "TextWriter"]
 
 
 class TextWriter(Frozen):
@@ -113,16 +113,8 @@ class TextClassifier(Frozen):
         return found
 
 
-def predictor(model: Frozen) -> Frozen:
-    """The model as one that answers texts, by its task."""
-    return TextWriter(model) if model.text("task") == "language model" else TextClassifier(model)
-
-
 def _json(model: Frozen, key: str) -> Any:
-    text = model.text(key)
-    if text is None:
-        raise FrozenError(f"the file has no {key}, which a model of its task needs")
-    return json.loads(text)
+    return json.loads(text_of(model, key))
 
 
 def _softmax(logits: Numbers) -> Numbers:

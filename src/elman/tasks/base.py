@@ -318,6 +318,10 @@ class Task(ABC):
         such form of this task's models."""
         raise UserError(f"a run of {self.name} cannot be exported yet; docs/export.md says what can")
 
+    def example(self, trained: Any) -> Any:
+        """What the network reads, where a frozen model cannot tell from the network how wide it is (`elman.export`)."""
+        return None
+
     def settle(self, config: Any) -> Any:
         """The settings as the run keeps them, good from any working directory."""
         return config

@@ -130,7 +130,7 @@ def _frozen(trained: Trained, path: Path) -> None:
     from elman.frozen import export
 
     texts = trained.task.leaves(trained)
-    export(trained.model, path, texts=texts)
+    export(trained.model, path, texts=texts, example=trained.task.example(trained))
 
 
 EXPORTS: dict[str, Exported] = {"frozen": Exported(".elman", _frozen)}

@@ -9,27 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 from elman.data.series import Frame
+from elman.runtime.following import HIGH, LOW, MEDIAN, largest, surprise
 from elman.tasks.base import Baseline
 from elman.tasks.series.learning import run_over
 from elman.tasks.series.panel import Codec, Panel, Part, encode
-from elman.tasks.series.scores import MEDIAN, score_marks
+from elman.tasks.series.scores import score_marks
 from elman.training.parallel import each
 
 if TYPE_CHECKING:
     from elman.nn import Forecaster
 
-__all__ = ["Past", "marked", "marks_baselines", "marks_of", "row_scores", "surprise", "threshold_of"]
+__all__ = ["marked", "marks_baselines", "marks_of", "row_scores", "threshold_of"]
 
 Floats = npt.NDArray[np.float64]
-# The median and the quantiles on either side that say how wide a forecast is; and their distance in a normal one.
-LOW, HIGH, NORMAL = 2, 16, 2 * 1.0364333894937898
 # Rows that the z-scores beside it look back.
 WINDOWS_OF_Z = (20, 50, 200)
-
-
-def surprise(x: Floats, median: Floats, width: Floats) -> Floats:
-    """|x - median| over the deviation that the forecast had, `(..., M)`; NaN where x is missing."""
-    return np.asarray(np.abs(x - median) / np.maximum(width / NORMAL, 1e-6))
 
 
 def row_scores(model: Forecaster, codec: Codec, frame: Frame) -> Floats:
@@ -53,38 +47,7 @@ def row_scores(model: Forecaster, codec: Codec, frame: Frame) -> Floats:
             total[rows] += np.where(known, z, 0.0)
             count[rows] += known
     mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)[:T]
-    return _largest(mean)
-
-
-def _largest(scores: Floats) -> Floats:
-    """The largest over targets `(..., M)`; NaN where all are."""
-    largest = np.where(np.isnan(scores), -np.inf, scores).max(axis=-1)
-    return np.asarray(np.where(np.isinf(largest), np.nan, largest))
-
-
-class Past:
-    """The forecasts that were made for rows to come, as rows come one by one: the same scores as `row_scores`."""
-
-    def __init__(self, codec: Codec) -> None:
-        """Nothing has been forecast."""
-        self.h, self.M = codec.horizon, codec.targets
-        self.made: list[tuple[Floats, Floats]] = []
-
-    def score(self, x: Floats) -> float:
-        """Of the row that comes, x scaled `(M,)`; NaN where there is none."""
-        total, count = np.zeros(self.M), np.zeros(self.M)
-        for k, (median, width) in enumerate(reversed(self.made), 1):
-            z = surprise(x, median[k - 1], width[k - 1])
-            known = np.isfinite(z)
-            total += np.where(known, z, 0.0)
-            count += known
-        mean = np.divide(total, count, out=np.full(self.M, np.nan), where=count > 0)
-        return float(_largest(mean[None])[0])
-
-    def add(self, q: Floats) -> None:
-        """What is forecast behind that row, `(h, M, Q)`."""
-        self.made.append((q[..., MEDIAN], q[..., HIGH] - q[..., LOW]))
-        self.made = self.made[-self.h :]
+    return largest(mean)
 
 
 def threshold_of(scores: Sequence[Floats], false_alarms: float) -> float:
@@ -145,7 +108,7 @@ def _moving(codec: Codec, part: Part, rows: int) -> list[Floats]:
             before = x[max(0, t - rows) : t]
             known = (~np.isnan(before)).sum(axis=0) > 1
             scores[t] = np.where(known, _z(x[t], before), np.nan)
-        found.append(_largest(scores)[start:end])
+        found.append(largest(scores)[start:end])
     return found
 
 

@@ -13,16 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from elman.config import Flag, option
-from elman.data.account import Account, OnBad, Place
+from elman.data.account import Account, OnBad
 from elman.data.inputs import STANDARD_INPUT, Item, check_inputs, files_of, lines
-from elman.data.series import Case, Frame
-from elman.data.series.cases import as_case
-from elman.data.series.stamps import written
+from elman.data.series import Frame
+from elman.data.series.rows import header_of
+from elman.data.series.scaled import Codec
+from elman.runtime.following import forecast_of
 from elman.tasks import verbs
 from elman.tasks.base import Answer
-from elman.tasks.series.live import header_of
-from elman.tasks.series.panel import Codec
-from elman.tasks.series.scores import MEDIAN
 from elman.tasks.series.settings import SeriesSettings
 from elman.training.score import number
 
@@ -30,8 +28,6 @@ __all__ = ["TABLES", "Evaluate", "Predict", "forecast_answer", "rows_of_files", 
 
 Floats = npt.NDArray[np.float64]
 TABLES = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".ts", ".arff"}
-# The quantiles of an interval of so many percent.
-INTERVALS = {"90": (0, 18), "80": (1, 17), "50": (4, 14)}
 
 
 @dataclass(frozen=True)
@@ -108,22 +104,6 @@ def cases_of_files(settings: Predict, data: SeriesSettings, codec: Any) -> Itera
             yield from (items[at : at + settings.together] for at in range(0, len(items), settings.together))
 
 
-def case_of(value: Any, columns: int, data: SeriesSettings) -> Case | str:
-    """A case from what was given; a few words where it is none."""
-    channels = columns // (2 if data.differences else 1)
-    if isinstance(value, str):
-        found = as_case(value, Place("-"))
-        if found is None:
-            return "no numbers: expected values set apart by commas, channels by colons"
-        value = found
-    elif not isinstance(value, Case):
-        array = np.asarray(value, dtype=np.float64)
-        value = Case(Place("-"), array.reshape(len(array), -1), "")
-    if value.values.shape[1] != channels:
-        return f"{value.values.shape[1]} channels; the model has {channels}"
-    return value if len(value.values) and not np.isnan(value.values).all() else "no values"
-
-
 def by_rows(settings: Predict, target: str) -> bool:
     """Whether rows are answered one by one."""
     if settings.read != "auto":
@@ -140,20 +120,8 @@ def forecast_answer(
     codec: Codec, name: str, last: float | None, q: Floats, clock: Any, settings: Predict
 ) -> Answer:
     """A forecast `(h, M, Q)` in the values' own units, behind a row at the time `last`."""
-    a, b = INTERVALS[settings.interval]
-    targets = codec.layout.channels[: codec.targets]
-    ahead: dict[str, list[dict[str, Any]]] = {target: [] for target in targets}
-    for k in range(len(q)):
-        time = None if last is None else written(codec.step.after(last, k + 1), clock)
-        for m, target in enumerate(targets):
-            values = {"median": q[k, m, MEDIAN], "low": q[k, m, a], "high": q[k, m, b]}
-            rounded = {word: float(f"{value:.7g}") for word, value in values.items()}
-            ahead[target].append(({"time": time} if time is not None else {}) | rounded)
-    data: dict[str, Any] = {"series": name} if name else {}
-    if last is not None:
-        data["after"] = written(last, clock)
-    data["forecast"] = ahead
-    return Answer(_line(name, ahead), data)
+    data = forecast_of(codec, name, last, q, clock, settings.interval)
+    return Answer(_line(name, data["forecast"]), data)
 
 
 def _line(name: str, ahead: dict[str, list[dict[str, Any]]]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elman.page import Section
+from elman.runtime.following import score_of
 from elman.tasks.base import Answer, Baseline, Batches
 from elman.tasks.series import anomalies, learning, panel, scores, sections
 from elman.tasks.series.learning import Pieces
@@ -144,9 +145,6 @@ class Anomalies(Forecasts):
 
 def scored(score: float, threshold: float, row: Sequence[float], names: Sequence[str]) -> Answer | str:
     """The answer to a row: its score, and whether it is out of the ordinary."""
-    if np.isnan(score):
-        return Answer("-", {"score": None, "anomaly": False})
-    flagged = score > threshold
-    text = f"{score:.3f}{' anomaly' if flagged else ''}"
-    values = {name: (None if np.isnan(v) else float(v)) for name, v in zip(names, row, strict=True)}
-    return Answer(text, {"score": round(score, 6), "anomaly": flagged, "values": values})
+    data = score_of(score, threshold, row, names)
+    shown = "-" if data["score"] is None else f"{score:.3f}{' anomaly' if data['anomaly'] else ''}"
+    return Answer(shown, data)

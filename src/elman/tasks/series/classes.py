@@ -18,14 +18,13 @@ from elman.data.account import Account
 from elman.data.bucketing import Buckets, cuts
 from elman.data.labels import Labels
 from elman.data.series import Case, read_cases
-from elman.data.series.frames import since_of
+from elman.data.series.encoded import CaseCodec, columns_of, numbers_of
 from elman.data.splits import shared, split
 from elman.page import Section
 from elman.tasks.base import Answer, Baseline, Batches
 from elman.tasks.divided import Divided
 from elman.tasks.series import sections
 from elman.tasks.series.branches import Branch
-from elman.tasks.series.maps import filled
 from elman.tasks.series.settings import Config, SeriesSettings
 from elman.training.parallel import each
 from elman.training.score import Score
@@ -39,46 +38,6 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 # Padded size of a batch without gradients, and the most cases in it.
 BUDGET, MOST = 1 << 15, 256
-
-
-@dataclass(frozen=True)
-class CaseCodec:
-    """Between cases and numbers. mean, deviation `(C,)`: of the training cases; missing: whether they lack values.
-
-    width: numbers of a step as the network reads it; features: the same before mask and time since.
-    """
-
-    labels: Labels
-    mean: Floats
-    deviation: Floats
-    missing: bool
-    gaps: str
-    cell: str
-    features: int
-    width: int
-    label: str = ""
-    target: str = "classify"
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it."""
-        own = {
-            name: getattr(self, name)
-            for name in ("missing", "gaps", "cell", "features", "width", "label", "target")
-        }
-        return {
-            **own, "labels": list(self.labels.names), "mean": self.mean.tolist(), "deviation": self.deviation.tolist(),
-        }  # fmt: skip
-
-    @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> CaseCodec:
-        """What `to_json` wrote."""
-        known = {name: saved[name] for name in ("missing", "gaps", "cell", "features", "width", "label")}
-        return cls(
-            Labels(tuple(saved["labels"]), several=False),
-            np.array(saved["mean"]),
-            np.array(saved["deviation"]),
-            **known,
-        )
 
 
 class CasePart(NamedTuple):
@@ -218,7 +177,7 @@ def _learn(train: Sequence[Case], labels: Labels, config: Config) -> CaseCodec:
                 "--cell gru-d: of whole series it is one layer; leave --layers out, or take --cell gru"
             )
         cell, gaps = "gru", "mask"
-    whole = np.concatenate([_columns(case, config.data) for case in train])
+    whole = np.concatenate([columns_of(case, config.data) for case in train])
     known = ~np.isnan(whole)
     n = np.maximum(known.sum(axis=0), 1)
     mean = np.where(known, whole, 0.0).sum(axis=0) / n
@@ -229,42 +188,6 @@ def _learn(train: Sequence[Case], labels: Labels, config: Config) -> CaseCodec:
     features = whole.shape[1] * config.data.frames
     width = features * (3 if gaps in {"decay", "mask"} else 1)
     return CaseCodec(labels, mean, deviation, missing, gaps, cell, features, width, config.data.label_column)
-
-
-def _columns(case: Case, data: SeriesSettings) -> Floats:
-    """The values of a case `(T, C)`, scaled by themselves where asked, with their changes beside them."""
-    values = case.values
-    if data.each == "case":
-        with np.errstate(invalid="ignore"):
-            known = ~np.isnan(values)
-            n = np.maximum(known.sum(axis=0), 1)
-            mean = np.where(known, values, 0.0).sum(axis=0) / n
-            deviation = np.sqrt(np.where(known, (values - mean) ** 2, 0.0).sum(axis=0) / n)
-        values = (values - mean) / np.where(deviation > 1e-12, deviation, 1.0)
-    if not data.differences:
-        return values
-    change = np.diff(values, axis=0, prepend=values[:1])
-    return np.concatenate([values, change], axis=1)
-
-
-def numbers_of(case: Case, codec: CaseCodec, data: SeriesSettings) -> npt.NDArray[np.float32]:
-    """A case as the network reads it, `(T / frames, W)`: values, and where some may be missing mask and time since."""
-    values = (_columns(case, data) - codec.mean) / codec.deviation
-    k = data.frames
-    rows = -(-len(values) // k)
-    padded = np.full((rows * k, values.shape[1]), np.nan)
-    padded[: len(values)] = values
-    # What fills the last frame up is its last step.
-    padded[len(values) :] = values[-1]
-    stacked = padded.reshape(rows, -1)
-    mask = ~np.isnan(stacked)
-    if codec.gaps == "forward":
-        return np.asarray(filled(stacked), dtype=np.float32)
-    pieces = [np.nan_to_num(stacked, nan=0.0)]
-    if codec.gaps in {"decay", "mask"}:
-        since = since_of(mask, np.ones(rows))
-        pieces += [mask, since if codec.gaps == "decay" else np.log1p(since)]
-    return np.concatenate(pieces, axis=1).astype(np.float32)
 
 
 def _part(name: str, cases: list[Case], codec: CaseCodec, data: SeriesSettings, account: Account) -> CasePart:

@@ -6,47 +6,17 @@ All values are scaled. p lags, h rows ahead, M targets; windows are oldest first
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from elman.data.series.encoded import filled
+from elman.data.series.scaled import RidgeMap
 
 __all__ = ["RidgeMap", "filled", "fit_ridge", "seasonal_error", "seasonal_naive", "windows_of"]
 
 Floats = npt.NDArray[np.float64]
 STRENGTHS = tuple(10.0**power for power in range(-3, 5))
-
-
-class RidgeMap(NamedTuple):
-    """weight `(M, h, p)`, bias `(M, h)`; relative: values are taken, and told, from the last one on.
-
-    spread `(M, h)`: the root of the mean square of the errors in training. strength: of the penalty.
-    """
-
-    weight: Floats
-    bias: Floats
-    spread: Floats
-    relative: bool
-    strength: float
-
-    def __call__(self, windows: Floats) -> Floats:
-        """Windows `(N, M, p)` -> forecasts `(N, h, M)`."""
-        anchor = windows[..., -1:] if self.relative else np.zeros_like(windows[..., -1:])
-        found = np.einsum("nmp,mhp->nhm", windows - anchor, self.weight) + self.bias.T
-        return np.asarray(found + np.swapaxes(anchor, 1, 2))
-
-
-def filled(values: Floats) -> Floats:
-    """Each value `(T, C)`, or the last one before it; the first ones take the first that there is, else 0."""
-    found = values.copy()
-    for column in found.T:
-        known = np.flatnonzero(~np.isnan(column))
-        if not len(known):
-            column[:] = 0.0
-            continue
-        at = np.maximum.accumulate(np.where(np.isnan(column), -1, np.arange(len(column))))
-        column[:] = column[np.where(at < 0, known[0], at)]
-    return found
 
 
 def windows_of(values: Floats, lags: int, origins: npt.NDArray[np.int64]) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -13,14 +14,15 @@ import numpy as np
 from elman.config import UserError
 from elman.data.inputs import Item
 from elman.data.series import Frame
+from elman.data.series.encoded import case_of, numbers_of
 from elman.page import Section
+from elman.runtime.following import Past
 from elman.tasks import verbs
 from elman.tasks.base import Answer, Baseline, Batches, Task, Trained, Verb
 from elman.tasks.series import answers
-from elman.tasks.series.anomalies import Past
 from elman.tasks.series.answers import Evaluate, Predict
 from elman.tasks.series.branches import Anomalies, Branch, Forecasts, scored
-from elman.tasks.series.classes import CaseCodec, Classes, class_answer, numbers_of, probabilities
+from elman.tasks.series.classes import CaseCodec, Classes, class_answer, probabilities
 from elman.tasks.series.drawing import drawing_of
 from elman.tasks.series.inspection import InsideCases, InsideSeries
 from elman.tasks.series.live import BadRowError, Live, Row, as_cells, row_of
@@ -138,7 +140,7 @@ class TrainedSeries(Trained):
 
     def _classes(self, values: Sequence[Any]) -> Iterator[Answer | str]:
         """The class of each case: a `Case`, a line of numbers, or an array `(T,)` or `(T, C)`."""
-        cases = [answers.case_of(value, len(self.codec.mean), self.config.data) for value in values]
+        cases = [case_of(value, len(self.codec.mean), self.config.data) for value in values]
         good = [case for case in cases if not isinstance(case, str)]
         numbers = [numbers_of(case, self.codec, self.config.data) for case in good]
         found = iter(probabilities(self.model, numbers) if numbers else ())
@@ -203,8 +205,7 @@ class TrainedSeries(Trained):
             q = quantiles_of(paths)[0]
         else:
             q = live.quantiles()
-        up = q * scale.deviation[:M, None] + scale.mean[:M, None]
-        return np.maximum(up, 0.0) if self.codec.counts else up
+        return live.forecast(q)
 
     def inside(self) -> InsideSeries | InsideCases:
         """Row by row."""
@@ -299,6 +300,31 @@ class SeriesTask(Task):
     def describe(self, trained: TrainedSeries, *, steps: int) -> ModelDrawing:
         """One stack."""
         return drawing_of(trained, steps=steps)
+
+    def leaves(self, trained: TrainedSeries) -> dict[str, str]:
+        """Columns, scaling, and what stands around the layers; or classes."""
+        config, codec = trained.config, json.dumps(trained.codec.to_json())
+        texts = {"task": "series", "target": config.data.target, "codec": codec}
+        if config.data.target == "classify":
+            reading = {name: getattr(config.data, name) for name in ("each", "differences", "frames")}
+            return {**texts, "reading": json.dumps(reading)}
+        if config.model.ahead == "steps":
+            raise UserError(
+                f"{trained.run.path} forecasts by paths that torch draws (--ahead steps), which a frozen model "
+                f"cannot do; train with --ahead direct"
+            )
+        model, linear = trained.model, trained.model.linear
+        arrays = {
+            "weight": linear.weight,
+            "bias": linear.bias,
+            "spread": linear.spread,
+            "change": model.change,
+        }
+        arrays["theta"] = getattr(model.outlook, "theta", linear.spread.new_zeros(0))
+        known = {"gaps": model.gaps, "relative": linear.relative, "outlook": config.model.outlook}
+        known["threshold"] = float(model.threshold)
+        known |= {name: array.tolist() for name, array in arrays.items()}
+        return {**texts, "forecaster": json.dumps(known)}
 
     def closing(self, trained: TrainedSeries) -> list[str]:
         """How to go on."""

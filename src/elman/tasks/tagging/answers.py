@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, Literal
 
 from elman.config import UserError, option
 from elman.data.account import Account, OnBad
 from elman.data.inputs import STANDARD_INPUT, Item, check_inputs, files_of, lines
-from elman.data.schemes import TagSpan, split_tag
 from elman.data.sentences import Form
+from elman.data.spelled import Codec
 from elman.data.tagged import read_sentences
-from elman.data.words import Span
+from elman.runtime import tagging
+from elman.runtime.tagging import Tagged, Words, as_words, place_of, tagged
 from elman.tasks import verbs
 from elman.tasks.base import Answer
-from elman.tasks.tagging.scores import spans_in
-from elman.tasks.tagging.sentences import Codec
 from elman.tasks.tagging.settings import SentenceSettings
-
-if TYPE_CHECKING:
-    from elman.decoding.chain import Chain
 
 __all__ = [
     "Evaluate",
@@ -39,8 +32,6 @@ __all__ = [
     "words_of",
 ]
 
-Ids = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 # Files whose words stand in rows, where nothing else is said.
 ROWS = {".conllu", ".conll", ".conll03", ".bio", ".iob", ".iob2", ".bioes", ".bilou"}
 BOLD, DIM, PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
@@ -82,28 +73,6 @@ class Predict(verbs.Predict):
         return self.colour == "always" or (self.colour == "auto" and sys.stdout.isatty())
 
 
-class Words(NamedTuple):
-    """A text and its words, each with its place in the text."""
-
-    text: str
-    spans: list[Span]
-
-    @property
-    def words(self) -> list[str]:
-        """The words alone."""
-        return [span.word for span in self.spans]
-
-
-class Tagged(NamedTuple):
-    """Words with the numbers of their tags `(T,)` and p of each; the spans, and p that each is just so."""
-
-    source: Words
-    tags: Ids
-    p: Floats
-    spans: list[TagSpan]
-    sure: list[float]
-
-
 def words_of(value: Any, codec: Codec, settings: Predict) -> Words:
     """What is to be tagged: a text, which is cut into words, or words."""
     if isinstance(value, str) and settings.read == "words":
@@ -113,77 +82,21 @@ def words_of(value: Any, codec: Codec, settings: Predict) -> Words:
     return as_words(value)
 
 
-def as_words(words: Sequence[str]) -> Words:
-    """Words as they were given, with one space between two."""
-    ends = np.cumsum([len(word) + 1 for word in words]) - 1
-    spans = [Span(word, int(end) - len(word), int(end)) for word, end in zip(words, ends, strict=True)]
-    return Words(" ".join(words), spans)
-
-
-def tagged(source: Words, emissions: Floats, tags: Ids, chain: Chain, codec: Codec) -> Tagged:
-    """How sure the answer is: p of each tag, and of each span that it begins, ends and is called so."""
-    from elman.decoding.chain import infer
-
-    known = infer(emissions, chain)
-    p = known.marginals()[np.arange(len(tags)), tags]
-    spans = spans_in(tags, codec)
-    sure = [
-        known.stretch(
-            span.start, tags[span.start : span.end].tolist(), _longer(codec, int(tags[span.end - 1]))
-        )
-        for span in spans
-    ]
-    return Tagged(source, tags, p, spans, sure)
-
-
-def _longer(codec: Codec, last: int) -> list[int]:
-    """The tags that would make a span longer that ends in the tag `last`."""
-    letter, kind = split_tag(codec.tags[last]) or ("O", "")
-    if letter not in {"B", "I"}:
-        return []
-    parts = [split_tag(tag) or ("O", "") for tag in codec.tags]
-    return [number for number, (own, of) in enumerate(parts) if own in {"I", "E"} and of == kind]
-
-
 def answer_of(found: Tagged, codec: Codec, settings: Predict) -> Answer:
     """A line for a person, an object for a program."""
-    source = found.source
-    words = [
-        {
-            "word": span.word,
-            "start": span.start,
-            "end": span.end,
-            "tag": codec.tags[tag],
-            "probability": round(float(p), 6),
-        }
-        for span, tag, p in zip(source.spans, found.tags, found.p, strict=True)
-    ]
-    data: dict[str, Any] = {"text": source.text, "words": words}
-    if codec.scheme:
-        data["spans"] = [
-            {
-                "text": source.text[a:b],
-                "label": span.kind,
-                "start": a,
-                "end": b,
-                "probability": round(sure, 6),
-            }
-            for span, sure in zip(found.spans, found.sure, strict=True)
-            for a, b in [_place(source, span)]
-        ]
-        return Answer(_with_spans(found, coloured=settings.coloured), data)
-    return Answer(_with_tags(found, codec, coloured=settings.coloured), data)
-
-
-def _place(source: Words, span: TagSpan) -> tuple[int, int]:
-    return source.spans[span.start].start, source.spans[span.end - 1].end
+    shown = (
+        _with_spans(found, coloured=settings.coloured)
+        if codec.scheme
+        else _with_tags(found, codec, coloured=settings.coloured)
+    )
+    return Answer(shown, tagging.answer_of(found, codec))
 
 
 def _with_spans(found: Tagged, *, coloured: bool) -> str:
     """`[PER .98 Ada Lovelace] was in [LOC .91 London]`."""
     pieces, at = [], 0
     for span, sure in zip(found.spans, found.sure, strict=True):
-        start, end = _place(found.source, span)
+        start, end = place_of(found.source, span)
         what = " ".join(part for part in (span.kind, f"{sure:.2f}") if part)
         named = found.source.text[start:end]
         pieces += [

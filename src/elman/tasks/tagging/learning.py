@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from elman.data.bucketing import cuts
-from elman.tasks.tagging.sentences import Codec
+from elman.data.spelled import Codec
+from elman.runtime import tagging
+from elman.runtime.tagging import BUDGET, MOST, best_tags, shifted, side_by_side
 from elman.tasks.tagging.settings import Config
 from elman.training.parallel import each
 
@@ -34,8 +36,6 @@ __all__ = [
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-# Padded size of a batch without gradients, and the most sentences in it.
-BUDGET, MOST = 1 << 14, 256
 
 
 class SentenceBatch(NamedTuple):
@@ -137,48 +137,7 @@ def emissions_of(model: Any, numbers: Sequence[Ids]) -> list[Floats]:
 
 def chain_of(model: Any, codec: Codec) -> Chain:
     """What follows what: learned, or nothing but what the scheme of the tags forbids."""
-    from elman.decoding.chain import Chain
-
-    pairs, first, last = codec.allowed
-    K = len(codec.tags)
-    moves, start, end = np.zeros((K, K)), np.zeros(K), np.zeros(K)
-    if model.chain is not None:
-        learned = (model.chain.cell.transitions, model.chain.start, model.chain.end)
-        moves, start, end = (part.detach().double().cpu().numpy() for part in learned)
-    return Chain(
-        np.where(pairs, moves, -np.inf), np.where(first, start, -np.inf), np.where(last, end, -np.inf)
-    )
-
-
-def shifted(emissions: Sequence[Floats], outside: float) -> list[Floats]:
-    """The same with a number added for tag 0, which is O where tags mark spans: how readily a word is called so."""
-    if not outside:
-        return list(emissions)
-    return [np.concatenate([row[:, :1] + outside, row[:, 1:]], axis=1) for row in emissions]
-
-
-def side_by_side(rows: Sequence[Floats]) -> Iterator[tuple[Ids, Floats, Ids]]:
-    """Batches of like lengths: which rows, emissions `(T, B, K)`, lengths `(B,)`; empty rows are left out."""
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    order = np.argsort(lengths, kind="stable")
-    order = order[lengths[order] > 0]
-    for a, b in pairwise(cuts(lengths[order], BUDGET, MOST)):
-        own = order[a:b]
-        padded = np.zeros((int(lengths[own].max()), len(own), rows[0].shape[1]))
-        for place, i in enumerate(own):
-            padded[: lengths[i], place] = rows[i]
-        yield own, padded, lengths[own]
-
-
-def best_tags(emissions: Sequence[Floats], chain: Chain) -> list[Ids]:
-    """The best sound sequence of tags for each sentence, `(T,)`."""
-    from elman.decoding.chain import viterbi
-
-    if not chain.transitions.any() and not chain.start.any() and not chain.end.any():
-        return [row.argmax(axis=1) for row in emissions]
-    found = [np.zeros(0, dtype=np.int64) for _ in emissions]
-    for own, padded, lengths in side_by_side(emissions):
-        tags, _ = viterbi(padded, lengths, chain)
-        for place, i in enumerate(own):
-            found[i] = tags[: lengths[place], place]
-    return found
+    if model.chain is None:
+        return tagging.chain_of(codec, None, np.zeros(0), np.zeros(0))
+    learned = (model.chain.cell.transitions, model.chain.start, model.chain.end)
+    return tagging.chain_of(codec, *(part.detach().double().cpu().numpy() for part in learned))

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from elman import metrics
-from elman.data.schemes import TagSpan, spans_of
+from elman.data.schemes import TagSpan
+from elman.runtime.tagging import spans_in
 from elman.tasks.base import Baseline
 from elman.tasks.tagging.learning import best_tags, shifted, side_by_side
 from elman.tasks.tagging.sentences import Codec, Part, Sentences
@@ -29,11 +30,6 @@ STEP, FARTHEST = 0.5, 8
 def metric_of(codec: Codec) -> str:
     """The measure by which a model is chosen."""
     return "span F1" if codec.scheme else "accuracy"
-
-
-def spans_in(tags: Ids, codec: Codec) -> list[TagSpan]:
-    """The spans that tags `(T,)` mark."""
-    return spans_of([codec.tags[number] for number in tags]) if codec.scheme else []
 
 
 def _outside(spans: Sequence[TagSpan], apart: npt.NDArray[np.bool_]) -> list[TagSpan]:

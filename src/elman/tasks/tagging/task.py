@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -198,6 +199,24 @@ class TaggingTask(Task):
     def describe(self, trained: TrainedTagger, *, steps: int) -> ModelDrawing:
         """One stack that answers at every step."""
         return drawing_of(trained, steps=steps)
+
+    def leaves(self, trained: TrainedTagger) -> dict[str, str]:
+        """Words, letters, tags, and what follows what."""
+        chain = trained.model.chain
+        learned = None if chain is None else (chain.cell.transitions, chain.start, chain.end)
+        parts = [None, None, None] if learned is None else [part.double().tolist() for part in learned]
+        moves = dict(zip(("transitions", "start", "end"), parts, strict=True))
+        return {
+            "task": "tagging",
+            "codec": json.dumps(trained.codec.to_json()),
+            "chain": json.dumps({"outside": float(trained.model.outside), **moves}),
+        }
+
+    def example(self, trained: TrainedTagger) -> Any:
+        """A word of as many letters as are read."""
+        import torch
+
+        return torch.zeros(1, 1, 1 + trained.codec.longest, dtype=torch.int64)
 
     def closing(self, trained: TrainedTagger) -> list[str]:
         """How to go on."""

@@ -1,0 +1,197 @@
+"""A series as it comes, whoever computes: what is kept of the rows before, and what is answered.
+
+A run and a frozen model of one have this in common; each says how a step is taken.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elman.data.series.rows import BadRowError, Row, plain_static
+from elman.data.series.scaled import Codec, static_features
+from elman.data.series.stamps import calendar, written
+
+__all__ = [
+    "HIGH",
+    "INTERVALS",
+    "LOW",
+    "MEDIAN",
+    "NORMAL",
+    "Following",
+    "Past",
+    "forecast_of",
+    "largest",
+    "score_of",
+    "surprise",
+]
+
+Floats = npt.NDArray[np.float64]
+# A gap of more rows than this begins the stream anew.
+LONGEST_GAP = 10_000
+MEDIAN = 9
+# The quantiles of an interval of so many percent.
+INTERVALS = {"90": (0, 18), "80": (1, 17), "50": (4, 14)}
+# The quantiles on either side that say how wide a forecast is; and their distance in a normal one.
+LOW, HIGH, NORMAL = 2, 16, 2 * 1.0364333894937898
+
+
+class Following(ABC):
+    """The stream of one series."""
+
+    def __init__(self, codec: Codec, name: str, static: Mapping[str, Any]) -> None:
+        """Nothing has come."""
+        self.codec, self.name = codec, name
+        self.scale = codec.scale(name)
+        self.static = static_features(plain_static(static, codec), codec, 1)
+        self._begin()
+
+    @abstractmethod
+    def restart(self) -> None:
+        """Forget the network's state."""
+
+    @abstractmethod
+    def advance(self, x: Floats, since: Floats, known: Floats) -> None:
+        """One step of the network: x, since `(C,)`, x NaN where missing; known `(K,)`."""
+
+    @abstractmethod
+    def quantiles(self) -> Floats:
+        """Of the rows ahead, scaled `(h, M, Q)`; the network forecasts all at once."""
+
+    def _begin(self) -> None:
+        self.restart()
+        self.since = np.zeros(self.codec.channels)
+        self.seen = np.ones(self.codec.channels, dtype=bool)
+        self.time: float | None = None
+        self.rows = 0
+
+    def gap_to(self, time: float | None) -> float:
+        """Steps from the last row to this one. Raises BadRowError where it does not lie behind."""
+        if time is None or self.time is None:
+            return 1.0
+        step = self.codec.step
+        if time <= self.time:
+            raise BadRowError("its time does not lie behind that of the row before")
+        if step.kind == "irregular":
+            return (time - self.time) / step.size
+        numbers = step.places(np.array([self.time, time]))
+        return float(max(1, numbers[1] - numbers[0]))
+
+    def take(self, row: Row) -> Floats:
+        """Read a row, and empty ones in the gap before it; the row's targets, scaled `(M,)`."""
+        gap = self.gap_to(row.time)
+        if self.codec.step.kind != "irregular":
+            if gap > LONGEST_GAP:
+                self._begin()
+                gap = 1.0
+            for _ in range(1, int(gap)):
+                time = None if self.time is None else self.codec.step.after(self.time, 1)
+                self._step(np.full(len(row.values), np.nan), time, 1.0)
+            gap = 1.0
+        return self._step(row.values, row.time, gap)
+
+    def _step(self, values: Floats, time: float | None, gap: float) -> Floats:
+        codec, C = self.codec, self.codec.channels
+        scaled = self.scale.down(values)
+        x = scaled[:C]
+        self.since = np.where(self.seen, gap, gap + self.since) if self.rows else np.zeros(C)
+        self.seen = ~np.isnan(x)
+        self.time, self.rows = time, self.rows + 1
+        self.advance(x, self.since, self._known(scaled[C:], time, gap))
+        return np.asarray(x[: codec.targets])
+
+    def _known(self, future: Floats, time: float | None, gap: float) -> Floats:
+        codec = self.codec
+        pieces = [np.nan_to_num(future, nan=0.0), self.static[0]]
+        if codec.calendar:
+            following = codec.step.after(0.0 if time is None else time, 1)
+            pieces.insert(0, calendar(np.array([following]), codec.step, codec.clock)[1][0])
+        if codec.step.kind == "irregular":
+            pieces.append(np.log1p([gap]))
+        return np.concatenate(pieces)
+
+    def ahead(self) -> Floats:
+        """What is known with each row ahead `(h, K)`."""
+        codec = self.codec
+        h = codec.horizon
+        times = [codec.step.after(self.time or 0.0, 2 + k) for k in range(h)]
+        pieces = [np.zeros((h, len(codec.layout.future))), np.tile(self.static, (h, 1))]
+        if codec.calendar:
+            pieces.insert(0, calendar(np.array(times), codec.step, codec.clock)[1])
+        if codec.step.kind == "irregular":
+            pieces.append(np.full((h, 1), np.log1p(1.0)))
+        return np.concatenate(pieces, axis=1)
+
+    def forecast(self, q: Floats) -> Floats:
+        """Scaled quantiles `(h, M, Q)` in the values' own units."""
+        M = self.codec.targets
+        up = q * self.scale.deviation[:M, None] + self.scale.mean[:M, None]
+        return np.asarray(np.maximum(up, 0.0) if self.codec.counts else up)
+
+
+def forecast_of(
+    codec: Codec, name: str, last: float | None, q: Floats, clock: Any, interval: str
+) -> dict[str, Any]:
+    """A forecast `(h, M, Q)` in the values' own units, behind a row at the time `last`, as JSON."""
+    a, b = INTERVALS[interval]
+    targets = codec.layout.channels[: codec.targets]
+    ahead: dict[str, list[dict[str, Any]]] = {target: [] for target in targets}
+    for k in range(len(q)):
+        time = None if last is None else written(codec.step.after(last, k + 1), clock)
+        for m, target in enumerate(targets):
+            values = {"median": q[k, m, MEDIAN], "low": q[k, m, a], "high": q[k, m, b]}
+            rounded = {word: float(f"{value:.7g}") for word, value in values.items()}
+            ahead[target].append(({"time": time} if time is not None else {}) | rounded)
+    data: dict[str, Any] = {"series": name} if name else {}
+    if last is not None:
+        data["after"] = written(last, clock)
+    data["forecast"] = ahead
+    return data
+
+
+def score_of(score: float, threshold: float, row: Sequence[float], names: Sequence[str]) -> dict[str, Any]:
+    """The score of a row, and whether it is out of the ordinary, as JSON."""
+    if np.isnan(score):
+        return {"score": None, "anomaly": False}
+    values = {name: (None if np.isnan(v) else float(v)) for name, v in zip(names, row, strict=True)}
+    return {"score": round(score, 6), "anomaly": score > threshold, "values": values}
+
+
+def surprise(x: Floats, median: Floats, width: Floats) -> Floats:
+    """|x - median| over the deviation that the forecast had, `(..., M)`; NaN where x is missing."""
+    return np.asarray(np.abs(x - median) / np.maximum(width / NORMAL, 1e-6))
+
+
+def largest(scores: Floats) -> Floats:
+    """The largest over targets `(..., M)`; NaN where all are."""
+    largest = np.where(np.isnan(scores), -np.inf, scores).max(axis=-1)
+    return np.asarray(np.where(np.isinf(largest), np.nan, largest))
+
+
+class Past:
+    """The forecasts that were made for rows to come, as rows come one by one: the same scores as `row_scores`."""
+
+    def __init__(self, codec: Codec) -> None:
+        """Nothing has been forecast."""
+        self.h, self.M = codec.horizon, codec.targets
+        self.made: list[tuple[Floats, Floats]] = []
+
+    def score(self, x: Floats) -> float:
+        """Of the row that comes, x scaled `(M,)`; NaN where there is none."""
+        total, count = np.zeros(self.M), np.zeros(self.M)
+        for k, (median, width) in enumerate(reversed(self.made), 1):
+            z = surprise(x, median[k - 1], width[k - 1])
+            known = np.isfinite(z)
+            total += np.where(known, z, 0.0)
+            count += known
+        mean = np.divide(total, count, out=np.full(self.M, np.nan), where=count > 0)
+        return float(largest(mean[None])[0])
+
+    def add(self, q: Floats) -> None:
+        """What is forecast behind that row, `(h, M, Q)`."""
+        self.made.append((q[..., MEDIAN], q[..., HIGH] - q[..., LOW]))
+        self.made = self.made[-self.h :]
