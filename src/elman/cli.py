@@ -42,6 +42,7 @@ commands:
 {verbs}
   list [FOLDER]    the runs below a folder, with their measures
   compare RUN ...  runs side by side: table and curves
+  serve RUN ...    answer over HTTP and WebSockets, with a page to try a model in a browser
   COMMAND --help   all flags of a command
 
 tasks:
@@ -423,6 +424,15 @@ def _compare(arguments: list[str]) -> int:
     return _without_task("compare RUN RUN ...", summary, Compare, compare, arguments)
 
 
+def _serve(arguments: list[str]) -> int:
+    from elman.serve.settings import Serve
+    from elman.serve.starting import serve
+
+    return _without_task(
+        "serve RUN ...", "Answer over HTTP and WebSockets until Ctrl-C or SIGTERM.", Serve, serve, arguments
+    )
+
+
 def _without_task(
     usage: str, summary: str, kind: type, act: Callable[[Any], Iterable[str]], arguments: list[str]
 ) -> int:
@@ -435,4 +445,9 @@ def _without_task(
     return 0
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"train": _train, "list": _list, "compare": _compare}
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": _train,
+    "list": _list,
+    "compare": _compare,
+    "serve": _serve,
+}

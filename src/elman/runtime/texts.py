@@ -47,13 +47,28 @@ class TextWriter(Frozen):
             raise FrozenError(
                 f"temperature={temperature}, top_k={top_k}, length={length}; expected 0 or more"
             )
+        tokens = [self.tokenizer.start, *self.tokens(prompt)]
+        return self._write(prompt, tokens, length, temperature, top_k, seed)
+
+    def tokens(self, prompt: str) -> list[int]:
+        """The tokens of a text. FrozenError for a character that the model has never seen."""
         tokenizer = self.tokenizer
         tokens = tokenizer.encode(prompt)
         if tokenizer.kind == "characters" and (strange := np.flatnonzero(tokens == tokenizer.unknown)).size:
             raise FrozenError(
                 f"the prompt has {prompt[strange[0]]!r}, a character that the model has never seen"
             )
-        return self._write(prompt, [tokenizer.start, *tokens.tolist()], length, temperature, top_k, seed)
+        found: list[int] = tokens.tolist()
+        return found
+
+    def choose(self, logits: Numbers, draw: np.random.Generator, temperature: float, top_k: int) -> int:
+        """The next token, from the logits `(V,)` of a step: never one for the unknown."""
+        logits = logits.astype(np.float64)
+        if self.tokenizer.unknown is not None:
+            logits[self.tokenizer.unknown] = -np.inf
+        if temperature == 0:
+            return int(logits.argmax())
+        return int(draw.choice(len(logits), p=_chances(logits, temperature, top_k)))
 
     def _write(
         self, prompt: str, tokens: list[int], length: int, temperature: float, top_k: int, seed: int | None
@@ -64,14 +79,7 @@ class TextWriter(Frozen):
             stream.state = self.run(np.array(tokens[:-1], np.int64).reshape(-1, 1)).state
         last = tokens[-1]
         for _ in range(length):
-            logits = stream([last])[0].astype(np.float64)
-            if self.tokenizer.unknown is not None:
-                logits[self.tokenizer.unknown] = -np.inf
-            last = int(
-                logits.argmax()
-                if temperature == 0
-                else draw.choice(len(logits), p=_chances(logits, temperature, top_k))
-            )
+            last = self.choose(stream([last])[0], draw, temperature, top_k)
             yield spell.push(last)
         yield spell.close()
 

@@ -1,33 +1,11 @@
-"""A model behind a port: `elman serve RUN...` (docs/serving.md).
+"""Models behind a port: `elman serve RUN...` (docs/serving.md).
 
-    batcher.py    many streams of one model, stepped together; knows no web
-    works.py      what a session asks for: rows of numbers
+    settings.py     the flags                             starting.py     the port, and a process for each core
+    process.py      one process: uvicorn, and its end     protocols.py    connections that are cut off
+    application.py  what stands before each request       metrics.py      /metrics, over all processes
+    requests.py     HTTP: whole requests                  models.py       what a model can be asked
+    batcher.py      streams stepped together, no web      works.py        what a session is asked for
+    whole.py        whole inputs answered together
 
 Runs on `elman.runtime`: a frozen file is served without torch.
 """
-
-from __future__ import annotations
-
-from elman.serve.batcher import (
-    Batcher,
-    BusyError,
-    FaultError,
-    FullError,
-    GoneError,
-    LateError,
-    RefusalError,
-    Session,
-    Work,
-)
-
-__all__ = [
-    "Batcher",
-    "BusyError",
-    "FaultError",
-    "FullError",
-    "GoneError",
-    "LateError",
-    "RefusalError",
-    "Session",
-    "Work",
-]

@@ -1,0 +1,306 @@
+"""HTTP: whole requests, `POST /models/NAME/generate` and the like; text as it comes by server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Annotated, Any
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from elman.runtime import FrozenError
+from elman.serve.batcher import Batcher, FullError, GoneError, LateError, RefusalError
+from elman.serve.metrics import Board
+from elman.serve.models import Served
+from elman.serve.settings import Serve
+from elman.serve.whole import Asked
+from elman.serve.works import Reading, Writing
+
+__all__ = ["Generate", "RefusedError", "Requests", "code_of", "promise", "refused"]
+
+# Tokens, where a request does not say how many.
+LENGTH = 400
+NonNegative = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
+Whole = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class Generate(msgspec.Struct, forbid_unknown_fields=True):
+    """Write on from a prompt, as `elman.runtime` does."""
+
+    prompt: str = ""
+    length: Whole | None = None
+    temperature: NonNegative = 1.0
+    top_k: Whole = 0
+    seed: Whole | None = None
+    stream: bool = False
+
+
+class Texts(msgspec.Struct, forbid_unknown_fields=True):
+    """Texts to classify, or to tell the surprise of."""
+
+    texts: Annotated[list[str], msgspec.Meta(min_length=1)]
+
+
+class RefusedError(Exception):
+    """A code of HTTP, and the sentence that says why."""
+
+    def __init__(self, code: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+def refused(code: int, sentence: str) -> Response:
+    """The answer that says no."""
+    headers = {"retry-after": "1"} if code == 503 else {}
+    return JSONResponse({"error": sentence}, code, headers)
+
+
+def code_of(error: Exception) -> int:
+    """The code of HTTP for what the batcher, the core and the requests raise."""
+    if isinstance(error, RefusedError):
+        return error.code
+    codes: dict[type[Exception], int] = {FullError: 503, GoneError: 503, LateError: 504, FrozenError: 422}
+    return codes.get(type(error), 500)
+
+
+def promise() -> tuple[asyncio.Future[Any], Callable[[Any, RefusalError | None], None]]:
+    """A future of this loop, and the function by which another thread keeps it."""
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+
+    def settle(value: Any, error: RefusalError | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+
+    def tell(value: Any, error: RefusalError | None) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, value, error)
+
+    return future, tell
+
+
+class Requests:
+    """The answers to whole requests."""
+
+    def __init__(self, models: Mapping[str, Served], settings: Serve, board: Board) -> None:
+        self.models, self.settings, self.board = models, settings, board
+        self.ways: dict[str, Callable[[Served, Request], Awaitable[Response]]] = {
+            "generate": self.generate,
+            "score": self.score,
+            "classify": self.classify,
+        }
+
+    async def answer(self, request: Request) -> Response:
+        """`POST /models/NAME/REQUEST`."""
+        began = time.perf_counter()
+        name, word = request.path_params["model"], request.path_params["request"]
+        try:
+            served = self.models.get(name)
+            if served is None:
+                raise RefusedError(404, f"there is no model {name!r}; there is {', '.join(self.models)}")
+            if word not in served.verbs:
+                known = ", ".join(served.verbs) or "no request as a whole, only streams"
+                raise RefusedError(404, f"{name} has no {word!r}; it has {known}")
+            found = await self.ways[word](served, request)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except (RefusedError, RefusalError, FrozenError) as error:
+            return refused(code_of(error), str(error))
+        self.board.took("request_seconds", f'model="{name}",request="{word}"', time.perf_counter() - began)
+        return found
+
+    @property
+    def deadline(self) -> float:
+        """When a request that begins now has to be done."""
+        return time.monotonic() + self.settings.timeout
+
+    async def generate(self, served: Served, request: Request) -> Response:
+        """Text, whole or piece by piece."""
+        asked = await self.read(request, Generate)
+        if asked.length is None:
+            asked.length = min(LENGTH, self.settings.length)
+        self.check_length(asked.prompt)
+        if asked.length > self.settings.length:
+            raise RefusedError(
+                413, f"{asked.length} tokens are asked for; {self.settings.length} are allowed"
+            )
+        asked.stream = asked.stream or "text/event-stream" in request.headers.get("accept", "")
+        text = Text(served, asked, self.deadline)
+        text.begin()
+        if asked.stream:
+            return StreamingResponse(
+                text.events(), media_type="text/event-stream", headers={"cache-control": "no-store"}
+            )
+        try:
+            await unless_gone(request, text.future)
+            return JSONResponse({"text": text.whole(), "tokens": asked.length})
+        finally:
+            text.end()
+
+    async def score(self, served: Served, request: Request) -> Response:
+        """How surprising texts are, in nats and bits."""
+        texts = (await self.read(request, Texts)).texts
+        self.check_length(*texts)
+        assert served.batcher is not None
+        tokens = [[served.model.tokenizer.start, *served.model.tokens(text)] for text in texts]
+        session, found = served.batcher.open(), []
+        try:
+            for text, row in zip(texts, tokens, strict=True):
+                nats = 0.0
+                if len(row) > 1:
+                    served.batcher.put_state(session, None)
+                    future, tell = promise()
+                    served.batcher.submit(session, Reading(row, tell, deadline=self.deadline))
+                    nats = float((await unless_gone(request, future)).nats.sum())
+                each = nats / math.log(2) / len(text) if text else 0.0
+                found.append({"tokens": len(row) - 1, "nats": nats, "bits_per_character": each})
+        finally:
+            served.batcher.close(session)
+        return JSONResponse({"scores": found})
+
+    async def classify(self, served: Served, request: Request) -> Response:
+        """Labels and their probabilities."""
+        texts = (await self.read(request, Texts)).texts
+        self.check_length(*texts)
+        assert served.whole is not None
+        future, tell = promise()
+        asked = Asked(texts, tell, self.deadline)
+        served.whole.submit(asked)
+        try:
+            return JSONResponse({"answers": await unless_gone(request, future)})
+        finally:
+            served.whole.drop(asked)
+
+    async def read(self, request: Request, kind: type[Any]) -> Any:
+        """The body of a request, checked."""
+        if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
+            raise RefusedError(415, "the body has to be JSON: Content-Type: application/json")
+        try:
+            async with asyncio.timeout(self.settings.slow):
+                body = await self.body(request)
+        except TimeoutError:
+            raise RefusedError(408, f"the body did not come within {self.settings.slow:g} seconds") from None
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except msgspec.ValidationError as error:
+            raise RefusedError(422, f"the body is not what is expected here: {error}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RefusedError(400, f"the body is no JSON: {error}") from None
+
+    async def body(self, request: Request) -> bytes:
+        """All of it, unless it is more than is allowed."""
+        too_much = RefusedError(
+            413, f"the body is longer than the {self.settings.body} bytes that are allowed"
+        )
+        stated = request.headers.get("content-length", "")
+        if stated.isdecimal() and int(stated) > self.settings.body:
+            raise too_much
+        body = bytearray()
+        async for piece in request.stream():
+            body += piece
+            if len(body) > self.settings.body:
+                raise too_much
+        return bytes(body)
+
+    def check_length(self, *texts: str) -> None:
+        """RefusedError for more text than is allowed."""
+        count = sum(map(len, texts))
+        if count > self.settings.longest:
+            raise RefusedError(
+                413, f"{count} characters are given; {self.settings.longest} are allowed in a request"
+            )
+
+
+async def unless_gone(request: Request, future: asyncio.Future[Any]) -> Any:
+    """What the future gives. ClientDisconnect where the client does not wait for it."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    leaving = asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait({future, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not future.done():
+            raise ClientDisconnect
+        return future.result()
+    finally:
+        leaving.cancel()
+        future.cancel()
+
+
+class Text:
+    """Text that is being written for one request."""
+
+    def __init__(self, served: Served, asked: Generate, deadline: float) -> None:
+        writer = served.model
+        assert served.batcher is not None
+        self.batcher: Batcher = served.batcher
+        self.tokens = [writer.tokenizer.start, *writer.tokens(asked.prompt)]
+        self.future, tell = promise()
+        self.came = asyncio.Event()
+        self.loop = asyncio.get_running_loop()
+        self.shown, self.length = 0, asked.length or 0
+        self.spell = writer.tokenizer.stream(asked.prompt)
+        self.work = Writing(
+            writer, self.tokens, self.spell, tell, length=self.length, temperature=asked.temperature,
+            top_k=asked.top_k, seed=asked.seed, piece=self._piece if asked.stream else None, deadline=deadline,
+        )  # fmt: skip
+        self.future.add_done_callback(lambda _: self.came.set())
+
+    def _piece(self, text: str) -> None:
+        if not self.came.is_set() and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.came.set)
+
+    def begin(self) -> None:
+        """Have it written. FullError, GoneError."""
+        self.session = self.batcher.open()
+        if not self.length:
+            self.future.set_result(self.work)
+            return
+        try:
+            self.batcher.submit(self.session, self.work)
+        except RefusalError:
+            self.batcher.close(self.session)
+            raise
+
+    def end(self) -> None:
+        """Nobody waits for it any more."""
+        self.batcher.close(self.session)
+        if self.future.done() and not self.future.cancelled():
+            self.future.exception()
+
+    def whole(self) -> str:
+        """All that was written."""
+        ending: str = self.spell.close()
+        return self.work.text + ending
+
+    async def events(self) -> AsyncIterator[str]:
+        """Pieces as they come; then how it ended."""
+        try:
+            over = False
+            while not over:
+                await self.came.wait()
+                self.came.clear()
+                over = self.future.done()
+                pieces = self.work.pieces[self.shown :]
+                self.shown += len(pieces)
+                ending = self.spell.close() if over and self.future.exception() is None else ""
+                if text := "".join(pieces) + ending:
+                    yield f"data: {json.dumps({'text': text}, ensure_ascii=False)}\n\n"
+            error = self.future.exception()
+            if error is None:
+                yield f"event: done\ndata: {json.dumps({'tokens': self.length})}\n\n"
+            else:
+                yield f"event: error\ndata: {json.dumps({'error': str(error), 'code': code_of(error)})}\n\n"  # type: ignore[arg-type]
+        finally:
+            self.end()

@@ -1,0 +1,56 @@
+"""Frozen models to serve, made in a moment."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import elman as package
+from command import elman
+from elman.data import vocabulary
+from elman.frozen import export
+from elman.nn.networks import LanguageModel
+from tests.classification import moods
+
+CHARACTERS = "abcdefghijklmnopqrstuvwxyz ,.\n"
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A writer of characters and one of words, a classifier, a layer: by name."""
+    folder = tmp_path_factory.mktemp("frozen")
+    torch.manual_seed(3)
+    texts = {
+        "book": vocabulary.Characters(CHARACTERS, marked=False),
+        "words": vocabulary.Words(["<eos>", "the", "sea", "and", "a", "ship", "<unk>"]),
+    }
+    for name, tokenizer in texts.items():
+        told = {"kind": tokenizer.kind, **tokenizer.to_json()}
+        export(
+            LanguageModel(tokenizer.size, 6, 12),
+            folder / f"{name}.elman",
+            texts={"task": "language model", "tokenizer": json.dumps(told)},
+        )
+    export(package.LSTM(5, 7, num_layers=2), folder / "layer.elman")
+    moods.write(folder / "moods.csv", 120, 0)
+    small = [
+        "--hidden",
+        6,
+        "--embedding",
+        5,
+        "--batch",
+        16,
+        "--threads",
+        1,
+        "--epochs",
+        1,
+        "--engine",
+        "torch",
+    ]
+    run = folder / "reviews"
+    done = elman("train", "emotion", "--data", folder / "moods.csv", "--run", run, *small, "--quiet")
+    assert done.code == 0, done.err
+    done = elman("export", run, "--file", folder / "reviews.elman")
+    assert done.code == 0, done.err
+    return {name: folder / f"{name}.elman" for name in ("book", "words", "reviews", "layer")} | {"run": run}
