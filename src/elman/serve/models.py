@@ -38,7 +38,7 @@ def streams(model: Frozen) -> str:
 def check_model(path: Path) -> Frozen:
     """The model of a file, if it can be served. Raises UserError, naming what it is."""
     try:
-        model = load(path)
+        model: Frozen = load(path)
     except FrozenError as error:
         raise UserError(f"{path}: {error}") from None
     if not verbs_of(model) and not streams(model):
