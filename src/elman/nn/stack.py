@@ -326,8 +326,9 @@ class Stack(nn.Module):
         return outputs[0] if len(outputs) == 1 else _MERGES[self.merge](*outputs)
 
     def _every(self, x: Any) -> int | None:
-        """The steps of a chunk; None for a call that would be one chunk, all of it computed again in the backward."""
-        every = self.checkpoint_every
+        """The steps of a chunk; None for a call that would be one chunk, all of it computed again in the backward, and
+        for an exported one, whose number of steps is open."""
+        every = None if torch.compiler.is_exporting() else self.checkpoint_every
         return None if every is None or len(tree_leaves(x)[0]) <= every else every
 
     def _drop(self, x: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from elman.engine import Scan
-from elman.onnx.files import Drawn, drawn_like, put, wanted
+from elman.onnx.files import Drawn, Held, check_folder, drawn_like, put, wanted
 from elman.onnx.graph import Refused
 from elman.onnx.modules import form_of, model_of
+from elman.onnx.own import KINDS
 from elman.onnx.steps import StepModel
 
-__all__ = ["export", "export_step"]
+__all__ = ["export", "export_step", "exported"]
 
 _SIZES = ((1, 2), (6, 3))  # T and B of the cases that a file is verified on
 
@@ -45,12 +46,30 @@ def export(
     EngineError where something has no word in ONNX, or where the file would give other numbers; nothing is written
     then.
     """
+    return exported(
+        module, path, x, lengths=lengths, state=state, verify=verify, metadata=metadata or {}
+    ).path
+
+
+def exported(
+    module: nn.Module,
+    path: str | os.PathLike[str],
+    x: Tensor | None = None,
+    *,
+    lengths: bool | None = None,
+    state: bool | None = None,
+    verify: bool | None = None,
+    metadata: Mapping[str, str],
+    nodes: Collection[str] = KINDS,
+) -> Held:
+    """What `export` writes, and how near the file is. nodes: which of ONNX's own nodes it may have."""
+    check_folder(path)
     if module.training:
         raise Refused(
             f"{type(module).__name__} is in training mode, and a file answers as in eval; call eval() first"
         )
     form = form_of(module, x, lengths=lengths, state=state)
-    model = model_of(form, {"elman": type(module).__name__, **(metadata or {})})
+    model = model_of(form, {"elman": type(module).__name__, **metadata}, nodes)
     return put(model, path, form.cases() if wanted(verify) else [])
 
 
@@ -80,6 +99,7 @@ def export_step(
     EngineError where the step cannot be traced, has an operation that ONNX has not, or where the file would give other
     numbers; nothing is written then.
     """
+    check_folder(path)
     scan = step if isinstance(step, Scan) else Scan(step)
     if isinstance(scan.owner, torch.nn.Module) and any(m.training for m in scan.owner.modules()):
         _refuse_training(scan.owner)
@@ -87,7 +107,7 @@ def export_step(
     model = form.build(x, state, context)
     model.metadata_props.update({"elman": "step", **(metadata or {})})
     cases = [_case(form, x, state, context, T, B) for T, B in _SIZES] if wanted(verify) else []
-    return put(model, path, cases)
+    return put(model, path, cases).path
 
 
 def _refuse_training(owner: torch.nn.Module) -> None:

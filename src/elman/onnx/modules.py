@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from elman.nn import SequenceClassifier
+from elman.nn import Features, SequenceClassifier, SpelledWords
 from elman.nn.networks.network import Network
 from elman.nn.stack import Stack
 from elman.onnx.files import Drawn, drawn_like
 from elman.onnx.graph import OPSET, Refused
+from elman.onnx.own import KINDS
+from elman.onnx.portable import portable
 from elman.onnx.steps import names_of
 from elman.onnx.translate import known_numbers, translations
 
@@ -32,14 +34,16 @@ _SIZES = ((1, 2), (7, 4))  # of the cases that a file is verified on
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a module is called in a file: a function of flat tensors, examples of them, their names, which axes of each
-    are time and batch, and the names of the results."""
+    """How a module is called in a file: a function of flat tensors (call: what is traced, own: the module itself),
+    examples of them, their names, which axes of each are open, the names of the results, and what draws an x."""
 
     call: nn.Module
+    own: nn.Module
     inputs: tuple[Tensor, ...]
     names: tuple[str, ...]
     axes: tuple[Mapping[int, str], ...]
     outputs: tuple[str, ...]
+    draw: Callable[[int, int], Tensor] | None = None
 
     def cases(self) -> list[Callable[[], Drawn]]:
         """Drawn inputs of two sizes, and what the module gives for them."""
@@ -50,10 +54,15 @@ class Form:
         drawn = []
         for name, t, axes in zip(self.names, self.inputs, self.axes, strict=True):
             shape = [sizes.get(axes.get(d, ""), n) for d, n in enumerate(t.shape)]
-            drawn.append(torch.arange(B).add(1).clamp(max=T) if name == "lengths" else drawn_like(t, shape))
+            drawn.append(self._drawn(name, t, shape, T, B))
         with torch.no_grad():
-            given = self.call(*drawn)
+            given = self.own(*drawn)
         return dict(zip(self.names, drawn, strict=True)), list(given)
+
+    def _drawn(self, name: str, t: Tensor, shape: list[int], T: int, B: int) -> Tensor:
+        if name == "lengths":
+            return torch.arange(B).add(1).clamp(max=T)
+        return self.draw(T, B) if name == "x" and self.draw is not None else drawn_like(t, shape)
 
 
 class _Flat(nn.Module):
@@ -91,7 +100,10 @@ def form_of(module: nn.Module, x: Tensor | None, *, lengths: bool | None, state:
         )
     first = bool(getattr(module, "batch_first", False))
     axes_x = {0: "B", 1: "T"} if first else {0: "T", 1: "B"}
-    example = _example(module, x, first)
+    draw = _speller_of(module)
+    example = _example(module, x, first) if draw is None else draw(_T, _B)
+    if draw is not None:
+        axes_x[2] = "C"
     inputs, names, axes = [example], ["x"], [axes_x]
     with_lengths = whole if lengths is None else lengths
     if with_lengths:
@@ -106,12 +118,31 @@ def form_of(module: nn.Module, x: Tensor | None, *, lengths: bool | None, state:
         inputs += [t.clone() for t in leaves]
         names += state_names
         axes += [_differing(a, b) for a, b in zip(leaves, pytree.tree_leaves(other), strict=True)]
-    call = _Flat(module, with_lengths, spec).eval()
+    own = _Flat(module, with_lengths, spec).eval()
+    call = _Flat(portable(module), with_lengths, spec).eval() if isinstance(module, Network) else own
     with torch.no_grad():
         count = len(call(*inputs)) - len(state_names)
     y = "y" if isinstance(module, Stack) else "logits"
     outs = [y] if count == 1 else [f"{y}_{i}" for i in range(count)]
-    return Form(call, tuple(inputs), tuple(names), tuple(axes), (*outs, *(f"final_{n}" for n in state_names)))
+    outputs = (*outs, *(f"final_{n}" for n in state_names))
+    return Form(call, own, tuple(inputs), tuple(names), tuple(axes), outputs, draw)
+
+
+def _speller_of(module: nn.Module) -> Callable[[int, int], Tensor] | None:
+    """What draws words with their letters, `(T, B, 1 + C)`, for a network that spells them."""
+    words = getattr(module, "embedding", None)
+    if not isinstance(words, SpelledWords):
+        return None
+    letters = words.speller.letters.count if words.speller is not None else 9
+
+    def draw(T: int, B: int) -> Tensor:
+        C = 4 + T % 5
+        size = (torch.arange(T * B) % C + 1).view(T, B, 1)
+        spelled = 1 + torch.arange(T * B * C).view(T, B, C) % (letters - 1)
+        spelled = torch.where(torch.arange(C) < size, spelled, 0)
+        return torch.cat((torch.arange(T * B).view(T, B, 1) % words.words.count, spelled), dim=-1)
+
+    return draw
 
 
 def _start(module: nn.Module, batch: int) -> Any:
@@ -129,6 +160,8 @@ def _example(module: nn.Module, x: Tensor | None, first: bool) -> Tensor:
         return drawn_like(x, (*front, *x.shape[2:]))
     inside = module if isinstance(module, Stack) else getattr(module, "embedding", module)
     count, width = getattr(inside, "count", None), getattr(inside, "input_size", None)
+    if isinstance(inside, Features):
+        width = inside.dense.in_features if isinstance(inside.dense, nn.Linear) else inside.output_size
     if isinstance(count, int):
         return torch.arange(_T * _B).reshape(front) % count
     if not isinstance(width, int):
@@ -150,15 +183,15 @@ def _quiet() -> Iterator[None]:
         log.setLevel(before)
 
 
-def model_of(form: Form, metadata: Mapping[str, str]) -> ir.Model:
-    """The model of a form. Refused where something in it has no word in ONNX."""
-    sizes = {"T": torch.export.Dim("T"), "B": torch.export.Dim("B")}
+def model_of(form: Form, metadata: Mapping[str, str], nodes: Collection[str] = KINDS) -> ir.Model:
+    """The model of a form. nodes: which of ONNX's own nodes it may have. Refused where something has no word there."""
+    sizes = {"T": torch.export.Dim("T"), "B": torch.export.Dim("B"), "C": torch.export.Dim.DYNAMIC}
     shapes = [{d: sizes[name] for d, name in axes.items()} for axes in form.axes]
     with torch.no_grad(), _quiet():
         seen = torch.export.export(
             form.call, form.inputs, dynamic_shapes=(shapes[0], tuple(shapes[1:]))[: len(shapes)], strict=False
         )
-        with known_numbers(_numbers(seen)) as refusals:
+        with known_numbers(_numbers(seen), nodes) as refusals:
             try:
                 written = torch.onnx.export(
                     seen, dynamo=True, custom_translation_table=translations(), opset_version=OPSET, verbose=False,

@@ -27,10 +27,11 @@ from elman.nn import GRU, LSTM, RNN
 from elman.onnx.graph import Handle, Scope
 from elman.onnx.unfold import Call, Results
 
-__all__ = ["Own", "own_node", "recognized"]
+__all__ = ["KINDS", "Own", "own_node", "recognized"]
 
 _ORDERS = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}  # ONNX's gates, as places among torch's
 _STATES = {"LSTM": 2, "GRU": 1, "RNN": 1}
+KINDS = tuple(_ORDERS)
 _WORD = re.compile(r"(?<![\w.])[A-Za-z]+\d+(?![\w.])")
 
 

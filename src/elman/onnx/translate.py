@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -18,13 +18,14 @@ from elman.engine.printing import folded, without_static
 from elman.engine.program import Program, parse
 from elman.engine.surroundings import allow_translation
 from elman.onnx.graph import Handle, Refused, Scope
-from elman.onnx.own import own_node, recognized
+from elman.onnx.own import KINDS, own_node, recognized
 from elman.onnx.unfold import Call, Results, unfold
 
 __all__ = ["known_numbers", "translations"]
 
 _calls: ContextVar[Iterator[int]] = ContextVar("_calls", default=itertools.count())  # noqa: B039 - a counter for all
 _numbers: ContextVar[Mapping[str, Tensor] | None] = ContextVar("_numbers", default=None)
+_nodes: ContextVar[Collection[str]] = ContextVar("_nodes", default=KINDS)
 _refusals: ContextVar[list[EngineError] | None] = ContextVar("_refusals", default=None)
 
 
@@ -36,14 +37,18 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
 
 
 @contextmanager
-def known_numbers(numbers: Mapping[str, Tensor]) -> Iterator[list[EngineError]]:
-    """Within, the graph's values of these names are these tensors, and what follows from them alone is computed. Gives
-    the list of what was refused, which torch's exporter wraps."""
+def known_numbers(numbers: Mapping[str, Tensor], nodes: Collection[str]) -> Iterator[list[EngineError]]:
+    """Within, the graph's values of these names are these tensors, and what follows from them alone is computed.
+
+    nodes: which of ONNX's own nodes are used. Gives the list of what was refused, which torch's exporter wraps.
+    """
     refusals: list[EngineError] = []
     tokens = _numbers.set(numbers), _refusals.set(refusals), _calls.set(itertools.count())
+    kinds = _nodes.set(nodes)
     try:
         yield refusals
     finally:
+        _nodes.reset(kinds)
         _numbers.reset(tokens[0])
         _refusals.reset(tokens[1])
         _calls.reset(tokens[2])
@@ -95,7 +100,8 @@ def _write(
     call = Call(x, state, initial, context, lengths, reset, reverse, history)
     numbers = _numbers.get() or {}
     tensors = [numbers[str(h.name)] for h in read] if all(str(h.name) in numbers for h in read) else None
-    if reset is None and not history and (own := recognized(program)) is not None:
+    own = recognized(program) if reset is None and not history else None
+    if own is not None and own.kind in _nodes.get():
         return own_node(scope, own, read, tensors, call)
     scope.values.update({v.name: h for v, h in zip(program.p, read, strict=True)})
     if tensors is None:

@@ -322,6 +322,11 @@ class Task(ABC):
         """What the network reads, where a frozen model cannot tell from the network how wide it is (`elman.export`)."""
         return None
 
+    def says(self, trained: Any) -> Mapping[str, str]:
+        """What an ONNX file says of itself, by key (docs/onnx.md): the task, and what stands between data and numbers.
+        UserError where there is no such form of this task's models."""
+        return self.leaves(trained)
+
     def settle(self, config: Any) -> Any:
         """The settings as the run keeps them, good from any working directory."""
         return config

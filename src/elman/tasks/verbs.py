@@ -120,10 +120,12 @@ def report(trained: Trained, settings: Report) -> Iterator[str]:
 
 
 class Exported(NamedTuple):
-    """A form that a model can leave in. ending: of its file. write: (trained model, path) writes it."""
+    """A form that a model can leave in. ending: of its file. write: (trained model, path) writes it; int8: the same
+    with weights in eight bits."""
 
     ending: str
     write: Callable[[Trained, Path], None]
+    int8: Callable[[Trained, Path], None] | None = None
 
 
 def _frozen(trained: Trained, path: Path) -> None:
@@ -133,14 +135,37 @@ def _frozen(trained: Trained, path: Path) -> None:
     export(trained.model, path, texts=texts, example=trained.task.example(trained))
 
 
-EXPORTS: dict[str, Exported] = {"frozen": Exported(".elman", _frozen)}
+def _onnx(trained: Trained, path: Path) -> None:
+    from elman.tasks.leaving import write_onnx
+
+    write_onnx(trained, path)
+
+
+def _onnx_int8(trained: Trained, path: Path) -> None:
+    from elman.tasks.leaving import write_int8
+
+    write_int8(trained, path)
+
+
+EXPORTS: dict[str, Exported] = {
+    "frozen": Exported(".elman", _frozen),
+    "onnx": Exported(".onnx", _onnx, _onnx_int8),
+}
 
 
 @dataclass(frozen=True)
 class Export:
     """Flags of `elman export`, the same for all tasks."""
 
-    to: Literal["frozen"] = option("frozen", "the form: frozen, one file for C, C++ and elman.runtime")
+    to: Literal["frozen", "onnx"] = option(
+        "frozen",
+        "the form: frozen, one file for C, C++ and elman.runtime; onnx, for any runtime that reads ONNX",
+    )
+    int8: Flag = option(
+        False,
+        "weights in eight bits, judged by what the task measures on the validation data",
+        needs={"to": ("onnx",)},
+    )
     file: str = option("", "the file (empty: named as the run, in the run's own folder)", unit="FILE")
     checkpoint: Literal["best", "last"] = option("best", CHECKPOINT)
 
@@ -151,7 +176,7 @@ def export(trained: Trained, settings: Export) -> Iterator[str]:
     own = trained.run.path.resolve()
     path = Path(settings.file) if settings.file else own / f"{own.name}{form.ending}"
     try:
-        form.write(trained, path)
+        (form.int8 if settings.int8 and form.int8 else form.write)(trained, path)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{trained.run.path} cannot be exported: {error}") from error
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -210,6 +211,13 @@ class SpeechTask(Task):
     def describe(self, trained: TrainedSpeech, *, steps: int) -> ModelDrawing:
         """One stack."""
         return drawing_of(trained, steps=steps)
+
+    def says(self, trained: TrainedSpeech) -> dict[str, str]:
+        """Features, symbols or classes, and how frames become the steps of the network."""
+        config = trained.config
+        features = {"stride": config.features.stride, "ahead": config.features.ahead}
+        more = {**features, "normalization": config.normalization}
+        return {"task": "speech", "codec": json.dumps(trained.run.read_json("codec.json") | more)}
 
     def closing(self, trained: TrainedSpeech) -> list[str]:
         """How to go on."""
