@@ -10,7 +10,8 @@ import elman as package
 from command import elman
 from elman.data import vocabulary
 from elman.frozen import export
-from elman.nn.networks import LanguageModel
+from elman.nn import Embedding
+from elman.nn.networks import LanguageModel, SequenceClassifier
 from tests.classification import moods
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz ,.\n"
@@ -33,7 +34,25 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             texts={"task": "language model", "tokenizer": json.dumps(told)},
         )
     export(package.LSTM(5, 7, num_layers=2), folder / "layer.elman")
-    moods.write(folder / "moods.csv", 120, 0)
+    words = ("so", "happy", "sad", "angry", "and", "news")
+    codec = {
+        "lexicon": {"words": list(words), "unit": "words", "lower": True},
+        "labels": ["joy", "anger", "fear"],
+        "several": False,
+        "longest": 9,
+        "thresholds": [0.5, 0.5, 0.5],
+    }
+    network = SequenceClassifier(Embedding(len(words) + 2, 5), package.LSTM(5, 6), 3)
+    texts = {"task": "classification", "codec": json.dumps(codec)}
+    export(network, folder / "reviews.elman", texts=texts)
+    return {name: folder / f"{name}.elman" for name in ("book", "words", "reviews", "layer")}
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a classifier."""
+    folder = tmp_path_factory.mktemp("runs")
+    moods.write(folder / "moods.csv", 60, 0)
     small = [
         "--hidden",
         6,
@@ -48,9 +67,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "--engine",
         "torch",
     ]
-    run = folder / "reviews"
-    done = elman("train", "emotion", "--data", folder / "moods.csv", "--run", run, *small, "--quiet")
+    done = elman(
+        "train", "emotion", "--data", folder / "moods.csv", "--run", folder / "moods", *small, "--quiet"
+    )
     assert done.code == 0, done.err
-    done = elman("export", run, "--file", folder / "reviews.elman")
-    assert done.code == 0, done.err
-    return {name: folder / f"{name}.elman" for name in ("book", "words", "reviews", "layer")} | {"run": run}
+    return folder / "moods"

@@ -19,7 +19,7 @@ from elman.frozen.exporting import frozen_bytes
 from elman.nn.networks import LanguageModel
 from elman.runtime import Frozen, FrozenError
 from elman.runtime.library import library
-from elman.serve import Batcher, BusyError, FaultError, FullError, GoneError, LateError, Session, Work
+from elman.serve.batcher import Batcher, BusyError, FaultError, FullError, GoneError, LateError, Session, Work
 from elman.serve.works import Rows
 
 NAMES = ("GRU", "LSTM", "float64")

@@ -25,20 +25,21 @@ def has_torch(pid: int) -> bool:
     return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
 
 
-def test_two_processes_of_a_run_and_a_frozen_file(files: Files) -> None:
-    with begin("serve", files["run"], files["book"], "--port", 0, "--processes", 2) as server:
+def test_two_processes_of_a_run_and_a_frozen_file(files: Files, run: Path, tmp_path: Path) -> None:
+    with begin("serve", run, files["book"], "--port", 0, "--processes", 2) as server:
         try:
             said = server.stdout.readline()
-            found = re.fullmatch(r"serving reviews, book on (http://127.0.0.1:\d+) with 2 processes\n", said)
+            found = re.fullmatch(r"serving moods, book on (http://127.0.0.1:\d+) with 2 processes\n", said)
             assert found, said + server.stderr.read()
             texts = ["so happy", "sad and angry"]
+            done = elman("export", run, "--file", tmp_path / "moods.elman")
+            assert done.code == 0, done.err
+            expected = load(tmp_path / "moods.elman").predict(texts)
             for _ in range(6):  # connections are shared out
-                said = httpx.post(
-                    f"{found[1]}/models/reviews/classify", json={"texts": texts}, trust_env=False
-                )
-                assert said.json()["answers"] == load(files["reviews"]).predict(texts)
+                said = httpx.post(f"{found[1]}/models/moods/classify", json={"texts": texts}, trust_env=False)
+                assert said.json()["answers"] == expected
             metrics = httpx.get(f"{found[1]}/metrics", trust_env=False).text
-            assert 'elman_request_seconds_count{model="reviews",request="classify"} 6\n' in metrics
+            assert 'elman_request_seconds_count{model="moods",request="classify"} 6\n' in metrics
             # A process that dies is replaced, and none of them has torch.
             first, second = children(server.pid)
             assert not has_torch(first) and not has_torch(second)

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import hmac
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from elman.serve.metrics import Board
 from elman.serve.models import Served
 from elman.serve.requests import Requests, refused
 from elman.serve.settings import Serve
+from elman.serve.streams import Streams
 
 __all__ = ["Application"]
 
 OPEN_TO_ALL = ("/", "/healthz", "/readyz")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+PAGE = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+# Nothing runs on the page but the script that it comes with, and it speaks to this server alone.
+SCRIPT = hashlib.sha256(PAGE.split("<script>")[1].split("</script>")[0].encode()).digest()
+POLICY = (
+    f"default-src 'none'; script-src 'sha256-{base64.b64encode(SCRIPT).decode()}'; style-src 'unsafe-inline'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 # How often sessions are looked after, in seconds.
 ROUND = 0.25
 
@@ -36,12 +47,15 @@ class Application:
         self.draining = False
         self.active = 0
         self.requests = Requests(self.models, settings, board)
-        routes = [
+        self.streams = Streams(self.models, settings, board)
+        routes: list[BaseRoute] = [
+            Route("/", self.page),
             Route("/healthz", self.health),
             Route("/readyz", self.ready),
             Route("/metrics", self.metrics),
             Route("/models", self.listed),
             Route("/models/{model}/{request}", self.requests.answer, methods=["POST"]),
+            WebSocketRoute("/models/{model}/stream", self.streams.answer),
         ]
         self.asgi: ASGIApp = Guard(
             self, Starlette(routes=routes, exception_handlers={404: _unknown, 405: _unknown})
@@ -59,6 +73,7 @@ class Application:
         """Take nothing new, and wait for what is in progress, as long as is allowed."""
         self.draining = True
         ends = time.monotonic() + self.settings.drain
+        await self.streams.drain(ends)
         while self.active and time.monotonic() < ends:
             await asyncio.sleep(0.02)
 
@@ -76,6 +91,7 @@ class Application:
             for served in self.models.values():
                 if served.batcher is not None:
                     served.batcher.expire()
+            self.streams.evict()
             self.note()
 
     def note(self) -> None:
@@ -89,6 +105,10 @@ class Application:
                     f"{kind}_total{label}", sum(getattr(worker, kind) for worker in served.workers)
                 )
             self.board.put(f"step_seconds_total{label}", sum(worker.seconds for worker in served.workers))
+
+    async def page(self, request: Request) -> Response:
+        """To try the models in a browser."""
+        return HTMLResponse(PAGE, headers={"content-security-policy": POLICY})
 
     async def health(self, request: Request) -> Response:
         """The process answers."""

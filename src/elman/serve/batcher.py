@@ -344,7 +344,9 @@ class Batcher:
         session.place = None
 
     def _fail(self, session: Session, error: Exception, ended: Ended) -> None:
-        ended += self._close(session, FaultError(f"the request could not be carried out: {error}"))
+        why = FaultError(f"the request could not be carried out: {error}")
+        why.__cause__ = error
+        ended += self._close(session, why)
         self._leave(session)
 
     # A thread of its own

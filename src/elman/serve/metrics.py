@@ -6,6 +6,7 @@ is asked adds the rows up. Which numbers there are follows from the names of the
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,7 +82,7 @@ class Board:
     def took(self, family: str, labels: str, seconds: float) -> None:
         """Into a histogram."""
         first = self.places[f'{family}_bucket{{{labels},le="{BOUNDS[0]:g}"}}']
-        k = int(np.searchsorted(BOUNDS, seconds))
+        k = bisect_left(BOUNDS, seconds)
         self.own[first + k : first + len(BOUNDS) + 2] += 1  # all wider ones, +Inf and the count
         self.own[first + len(BOUNDS) + 2] += seconds
 

@@ -8,31 +8,38 @@ from typing import Any
 
 from elman.config import UserError
 from elman.runtime import Frozen, FrozenError, load
-from elman.runtime.texts import TextClassifier, TextWriter
 from elman.serve.batcher import Batcher
 from elman.serve.settings import Serve
 from elman.serve.whole import Whole
 
 __all__ = ["VERBS", "Served", "check_model", "verbs_of"]
 
-VERBS = ("generate", "score", "classify")
+# By the class of the model in elman.runtime.
+REQUESTS = {
+    "TextWriter": ("generate", "score"),
+    "TextClassifier": ("classify",),
+    "TextTagger": ("tag",),
+    "SeriesForecaster": ("forecast",),
+    "SeriesClassifier": ("classify",),
+}
+VERBS = ("generate", "score", "classify", "tag", "forecast")
 
 
 def verbs_of(model: Frozen) -> tuple[str, ...]:
     """The requests that a model answers, none where it answers no request as a whole."""
-    if isinstance(model, TextWriter):
-        return ("generate", "score")
-    return ("classify",) if isinstance(model, TextClassifier) else ()
+    if getattr(model, "target", "") == "anomalies":
+        return ()
+    return REQUESTS.get(type(model).__name__, ())
 
 
 def streams(model: Frozen) -> str:
     """What a session of the model is fed: "text", "rows", or nothing where it has none."""
     if not model.can_step or model.contexts:
         return ""
-    if isinstance(model, TextWriter):
+    if type(model).__name__ == "TextWriter":
         return "text"
     plain = len(model.inputs) == len(model.outputs) == 1 and len(model.inputs[0].shape) <= 1
-    return "rows" if plain else ""
+    return "rows" if plain and type(model) is Frozen else ""
 
 
 def check_model(path: Path) -> Frozen:
@@ -44,7 +51,7 @@ def check_model(path: Path) -> Frozen:
     if not verbs_of(model) and not streams(model):
         raise UserError(
             f"{path} is a frozen model of the task {model.text('task')!r} that answers no requests and takes no single "
-            f"steps; elman serve has language models, classifiers of texts, and layers that can be stepped"
+            f"steps; elman serve has language models, classifiers, taggers, forecasters, and layers that can be stepped"
         )
     return model
 
@@ -55,7 +62,8 @@ class Served:
     def __init__(self, name: str, path: Path, settings: Serve) -> None:
         self.name = name
         self.hash = hashlib.sha256(path.read_bytes()).hexdigest()
-        self.model: Any = check_model(path)  # of the class that its task has in elman.runtime
+        model: Any = check_model(path)  # of the class that its task has in elman.runtime
+        self.model = model
         self.verbs, self.streams = verbs_of(self.model), streams(self.model)
         self.batcher: Batcher | None = None
         self.whole: Whole | None = None
@@ -67,8 +75,9 @@ class Served:
                 widest=settings.widest,
                 turn=settings.turn,
             )
-        if isinstance(self.model, TextClassifier):
-            self.whole = Whole(self.model.predict, waiting=settings.waiting, widest=settings.widest)
+        self.series = type(self.model).__name__.startswith("Series")
+        if self.verbs and self.streams != "text":
+            self.whole = Whole(model.predict, waiting=settings.waiting, widest=settings.widest)
 
     @property
     def workers(self) -> list[Batcher | Whole]:

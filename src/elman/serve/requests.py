@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -21,7 +23,7 @@ from elman.serve.settings import Serve
 from elman.serve.whole import Asked
 from elman.serve.works import Reading, Writing
 
-__all__ = ["Generate", "RefusedError", "Requests", "code_of", "promise", "refused"]
+__all__ = ["Generate", "RefusedError", "Requests", "checked_length", "code_of", "plain", "promise", "refused"]
 
 # Tokens, where a request does not say how many.
 LENGTH = 400
@@ -39,11 +41,24 @@ class Generate(msgspec.Struct, forbid_unknown_fields=True):
     seed: Whole | None = None
     stream: bool = False
 
+    def tokens(self, settings: Serve) -> int:
+        """How many are to be written. RefusedError for more than are allowed."""
+        length = min(LENGTH, settings.length) if self.length is None else self.length
+        if length > settings.length:
+            raise RefusedError(413, f"{length} tokens are asked for; {settings.length} are allowed")
+        return length
+
 
 class Texts(msgspec.Struct, forbid_unknown_fields=True):
     """Texts to classify, or to tell the surprise of."""
 
     texts: Annotated[list[str], msgspec.Meta(min_length=1)]
+
+
+class Series(msgspec.Struct, forbid_unknown_fields=True):
+    """Series of numbers, or of lists of numbers, one a channel; null is a gap."""
+
+    series: Annotated[list[list[Any]], msgspec.Meta(min_length=1)]
 
 
 class RefusedError(Exception):
@@ -64,7 +79,9 @@ def code_of(error: Exception) -> int:
     """The code of HTTP for what the batcher, the core and the requests raise."""
     if isinstance(error, RefusedError):
         return error.code
-    codes: dict[type[Exception], int] = {FullError: 503, GoneError: 503, LateError: 504, FrozenError: 422}
+    codes: dict[type[Exception], int] = {FullError: 503, GoneError: 503, LateError: 504}
+    if isinstance(error, FrozenError) or isinstance(error.__cause__, FrozenError):
+        return 422
     return codes.get(type(error), 500)
 
 
@@ -96,7 +113,7 @@ class Requests:
         self.ways: dict[str, Callable[[Served, Request], Awaitable[Response]]] = {
             "generate": self.generate,
             "score": self.score,
-            "classify": self.classify,
+            **dict.fromkeys(("classify", "tag", "forecast"), self.inputs),
         }
 
     async def answer(self, request: Request) -> Response:
@@ -126,13 +143,8 @@ class Requests:
     async def generate(self, served: Served, request: Request) -> Response:
         """Text, whole or piece by piece."""
         asked = await self.read(request, Generate)
-        if asked.length is None:
-            asked.length = min(LENGTH, self.settings.length)
-        self.check_length(asked.prompt)
-        if asked.length > self.settings.length:
-            raise RefusedError(
-                413, f"{asked.length} tokens are asked for; {self.settings.length} are allowed"
-            )
+        checked_length(self.settings, asked.prompt)
+        asked.length = asked.tokens(self.settings)
         asked.stream = asked.stream or "text/event-stream" in request.headers.get("accept", "")
         text = Text(served, asked, self.deadline)
         text.begin()
@@ -149,7 +161,7 @@ class Requests:
     async def score(self, served: Served, request: Request) -> Response:
         """How surprising texts are, in nats and bits."""
         texts = (await self.read(request, Texts)).texts
-        self.check_length(*texts)
+        checked_length(self.settings, *texts)
         assert served.batcher is not None
         tokens = [[served.model.tokenizer.start, *served.model.tokens(text)] for text in texts]
         session, found = served.batcher.open(), []
@@ -165,18 +177,26 @@ class Requests:
                 found.append({"tokens": len(row) - 1, "nats": nats, "bits_per_character": each})
         finally:
             served.batcher.close(session)
-        return JSONResponse({"scores": found})
+        return JSONResponse({"scores": plain(found)})
 
-    async def classify(self, served: Served, request: Request) -> Response:
-        """Labels and their probabilities."""
-        texts = (await self.read(request, Texts)).texts
-        self.check_length(*texts)
+    async def inputs(self, served: Served, request: Request) -> Response:
+        """An answer to each text, or to each series."""
+        given: Any
+        if served.series:
+            given = [as_series(values) for values in (await self.read(request, Series)).series]
+            if (count := sum(values.size for values in given)) > self.settings.longest:
+                raise RefusedError(
+                    413, f"{count} numbers are given; {self.settings.longest} are allowed in a request"
+                )
+        else:
+            given = (await self.read(request, Texts)).texts
+            checked_length(self.settings, *given)
         assert served.whole is not None
         future, tell = promise()
-        asked = Asked(texts, tell, self.deadline)
+        asked = Asked(given, tell, self.deadline)
         served.whole.submit(asked)
         try:
-            return JSONResponse({"answers": await unless_gone(request, future)})
+            return JSONResponse({"answers": plain(await unless_gone(request, future))})
         finally:
             served.whole.drop(asked)
 
@@ -211,13 +231,34 @@ class Requests:
                 raise too_much
         return bytes(body)
 
-    def check_length(self, *texts: str) -> None:
-        """RefusedError for more text than is allowed."""
-        count = sum(map(len, texts))
-        if count > self.settings.longest:
-            raise RefusedError(
-                413, f"{count} characters are given; {self.settings.longest} are allowed in a request"
-            )
+
+def checked_length(settings: Serve, *texts: str) -> None:
+    """RefusedError for more text than is allowed."""
+    count = sum(map(len, texts))
+    if count > settings.longest:
+        raise RefusedError(413, f"{count} characters are given; {settings.longest} are allowed in a request")
+
+
+def plain(value: Any) -> Any:
+    """The same, fit for JSON: a number that is none is null."""
+    if isinstance(value, dict):
+        return {name: plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def as_series(values: list[Any]) -> npt.NDArray[np.float64]:
+    """`(T,)` or `(T, C)`. RefusedError."""
+    try:
+        found = np.array(values, dtype=np.float64)
+    except (ValueError, TypeError):
+        found = np.zeros(0)
+    if not found.size or found.ndim > 2:
+        raise RefusedError(
+            422, "a series is a list of numbers, or of lists of as many numbers each; null is a gap"
+        )
+    return found
 
 
 async def unless_gone(request: Request, future: asyncio.Future[Any]) -> Any:

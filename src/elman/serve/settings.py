@@ -35,6 +35,10 @@ class Serve:
     slow: Positive = option(
         10.0, "time after which a client that sends or reads nothing is cut off", unit="SECONDS"
     )
+    states: str = option(
+        "", "folder for the states of sessions that are closed for the client", unit="FOLDER"
+    )
+    keep: Count = option(10_000, "states that are kept there, at most", unit="COUNT", needs={"states": True})
     drain: Positive = option(10.0, "time that requests have to end in when the server stops", unit="SECONDS")
     widest: Count = option(32, "sessions that step together, at most", unit="ROWS")
     turn: Count = option(16, "steps of a session before others have their turn", unit="STEPS")

@@ -115,14 +115,16 @@ class Whole:
                     continue
                 if isinstance(answer, Exception):
                     self._end(asked)
-                    ended.append((asked, FaultError(f"the request could not be carried out: {answer}")))
+                    why = FaultError(f"the request could not be carried out: {answer}")
+                    why.__cause__ = answer
+                    ended.append((asked, why))
                     continue
                 asked.answers.append(answer)
                 if len(asked.answers) == len(asked.inputs):
                     self._end(asked)
                     ended.append((asked, None))
-        for asked, why in ended:
-            asked.tell([] if why else asked.answers, why)
+        for asked, said in ended:
+            asked.tell([] if said else asked.answers, said)
 
     def _end(self, asked: Asked) -> None:
         if not asked.over:
