@@ -87,22 +87,15 @@ def _all_rows(
     extra: tuple[Any, ...], reverse: bool, return_states: bool,
 ) -> ScanResult:  # fmt: skip
     """All rows take all steps: the loop as one writes it by hand, with little beside the step."""
-    B, y_spec, one = xs[0].shape[1], LEAF, spec is LEAF
-    call, shapes = _called(step), [s.shape for s in states]
-    shape = shapes[0]
+    B, y_spec = xs[0].shape[1], LEAF
+    call, like_before = _called(step), _comparison(states, spec)
     ys, history = list[Any](), list[list[Tensor] | None]()
     state = unflatten(states, spec)
     for some in _inputs(xs, x_spec, reverse):
         for x_t in some:
             out = call(x_t, state, *extra)
-            y = after = None
-            if type(out) is tuple and len(out) == 2:
-                y, after = out
-            # the commonest forms, looked at in half a microsecond
-            if (type(after) is Tensor and one and after.shape == shape and type(y) is Tensor) or (
-                type(after) is tuple and not one and type(y) is Tensor and _like(after, shapes)
-            ):
-                state = after
+            if type(out) is tuple and len(out) == 2 and type(out[0]) is Tensor and like_before(out[1]):
+                y, state = out  # the commonest form
             else:
                 y, after = split_output(out, spec)
                 new, kind = flatten(after)
@@ -165,12 +158,31 @@ def _inputs(xs: list[Tensor], spec: TreeSpec, reverse: bool) -> Iterator[list[An
         yield [unflatten([v[t] for v in slices], spec) for t in order]
 
 
-def _like(after: tuple[Any, ...], shapes: list[torch.Size]) -> bool:
-    """Whether these are tensors of such shapes."""
-    if len(after) != len(shapes):
-        return False
-    alike = [type(s) is Tensor and s.shape == n for s, n in zip(after, shapes, strict=True)]
-    return False not in alike
+def _comparison(states: list[Tensor], spec: TreeSpec) -> Callable[[Any], bool]:
+    """Whether a next state is of tensors like these, alone or in a tuple, found out in half a microsecond."""
+    shapes = [s.shape for s in states]
+    if spec is LEAF:
+        (shape,) = shapes
+        return lambda after: type(after) is Tensor and after.shape == shape
+    if spec.type is not tuple or not all(child.is_leaf() for child in spec.children()):
+        return lambda after: False
+    if len(states) == 2:
+        one, other = shapes
+
+        def pair(after: Any) -> bool:
+            if type(after) is not tuple or len(after) != 2:
+                return False
+            a, b = after
+            return type(a) is Tensor and type(b) is Tensor and a.shape == one and b.shape == other
+
+        return pair
+
+    def several(after: Any) -> bool:
+        if type(after) is not tuple or len(after) != len(shapes):
+            return False
+        return False not in [type(s) is Tensor and s.shape == n for s, n in zip(after, shapes, strict=True)]
+
+    return several
 
 
 def _schedule(T: int, ends: list[int], reverse: bool) -> Iterator[tuple[int, list[int]]]:

@@ -305,9 +305,10 @@ class Recurrent(Stack):
         return_states: bool = False,
         scans: Sequence[Runner] | None = None,
     ) -> Output | OutputWithStates:
-        given = (state, context, initial_state, lengths, mask, reset, scans)
-        if not return_states and all(argument is None for argument in given) and self._is_alone(x):
-            return self._call_alone(x)
+        given = (context, initial_state, lengths, mask, reset, scans)
+        alone = not return_states and all(argument is None for argument in given) and self._is_alone(x)
+        if alone and (state is None or _has_rows(state, x.shape[1])):
+            return self._call_alone(x, state)
         sequences = lay_out(
             x, lengths=lengths, mask=mask, reset=reset, batch_first=self.batch_first, batched=self._check_input(x),
         )  # fmt: skip
@@ -339,11 +340,12 @@ class Recurrent(Stack):
         batch = self.is_instance and not extras and isinstance(x, Tensor) and x.dim() == 3
         return batch and x.is_floating_point() and x.numel() > 0 and self._check_input(x)
 
-    def _call_alone(self, x: Tensor) -> Output:
+    def _call_alone(self, x: Tensor, state: Any) -> Output:
         """The same as `_call` in a fraction of its time, which is a part of a small cell's."""
         scan = self.scans()[0]
-        start = default_state(scan.owner or self.cell, x.shape[1], x.device, x.dtype)
-        result = scan(x, start, reverse=self.reverse, checkpoint_every=self._every(x))
+        if state is None:
+            state = default_state(scan.owner or self.cell, x.shape[1], x.device, x.dtype)
+        result = scan(x, state, reverse=self.reverse, checkpoint_every=self._every(x))
         return Output(result.y, result.state)
 
     def _own(self, states: list[Any]) -> Any:
@@ -380,6 +382,12 @@ class Recurrent(Stack):
         shown += self._extras_repr()
         shown += [f"{name}=True" for name in ("reverse", "learn_initial_state") if getattr(self, name)]
         return ", ".join(shown + ([] if self.zoneout is None else [f"zoneout={self.zoneout!r}"]))
+
+
+def _has_rows(state: Any, rows: int) -> bool:
+    """Whether a state is a tensor or a tuple of tensors of so many rows: what needs no closer look."""
+    leaves = state if type(state) is tuple else (state,)
+    return all(isinstance(leaf, Tensor) and leaf.dim() > 0 and leaf.shape[0] == rows for leaf in leaves)
 
 
 def _check_cell(cell: Any) -> None:
