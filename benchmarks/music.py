@@ -3,8 +3,9 @@
 The names are those of configs/music (jsb, jsb_nade, nottingham). The data lie in the folder of `--data` (else the
 environment's ELMAN_DATA, else ../shared/data), in polyphonic_music; docs/music.md says what they are. Each seed is a
 training of its own by `elman train`, which reads the test data once, at its end. A training that stands in the folder
-of `--runs` already is not done again. `--speed` times how fast events are written, and the two forms of a
-NADE. Written (`--out`) are a page and its numbers, with the lines of every run.
+of `--runs` already is not done again. Written (`--out`) are a page and its numbers, with the lines of every run.
+
+`--speed` trains nothing: it times how fast events are written, and the two forms of a NADE, and has a page of its own.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def train(known: Result, seed: int, options: argparse.Namespace) -> Training:
     )
 
 
-def page(found: dict[str, list[Training]], speed: str, conditions: dict[str, Any]) -> str:
+def page(found: dict[str, list[Training]], conditions: dict[str, Any]) -> str:
     """The results as Markdown."""
     said = trainings.stated(conditions)
     how = (
@@ -93,7 +94,6 @@ def page(found: dict[str, list[Training]], speed: str, conditions: dict[str, Any
     )
     rows = [_row(known, found[known.name]) for known in SETS if known.name in found]
     pieces = [f"# Music\n\n    python -m benchmarks.music\n\n{said}\n", how, head + "\n".join(rows) + "\n"]
-    pieces += [f"## How fast\n\n{speed}"] if speed else []
     pieces += trainings.sections(found, lambda name, one: f"{name}, seed {one.seed}")
     return "\n".join(pieces)
 
@@ -206,6 +206,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     torch.set_num_threads(options.threads)
     before = trainings.product_rate()
+    if options.speed:
+        text = f"{event_speed()}\n{nade_forms()}"
+        measured = trainings.conditions(before)
+        print(text)
+        head = "# How fast music is written\n\n    python -m benchmarks.music --speed\n\n"
+        written = f"{head}{trainings.stated(measured)}\n\n{text}"
+        trainings.record(options.out, "music_speed", written, measured, {"speed": text})
+        return 0
     found = trainings.every(
         SETS,
         options,
@@ -213,12 +221,10 @@ def main(arguments: list[str] | None = None) -> int:
         lambda known, seed: train(known, seed, options),
         lambda known, seed, one: f"{known.name}, seed {seed}: {one.value:.3f}, {one.minutes:.1f} minutes",
     )
-    speed = f"{event_speed()}\n{nade_forms()}" if options.speed else ""
     measured = trainings.conditions(before)
-    written = page(found, speed, measured)
-    print(written.split("\n## ", maxsplit=1)[0] + speed)
-    parts = {"results": trainings.numbers(found), "speed": speed}
-    trainings.record(options.out, "music", written, measured, parts)
+    written = page(found, measured)
+    print(written.split("\n## ", maxsplit=1)[0])
+    trainings.record(options.out, "music", written, measured, {"results": trainings.numbers(found)})
     means = trainings.means(found)
     missed = [
         f"{known.name} {means[known.name]:.3f}" for known in SETS if means.get(known.name, 0) > known.bars[0]
