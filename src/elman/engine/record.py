@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from elman.engine.complexes import complex_call, is_complex_call
 from elman.engine.decompose import (
     BY_NUMBERS,
     DECOMPOSITIONS,
@@ -243,6 +244,8 @@ class _Calls(TorchFunctionMode):
             )
         outer, self.word = self.word, self.word or name
         try:
+            if is_complex_call(func, args, kwargs or {}):
+                return complex_call(func, args, kwargs or {})
             out = func(*args, **(kwargs or {}))
         finally:
             self.word = outer

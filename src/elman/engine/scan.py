@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from elman.engine.backends import choose_loops
+from elman.engine.backends import BACKENDS, backend_of_environment, choose_loops
 from elman.engine.checkpoint import carrying, check_every, loop_in_chunks, run_in_chunks
 from elman.engine.choice import loop_is_faster, may_be_slower
 from elman.engine.compiling import scan_compiled, stay_outside
@@ -24,6 +23,7 @@ from elman.engine.inputs import Inputs, Manner, common_length, gather, manner_of
 from elman.engine.lower import Needs
 from elman.engine.masks import check_mask, taken
 from elman.engine.ops import is_random
+from elman.engine.paired import any_complex, on_pairs
 from elman.engine.quick import Again, remember
 from elman.engine.records import Recorder
 from elman.engine.run import Plan, run_plan
@@ -45,7 +45,6 @@ from elman.engine.verify import Execute, verify, verify_case, verify_size
 
 __all__ = ["Scan"]
 
-BACKENDS = ("native", "reference", "loop")
 _MOST_ENTRIES, _MOST_FAMILIES, _MOST_SIZES = 16, 8, 256
 _STEPS_OF_A_CHUNK = 2  # of three, when chunks are verified
 
@@ -93,6 +92,7 @@ class Scan:
         self._warned: set[str] = set()
         self._last: Again | None = None
         self._recorder: Recorder | None = None
+        self.pairs: Scan | None = None  # for calls with complex numbers
         self._sets: list[tuple[dict[str, Any], str]] = []  # attributes that the step was last seen to set
         self._refused: dict[str, int] = {}
 
@@ -155,14 +155,14 @@ class Scan:
         given = gather(x, state, context, initial_state, lengths, reset, reverse, return_states)
         if torch.compiler.is_compiling():
             return self._in_compiler(given, checkpoint_every)
-        wanted = self.backend or os.environ.get("ELMAN_BACKEND") or None
-        if wanted is not None and wanted not in BACKENDS:
-            raise EngineError(f"ELMAN_BACKEND={wanted!r}; expected one of {BACKENDS}")
+        wanted = self.backend or backend_of_environment()
         if wanted == "loop":
             return self._loop(given, "the plain loop was asked for", every=checkpoint_every)
         if (why := only_the_loop(given)) is not None:
             hint = self._say_transformed() if why is TRANSFORMED else ""
             return self._loop(given, why, hint, checkpoint_every)
+        if any_complex((*given.x, *given.s, *given.c)):
+            return on_pairs(self, given, checkpoint_every)
         return self._on_the_fast_path(given, wanted, checkpoint_every, (x, state, context))
 
     def _on_the_fast_path(

@@ -81,6 +81,7 @@ def assert_close(
     got: Sequence[Tensor | None], expected: Sequence[Tensor | None], what: str, tolerance: float
 ) -> None:
     """Raise NotSupported where the program and the plain loop differ by more than rounding."""
+    got, expected = ([_real(t) for t in side] for side in (got, expected))
     sizes = [0.0 if b is None or not b.is_floating_point() else _largest(b) for b in expected]
     # what is 0 but for rounding has no size of its own
     floor = max(1e-3, 0.05 * max(sizes, default=0.0) if tolerance > 0.01 else 0.0)
@@ -96,6 +97,10 @@ def assert_close(
             )
         if not _is_close(a.detach(), b.detach(), tolerance, tolerance * max(size, floor)):
             raise NotSupported(f"verification against the plain loop found another value in {what}")
+
+
+def _real(t: Tensor | None) -> Tensor | None:
+    return torch.view_as_real(t.detach().resolve_conj()) if t is not None and t.is_complex() else t
 
 
 def _is_close(a: Tensor, b: Tensor, relative: float, absolute: float) -> bool:

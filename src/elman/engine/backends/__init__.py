@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from elman.engine.backends.reference import ReferenceLoops
 from elman.engine.errors import EngineError, NotSupported
 from elman.engine.program import Program
 
-__all__ = ["caller", "choose_loops", "core_profile", "core_watch"]
+__all__ = ["BACKENDS", "backend_of_environment", "caller", "choose_loops", "core_profile", "core_watch"]
+
+BACKENDS = ("native", "reference", "loop")
+
+
+def backend_of_environment() -> str | None:
+    """What the variable ELMAN_BACKEND asks for. Raises EngineError where there is no such backend."""
+    wanted = os.environ.get("ELMAN_BACKEND") or None
+    if wanted is not None and wanted not in BACKENDS:
+        raise EngineError(f"ELMAN_BACKEND={wanted!r}; expected one of {BACKENDS}")
+    return wanted
 
 
 def core_watch(nothing: Any) -> Any:

@@ -20,6 +20,11 @@ def _addmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float 
     return aten.add.Tensor(scaled(aten.mm.default(a, b), alpha), scaled(bias, beta))
 
 
+@decomposes(aten.mv.default)
+def _mv(a: Tensor, v: Tensor) -> Tensor:
+    return aten.squeeze.dim(aten.mm.default(a, aten.unsqueeze.default(v, 1)), 1)
+
+
 @decomposes(aten.baddbmm.default)
 def _baddbmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     return aten.add.Tensor(scaled(aten.bmm.default(a, b), alpha), scaled(bias, beta))
