@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from elman.engine import EngineError, EngineWarning, Scan
-from elman.engine.complexes import _EACH, _TABLE
+from elman.engine.complexes import EACH
+from elman.engine.complexes import RULES as KNOWN
 from elman.engine.loop import plain_loop
 from elman.nn import Recurrent
 from nn.by_hand import FAST
@@ -162,7 +163,7 @@ def start(*shape: int) -> Tensor:
 
 def test_each_rule_has_a_case() -> None:
     """And the other way around."""
-    assert set(RULES) == {*_TABLE, *_EACH}
+    assert set(RULES) == {*KNOWN, *EACH}
 
 
 @pytest.mark.parametrize("name", sorted(RULES))

@@ -123,6 +123,11 @@ def _pools(cell: Any, x: Tensor, u: Tensor) -> Tensor:
     )
 
 
+def _turns(c: KindCell, x: Tensor, u: Tensor) -> Tensor:
+    z = torch.fft.fft(torch.complex(x, u) * torch.polar(x.abs(), u), norm="ortho") * (1 + 0.5j)
+    return (z.conj() * torch.exp(0.1j * x)).real + z.abs()
+
+
 KINDS = [
     Kind("dropout of any rate, drawn at each step", lambda c, x, u: F.dropout(x, 0.5) + u),
     Kind("`bernoulli_`, `uniform_`, `normal_`, `exponential_` of any parameters",
@@ -164,6 +169,9 @@ KINDS = [
          lambda c, x, u: x + u @ torch.matrix_exp(c.u.weight) @ torch.linalg.qr(c.u.weight).Q),
     Kind("`sort` of elements that may be equal: torch leaves their order open",
          lambda c, x, u: x + u.sort(1).values, False),
+    Kind("complex numbers, in parameters and states too (LRU, S4D, unitary networks): sums, products, powers, exp, "
+         "polar, conj, abs, Fourier transforms", _turns),
+    Kind("the angle of a complex number", lambda c, x, u: x + torch.angle(torch.complex(x, u)), False),
     Kind("`cumprod` (the free places of a DNC)", lambda c, x, u: x + torch.cumprod(torch.sigmoid(u), 1), False),
     Kind("pooling over windows that overlap, or with padding",
          lambda c, x, u: x + F.avg_pool1d(u.unsqueeze(1), 3, 1, 1).flatten(1), False),
