@@ -143,9 +143,9 @@ def _linear(input: Any, weight: Any, bias: Any = None) -> Any:
 def _einsum(equation: str, *operands: Any) -> Any:
     if len(operands) == 1 and isinstance(operands[0], tuple | list):
         operands = tuple(operands[0])
-    parts = [parts(o) for o in operands]
+    both = [parts(o) for o in operands]
     found: list[Part] = [None, None]
-    for imaginary, chosen in _terms(parts):
+    for imaginary, chosen in _terms(both):
         term = torch.einsum(equation, *chosen)
         join = _sum if imaginary % 4 < 2 else _difference
         found[imaginary % 2] = join(found[imaginary % 2], term)
