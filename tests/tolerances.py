@@ -47,7 +47,10 @@ def assert_near(
     assert actual.shape == expected.shape, f"{name}: shape {tuple(actual.shape)}, not {tuple(expected.shape)}"
     assert actual.dtype == expected.dtype, f"{name}: dtype {actual.dtype}, not {expected.dtype}"
     if expected.is_complex():
-        actual, expected = torch.view_as_real(actual.resolve_conj()), torch.view_as_real(expected.resolve_conj())
+        actual, expected = (
+            torch.view_as_real(actual.resolve_conj()),
+            torch.view_as_real(expected.resolve_conj()),
+        )
     table = GRADIENTS if gradient else VALUES
     if (dtype or expected.dtype) not in table:
         assert torch.equal(actual, expected), f"{name}: {expected.dtype} must be equal"
