@@ -38,6 +38,20 @@ def trained(*words: object) -> None:
     assert done.code == 0, done.err
 
 
+def assert_measured_alike(folder: Path, *names: str) -> None:
+    """What a run measures by its file is what it measures by itself, to rounding."""
+    for name in names:
+        path, _ = exported(folder / name)
+        run = package.load(folder / name / "run")
+        before = run.evaluate(part="valid")
+        with answered_by(run.model, path):
+            after = run.evaluate(part="valid")
+        assert after.value == pytest.approx(before.value, abs=1e-6), name
+        if "loss" in before.figures:  # a word error rate says less, and takes none
+            assert after.figures["loss"] == pytest.approx(before.figures["loss"], rel=1e-5), name
+        assert json.loads(texts_of(path)["codec"])
+
+
 @pytest.fixture(scope="module")
 def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("book")
@@ -204,6 +218,29 @@ def test_int8_reaches_every_weight(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By features and by pictures."""
+    from tests.video_tagging.conftest import SMALL as FEW
+    from tests.video_tagging.made import write_films, write_frames
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("rows", "films"):
+        (tmp_path / name).mkdir()
+    write_frames(tmp_path / "rows" / "frames.csv", 40)
+    write_films(tmp_path / "films" / "films", 16)
+    flags = ["--group", "person", "--differences", 1, "--feature-rate", 4, "--epochs", 2]
+    trained(
+        "video-tagging", "--data", tmp_path / "rows" / "frames.csv", "--run", tmp_path / "rows" / "run", *flags, *FEW
+    )  # fmt: skip
+    seen = ["--size", 32, "--channels", 4, 8, "--encoded", 12, "--epochs", 2, "--labels", "several"]
+    trained(
+        "video-tagging", "--data", tmp_path / "films" / "films", "--run", tmp_path / "films" / "run", *seen, *FEW
+    )  # fmt: skip
+    assert_measured_alike(tmp_path, "rows", "films")
+
+
+@pytest.mark.slow
 def test_taggers_series_and_recordings(tmp_path: Path) -> None:
     """Each run's own measure by its file is the run's, to rounding; a forecaster is refused in a sentence."""
     from tests.series.conftest import small_series
@@ -243,14 +280,7 @@ def test_taggers_series_and_recordings(tmp_path: Path) -> None:
         "--speeds",
         "1",
     )
-    for name in ("tags", "turns", "speech"):
-        path, _ = exported(tmp_path / name)
-        run = package.load(tmp_path / name / "run")
-        before = run.evaluate(part="valid")
-        with answered_by(run.model, path):
-            after = run.evaluate(part="valid")
-        assert after.value == pytest.approx(before.value, abs=1e-6), name
-        assert json.loads(texts_of(path)["codec"])
+    assert_measured_alike(tmp_path, "tags", "turns", "speech")
     (tmp_path / "sold.csv").write_text(small_series(120))
     trained("series", "--data", tmp_path / "sold.csv", "--run", tmp_path / "ahead", "--horizon", 3, *small)
     done = elman("export", tmp_path / "ahead", "--to", "onnx")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from elman.nn import Features, SequenceClassifier, SpelledWords
+from elman.nn import Features, FrameEncoder, SequenceClassifier, SpelledWords
 from elman.nn.networks.network import Network
 from elman.nn.stack import Stack
 from elman.onnx.files import Drawn, drawn_like
@@ -164,6 +164,9 @@ def _example(module: nn.Module, x: Tensor | None, first: bool) -> Tensor:
         width = inside.dense.in_features if isinstance(inside.dense, nn.Linear) else inside.output_size
     if isinstance(count, int):
         return torch.arange(_T * _B).reshape(front) % count
+    if isinstance(inside, FrameEncoder):
+        bytes_of = 3 * inside.side**2
+        return (torch.arange(_T * _B * bytes_of) % 251).to(torch.uint8).reshape(*front, bytes_of)
     if not isinstance(width, int):
         raise Refused(f"{type(module).__name__} does not say what it takes; give an example: x=")
     return torch.randn(*front, width, generator=torch.Generator().manual_seed(0))

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from elman.nn import GRU, LSTM, RNN, Affixes, Embedding, Speller
+from elman.nn import GRU, LSTM, RNN, Affixes, Embedding, FrameEncoder, Speller
+from elman.nn.embedding import SequenceInput
+from elman.nn.layout import without_padding
 from elman.nn.networks.network import Network
 from elman.nn.networks.stacks import run_stack
 from elman.nn.stack import Stack
@@ -39,6 +41,8 @@ def _in_its_place(part: nn.Module) -> nn.Module | None:
         return _EachWord(part).eval()
     if isinstance(part, Affixes):
         return _EachAffix(part).eval()
+    if isinstance(part, FrameEncoder):
+        return _EveryFrame(part).eval()
     if isinstance(part, Embedding) and part.subwords is not None:
         _spell_out(part)
     return None
@@ -79,6 +83,18 @@ class _EachWord(nn.Module):
         spelled, _ = run_stack(self.recurrent, self.letters(letters.t(), sizes), None, sizes)
         pooled: Tensor = self.pooling(spelled, sizes)
         return pooled
+
+
+class _EveryFrame(SequenceInput):
+    """A `FrameEncoder` that looks at the padding too, and gives zeros there."""
+
+    def __init__(self, frames: FrameEncoder) -> None:
+        super().__init__()
+        self.frames, self.output_size = frames, frames.output_size
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """`(T, B, 3 S²)` -> `(T, B, output_size)`."""
+        return without_padding(self.frames(x), lengths)
 
 
 class _EachAffix(nn.Module):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,6 +199,13 @@ class VideoTaggingTask(Task):
     def describe(self, trained: TrainedVideoTagger, *, steps: int) -> ModelDrawing:
         """One stack."""
         return drawing_of(trained, steps=steps)
+
+    def says(self, trained: TrainedVideoTagger) -> dict[str, str]:
+        """Tags and their thresholds, features, and how a clip becomes frames."""
+        codec = trained.codec.to_json() | {"frames": asdict(trained.config.frames)}
+        if trained.codec.labels.several:
+            codec["thresholds"] = trained.thresholds.tolist()
+        return {"task": "video tagging", "codec": json.dumps(codec)}
 
     def closing(self, trained: TrainedVideoTagger) -> list[str]:
         """How to go on."""
