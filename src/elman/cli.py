@@ -440,6 +440,7 @@ def _without_task(
     _add_options(parser, kind)
     given = _parse(parser, arguments)
     settings: Any = build(kind, given, text=given)
+    check_effects(settings, given)
     for piece in act(settings):
         print(piece, end="", flush=True)
     return 0

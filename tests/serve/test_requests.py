@@ -276,3 +276,31 @@ def test_requests_are_counted(server: Running) -> None:
     shown = CLIENT.get(f"{server.url}/metrics")
     assert shown.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert f'elman_request_seconds_bucket{{{label},le="+Inf"}} {before + 3:.0f}\n' in shown.text
+
+
+def test_who_leaves_before_the_first_piece_leaves_nothing(files: Files) -> None:
+    head = b"POST /models/book/generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    body = b'{"length": 4096, "stream": true}'
+    with serving(files, "book", idle=1e6) as server:
+        server.slow_down("book", 0.01)
+        for _ in range(20):
+            client = server.raw()
+            client.sendall(head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+            client.close()
+        until(
+            lambda: (
+                server.count('requests_total{code="200"}') + server.count('requests_total{code="500"}') >= 10
+            )
+        )
+        until(lambda: server.count('sessions{model="book"}') == server.count('waiting{model="book"}') == 0)
+        until(lambda: server.application.active == 0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ends_ends_the_process(files: Files) -> None:
+    with serving(files, "book") as server:
+        batcher = server.application.models["book"].batcher
+        batcher.step = lambda: (_ for _ in ()).throw(SystemExit)
+        with contextlib.suppress(httpx.HTTPError):
+            CLIENT.post(f"{server.url}/models/book/generate", json={"length": 5}, timeout=2)
+        until(lambda: server.application.broken and server.server.should_exit)

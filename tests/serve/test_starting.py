@@ -25,6 +25,7 @@ def has_torch(pid: int) -> bool:
     return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
 
 
+@pytest.mark.slow
 def test_two_processes_of_a_run_and_a_frozen_file(files: Files, run: Path, tmp_path: Path) -> None:
     with begin("serve", run, files["book"], "--port", 0, "--processes", 2) as server:
         try:
@@ -95,6 +96,8 @@ def test_a_frozen_file_is_served_without_torch(files: Files) -> None:
         (["{book}", "--port", "70000"], "--port"),
         (["{book}", "--host", "no.such.host.invalid"], "cannot listen on"),
         (["{folder}"], "run"),
+        (["{book}", "--processes", "1000"], "give at most as many"),
+        (["{book}", "--keep", "5"], "--keep has no effect without --states"),
     ],
 )
 def test_what_is_refused_before_anything_listens(

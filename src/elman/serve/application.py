@@ -7,7 +7,7 @@ import base64
 import hashlib
 import hmac
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,10 @@ class Application:
     def __init__(self, models: Sequence[Served], settings: Serve, board: Board, token: str = "") -> None:
         self.models = {served.name: served for served in models}
         self.settings, self.board, self.token = settings, board, token
-        self.draining = False
+        self.draining, self.broken = False, False
+        # What the server around it knows: how many connections there are, and how to end.
+        self.connections: Callable[[], int] = lambda: 0
+        self.give_up: Callable[[], None] = lambda: None
         self.active = 0
         self.requests = Requests(self.models, settings, board)
         self.streams = Streams(self.models, settings, board)
@@ -93,9 +96,13 @@ class Application:
                     served.batcher.expire()
             self.streams.evict()
             self.note()
+            if any(worker.broken for served in self.models.values() for worker in served.workers):
+                self.broken = True
+                self.give_up()
 
     def note(self) -> None:
         """The numbers that are not counted as they happen."""
+        self.board.put("connections", self.connections())
         for name, served in self.models.items():
             label = f'{{model="{name}"}}'
             self.board.put(f"sessions{label}", served.batcher.sessions if served.batcher else 0)
@@ -111,7 +118,9 @@ class Application:
         return HTMLResponse(PAGE, headers={"content-security-policy": POLICY})
 
     async def health(self, request: Request) -> Response:
-        """The process answers."""
+        """The process answers, and computes."""
+        if self.broken:
+            return PlainTextResponse("a thread that computes has ended\n", 500)
         return PlainTextResponse("ok\n")
 
     async def ready(self, request: Request) -> Response:

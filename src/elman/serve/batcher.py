@@ -356,6 +356,11 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name="elman steps", daemon=True)
         self._thread.start()
 
+    @property
+    def broken(self) -> bool:
+        """Whether the thread has ended though nobody asked it to: a fault of this program."""
+        return self._thread is not None and not self._stopped and not self._thread.is_alive()
+
     def stop(self) -> None:
         """Open nothing new, do all that waits, and end the thread. The sessions stay open to have their states read."""
         with self._change:

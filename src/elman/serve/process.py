@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import sys
 from collections.abc import Callable
@@ -31,6 +32,8 @@ __all__ = ["Plan", "Serving", "main"]
 SWITCH = 0.0005
 # Connections beside those of sessions: whole requests, and those that ask for pages.
 SPARE = 1024
+# Files of the process that are no connections.
+OWN_FILES = 64
 
 
 class Plan(msgspec.Struct):
@@ -51,7 +54,8 @@ class Serving(uvicorn.Server):
 
     def __init__(self, application: Application, started: Callable[[], None] = lambda: None) -> None:
         settings = application.settings
-        most = SPARE + settings.sessions * len(application.models)
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = min(SPARE + settings.sessions * len(application.models), max(files - OWN_FILES, 1))
         http, websocket = protocols(settings.slow, most)
         super().__init__(
             uvicorn.Config(
@@ -74,12 +78,18 @@ class Serving(uvicorn.Server):
             )
         )
         self.application, self.when_started = application, started
+        application.connections = lambda: len(self.server_state.connections)
+        application.give_up = self.give_up
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin."""
         self.application.start()
         await super().startup(sockets)
         self.when_started()
+
+    def give_up(self) -> None:
+        """Nothing is computed any more: who started this process starts another."""
+        self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Asked to end: not to be raised again when that is done."""
@@ -100,6 +110,10 @@ def main() -> None:
     """Carry out the plan on standard input."""
     plan = msgspec.json.decode(sys.stdin.buffer.readline(), type=Plan)
     sys.setswitchinterval(SWITCH)
+    # As many connections as the system allows at all.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     settings = Serve(**{**plan.settings, "runs": ()})
     models = [Served(name, Path(path), settings) for name, path in plan.models]
     names = [served.name for served in models]
@@ -121,6 +135,8 @@ def main() -> None:
     server = Serving(application, started)
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
+    if application.broken:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from elman.runtime import FrozenError
 from elman.serve.batcher import Batcher, FullError, GoneError, LateError, RefusalError
@@ -128,12 +129,19 @@ class Requests:
                 known = ", ".join(served.verbs) or "no request as a whole, only streams"
                 raise RefusedError(404, f"{name} has no {word!r}; it has {known}")
             found = await self.ways[word](served, request)
+            if isinstance(found, Events):
+                found.took = lambda: self.took(name, word, began)
+                return found
         except ClientDisconnect:
             return Response(status_code=499)
         except (RefusedError, RefusalError, FrozenError) as error:
             return refused(code_of(error), str(error))
-        self.board.took("request_seconds", f'model="{name}",request="{word}"', time.perf_counter() - began)
+        self.took(name, word, began)
         return found
+
+    def took(self, name: str, word: str, began: float) -> None:
+        """A request is over."""
+        self.board.took("request_seconds", f'model="{name}",request="{word}"', time.perf_counter() - began)
 
     @property
     def deadline(self) -> float:
@@ -149,9 +157,7 @@ class Requests:
         text = Text(served, asked, self.deadline)
         text.begin()
         if asked.stream:
-            return StreamingResponse(
-                text.events(), media_type="text/event-stream", headers={"cache-control": "no-store"}
-            )
+            return Events(text)
         try:
             await unless_gone(request, text.future)
             return JSONResponse({"text": text.whole(), "tokens": asked.length})
@@ -327,21 +333,36 @@ class Text:
 
     async def events(self) -> AsyncIterator[str]:
         """Pieces as they come; then how it ended."""
+        over = False
+        while not over:
+            await self.came.wait()
+            self.came.clear()
+            over = self.future.done()
+            pieces = self.work.pieces[self.shown :]
+            self.shown += len(pieces)
+            ending = self.spell.close() if over and self.future.exception() is None else ""
+            if text := "".join(pieces) + ending:
+                yield f"data: {json.dumps({'text': text}, ensure_ascii=False)}\n\n"
+        error = self.future.exception()
+        if error is None:
+            yield f"event: done\ndata: {json.dumps({'tokens': self.length})}\n\n"
+        else:
+            yield f"event: error\ndata: {json.dumps({'error': str(error), 'code': code_of(error)})}\n\n"  # type: ignore[arg-type]
+
+
+class Events(StreamingResponse):
+    """Text as server-sent events. Whatever becomes of it, its session ends with it, even before the first piece."""
+
+    def __init__(self, text: Text) -> None:
+        headers = {"cache-control": "no-store"}
+        super().__init__(text.events(), media_type="text/event-stream", headers=headers)
+        self.text = text
+        self.took: Callable[[], None] = lambda: None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI application."""
         try:
-            over = False
-            while not over:
-                await self.came.wait()
-                self.came.clear()
-                over = self.future.done()
-                pieces = self.work.pieces[self.shown :]
-                self.shown += len(pieces)
-                ending = self.spell.close() if over and self.future.exception() is None else ""
-                if text := "".join(pieces) + ending:
-                    yield f"data: {json.dumps({'text': text}, ensure_ascii=False)}\n\n"
-            error = self.future.exception()
-            if error is None:
-                yield f"event: done\ndata: {json.dumps({'tokens': self.length})}\n\n"
-            else:
-                yield f"event: error\ndata: {json.dumps({'error': str(error), 'code': code_of(error)})}\n\n"  # type: ignore[arg-type]
+            await super().__call__(scope, receive, send)
         finally:
-            self.end()
+            self.text.end()
+            self.took()

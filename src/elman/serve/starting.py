@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -40,11 +41,11 @@ def serve(settings: Serve) -> Iterator[str]:
     token = _token(settings)
     names = _names(settings.runs)
     with tempfile.TemporaryDirectory(prefix="elman-serve-") as folder:
+        count = _processes(settings)
         models = [
             (name, _ready(Path(run), name, settings, Path(folder)))
             for name, run in zip(names, settings.runs, strict=True)
         ]
-        count = settings.processes or len(os.sched_getaffinity(0))
         listeners = _bind(settings, count)
         address = _address(settings.host, listeners[0].getsockname()[1])
         fleet = Fleet(models, settings, token, listeners, Path(folder) / "counts")
@@ -52,6 +53,16 @@ def serve(settings: Serve) -> Iterator[str]:
             plural = "" if count == 1 else "es"
             yield f"serving {', '.join(names)} on {address} with {count} process{plural}\n"
             fleet.watch()
+
+
+def _processes(settings: Serve) -> int:
+    """As many as there are cores, or as asked for. UserError for more than are of any use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if settings.processes > 2 * cores + 2:
+        raise UserError(
+            f"--processes {settings.processes}: this machine has {cores} cores; give at most as many, or leave it out"
+        )
+    return settings.processes or cores
 
 
 def _token(settings: Serve) -> str:
@@ -206,7 +217,9 @@ class Fleet:
                     )
                 sys.stderr.write(f"process {child.pid} died ({child.returncode}) and is started again\n")
                 self.children[i], told = self._start(i)
-                self._await(self.children[i], told)
+                # One that ends at once is found dead again.
+                with contextlib.suppress(UserError):
+                    self._await(self.children[i], told)
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
 

@@ -137,6 +137,11 @@ class Whole:
         self._thread = threading.Thread(target=self._run, name="elman answers", daemon=True)
         self._thread.start()
 
+    @property
+    def broken(self) -> bool:
+        """Whether the thread has ended though nobody asked it to: a fault of this program."""
+        return self._thread is not None and not self._stopped and not self._thread.is_alive()
+
     def stop(self) -> None:
         """Take nothing new, answer what waits, end the thread."""
         with self._change:
