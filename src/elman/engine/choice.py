@@ -32,7 +32,9 @@ _CLEARLY = 0.9
 def may_be_slower(plan: Plan, tensors: Sequence[Tensor], given: Inputs) -> bool:
     """Whether the plan might lose to the loop, and the call can tell without a trace: no draws, and nobody is told of
     gradients."""
-    if plan.loops.name != "reference" or plan.random or given.x[0].device.type != "cpu":
+    if plan.slower is not None or plan.loops.name != "reference":
+        return False
+    if plan.random or given.x[0].device.type != "cpu":
         return False
     nodes = [n for section in plan.program.sections.values() for n in section.nodes]
     if not any(n.op == "convolution.default" for n in nodes):

@@ -95,6 +95,9 @@ class Scan:
         self.pairs: Scan | None = None  # for calls with complex numbers
         self._sets: list[tuple[dict[str, Any], str]] = []  # attributes that the step was last seen to set
         self._refused: dict[str, int] = {}
+        self._slower: dict[
+            tuple[Any, ...], str
+        ] = {}  # kinds of calls for which the plain loop was measured faster
 
     def __getstate__(self) -> dict[str, Any]:
         """What was traced stays behind when a scan is copied or pickled."""
@@ -168,24 +171,22 @@ class Scan:
     def _on_the_fast_path(
         self, given: Inputs, wanted: str | None, checkpoint_every: int | None, trees: tuple[Any, Any, Any]
     ) -> ScanResult:
-        if (
-            self._recorder is not None
-            and (recorded := self._recorder.call(self, given, checkpoint_every)) is not None
-        ):
+        recorded = None if self._recorder is None else self._recorder.call(self, given, checkpoint_every)
+        if recorded is not None:
             return recorded
+        if self._slower and wanted is None and (slow := self._slower.get(given.key())) is not None:
+            return self._loop(
+                given, slow, every=checkpoint_every
+            )  # right whatever has changed: nothing is asked
         try:
             with unseen() if torch._C._len_torch_dispatch_stack() else nullcontext():
                 entry, plan = self._look(given, wanted, checkpoint_every)
         except NotSupported as reason:
             return self._fall_back(given, reason, checkpoint_every)
-        if (
-            plan.slower is None
-            and plan.loops.name == "reference"
-            and wanted is None
-            and self.fallback != "error"
-        ):
+        if wanted is None and self.fallback != "error":
             self._weigh(entry, plan, given)
         if plan.slower:
+            self._slower[given.key()] = plan.reason
             return self._loop(given, plan.reason, every=checkpoint_every)
         self._say(entry, plan, given)
         if checkpoint_every is not None:
@@ -259,7 +260,7 @@ class Scan:
 
     def trust(self, given: Inputs, plan: Plan, manner: Manner, execute: Execute) -> None:
         """Verify others who carry out the plan of a prepared call. Raises NotSupported where they differ from the step
-        in a loop; the plain loop answers all calls like it from then on."""
+        in a loop, which answers all calls like it from then on."""
         if manner not in plan.seen:
             self._see_manner(self._entry(given), plan, given, manner, execute)
 

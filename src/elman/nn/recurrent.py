@@ -337,7 +337,7 @@ class Recurrent(Stack):
     def _is_alone(self, x: Any) -> bool:
         """Whether this is one padded batch for one cell, with nothing before, between or behind."""
         extras = self.zoneout is not None or self.learn_initial_state or self.residual or self.batch_first
-        batch = self.is_instance and not extras and isinstance(x, Tensor) and x.dim() == 3
+        batch = self.is_instance and not extras and isinstance(x, Tensor) and x.dim() >= 3
         return batch and x.is_floating_point() and x.numel() > 0 and self._check_input(x)
 
     def _call_alone(self, x: Tensor, state: Any) -> Output:
