@@ -18,7 +18,7 @@ pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 
 import elman
 from elman.engine import EngineError, surroundings
-from elman.nn import Embedding, MinimalGatedCell, SequenceClassifier, SequenceGenerator, Tagger
+from elman.nn import Embedding, Features, MinimalGatedCell, SequenceClassifier, SequenceGenerator, Tagger
 from elman.onnx import export, translations
 from elman.onnx.files import session
 from tolerances import assert_near
@@ -160,6 +160,30 @@ def test_a_classifier(tmp_path: Path) -> None:
     said = {p.key: p.value for p in onnx.load(path).metadata_props}
     assert said == {"elman": "SequenceClassifier", "labels": '["a", "b", "c"]'}
     assert str(Path.cwd()).encode() not in path.read_bytes()
+
+
+POOLINGS = [
+    pytest.param(kind, options, marks=() if kind == "max+mean+last" else pytest.mark.slow)
+    for kind in ("last", "attention", "max+mean+last")
+    for options in ({}, {"bidirectional": True}, {"bidirectional": True, "merge": "sum"})
+    if kind != "max+mean+last" or options == {"bidirectional": True}
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), POOLINGS)
+@torch.no_grad()
+def test_poolings_and_batch_norms(kind: str, options: dict[str, Any], tmp_path: Path) -> None:
+    """Rows of any length, 0 too, normalized by statistics that are not those of a new norm."""
+    torch.manual_seed(4)
+    layer = elman.LSTM(4, 6, **options)
+    network = SequenceClassifier(
+        Features(5, 4, norm="batch"), layer, 3, pooling=kind, norm="batch", dense=4
+    ).train()
+    for _ in range(3):
+        network(2 * torch.randn(7, 5, 5) + 1, torch.tensor([7, 3, 1, 2, 5]))
+    path = export(network.eval(), tmp_path / "a.onnx")
+    x, lengths = torch.randn(6, 4, 5), torch.tensor([6, 0, 1, 3])
+    assert_equal(path, {"x": poisoned(x, lengths, False), "lengths": lengths}, network(x, lengths))
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from elman.nn import GRU, LSTM, RNN, Affixes, Embedding, FrameEncoder, Speller
+from elman.nn import GRU, LSTM, RNN, Affixes, Embedding, FrameEncoder, MaskedBatchNorm, Speller
 from elman.nn.embedding import SequenceInput
 from elman.nn.layout import without_padding
 from elman.nn.networks.network import Network
@@ -43,6 +43,10 @@ def _in_its_place(part: nn.Module) -> nn.Module | None:
         return _EachAffix(part).eval()
     if isinstance(part, FrameEncoder):
         return _EveryFrame(part).eval()
+    if isinstance(part, MaskedBatchNorm):
+        made = _EveryRow(part.num_features, eps=part.eps, affine=part.affine)
+        made.load_state_dict(part.state_dict())
+        return made.eval()
     if isinstance(part, Embedding) and part.subwords is not None:
         _spell_out(part)
     return None
@@ -95,6 +99,15 @@ class _EveryFrame(SequenceInput):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """`(T, B, 3 S²)` -> `(T, B, output_size)`."""
         return without_padding(self.frames(x), lengths)
+
+
+class _EveryRow(MaskedBatchNorm):
+    """One that normalizes the padding too, by the running statistics, and gives zeros there."""
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """`(T, B, H)` or `(B, H)`, as it came."""
+        y = super().forward(x)
+        return without_padding(y, lengths) if x.dim() == 3 else y
 
 
 class _EachAffix(nn.Module):
