@@ -18,7 +18,7 @@ SLOW_BUDGET ?= 0
 # Two workers with one thread each: small steps lose more to waiting threads than they win. Tests of threads set their own.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: help setup demo test slow check format bench sanitize docs ci clean
+.PHONY: help setup demo test slow check format bench sanitize docs wasm wheels ci clean
 
 help:
 	@echo "make demo      train the character model for two minutes at most, write text with it, draw it"
@@ -29,6 +29,8 @@ help:
 	@echo "make bench     time the layers beside torch.nn and the Python loop"
 	@echo "make sanitize  the compiled core under the address, undefined-behaviour and thread sanitizers"
 	@echo "make docs      run every code block of the documentation"
+	@echo "make wasm      the core for browsers, by Emscripten (Debian: apt install emscripten)"
+	@echo "make wheels    the wheel, with the core for browsers in it, into dist/"
 	@echo "make ci        check and test"
 
 setup: .venv/ready
@@ -76,6 +78,15 @@ docs: .venv/ready
 
 sanitize: .venv/ready
 	bash tests/sanitize.sh
+
+# Two modules in src/elman/web, which `elman export --to html` puts into its pages.
+wasm:
+	$(PYTHON) csrc/wasm/build.py
+
+wheels: wasm .venv/ready
+	$(BIN)/python -m pip wheel --quiet -c constraints.txt --no-build-isolation --no-deps --wheel-dir dist .
+	@for wheel in dist/elman-*.whl; do $(BIN)/python -m zipfile -l $$wheel | grep -q 'elman/web/elman.wasm' || \
+		{ echo "$$wheel has no module for browsers"; exit 1; }; done
 
 # $(call timed,name,command): run one step of CI and say how long it took.
 timed = @printf '\n== %s\n' '$(1)'; SECONDS=0; $(2); printf '== %s: %s s\n' '$(1)' "$$SECONDS"

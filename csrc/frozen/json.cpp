@@ -15,6 +15,33 @@ constexpr Int largest = Int(1) << 31;
   damaged(std::string("its header has no ") + expected + " for " + what);
 }
 
+template <class Number> bool is_number(const char* first, const char* last, Number& number) {
+  const std::from_chars_result found = std::from_chars(first, last, number);
+  return found.ec == std::errc() && found.ptr == last;
+}
+
+// No field of a model is a fraction: its form is enough.
+bool is_fraction(const char* first, const char* last) {
+#if defined(__cpp_lib_to_chars)
+  double fraction = 0;
+  return is_number(first, last, fraction);
+#else  // the library of clang has it for whole numbers alone
+  const auto digits = [&] {
+    const char* begin = first;
+    while (first < last && *first >= '0' && *first <= '9') ++first;
+    return first - begin;
+  };
+  if (first < last && *first == '-') ++first;
+  auto found = digits();
+  if (first < last && *first == '.') ++first, found += digits();
+  if (found && first < last && (*first == 'e' || *first == 'E')) {
+    if (++first < last && (*first == '-' || *first == '+')) ++first;
+    found = digits();
+  }
+  return found && first == last;
+#endif
+}
+
 }  // namespace
 
 class Parser {
@@ -104,9 +131,7 @@ class Parser {
     }
     const char *first = text_.data() + begin, *last = text_.data() + at_;
     value.kind_ = whole ? Json::Kind::integer : Json::Kind::number;
-    double fraction = 0;
-    const std::from_chars_result found = whole ? std::from_chars(first, last, value.integer_) : std::from_chars(first, last, fraction);
-    if (first == last || found.ec != std::errc() || found.ptr != last) fail("expected a value");
+    if (first == last || !(whole ? is_number(first, last, value.integer_) : is_fraction(first, last))) fail("expected a value");
   }
 
   unsigned hex() {

@@ -5,8 +5,8 @@
 
 namespace elman::ELMAN_ISA_NAMESPACE {
 
-// How an operand moves along the innermost loop.
-enum class Step { contiguous, scalar, strided };
+// How an operand moves along the innermost loop. either: contiguous or scalar, which is asked at each vector.
+enum class Step { contiguous, scalar, strided, either };
 
 // One source along one line.
 template <class V, Step step> struct Source {
@@ -15,15 +15,19 @@ template <class V, Step step> struct Source {
   V scalar;
 
   ELMAN_INLINE Source(const typename V::Scalar* p, Int stride) : p(p), stride(stride), scalar{} {
-    if constexpr (step == Step::scalar) scalar = V::splat(*p);
+    if constexpr (step == Step::scalar || step == Step::either) scalar = V::splat(*p);
   }
   ELMAN_INLINE V full(Int i) const {
     if constexpr (step == Step::scalar) return scalar;
+    if constexpr (step == Step::either)
+      if (stride == 0) return scalar;
     if constexpr (step == Step::strided) return gather<V>(p + i * stride, stride, V::N);
     return V::load(p + i);
   }
   ELMAN_INLINE V first(Int i, Int n) const {
     if constexpr (step == Step::scalar) return scalar;
+    if constexpr (step == Step::either)
+      if (stride == 0) return scalar;
     if constexpr (step == Step::strided) return gather<V>(p + i * stride, stride, n);
     return load_first<V>(p + i, n);
   }
@@ -32,6 +36,16 @@ template <class V, Step step> struct Source {
 // dst[i] = F(sources[i]) for one line of n elements.
 template <class F, class V, Step write, class... S>
 ELMAN_INLINE void line(typename V::Scalar* dst, Int stride, Int n, const S&... source) {
+#if defined(__wasm__)
+  // A page is loaded: F once, and not twice.
+  for (Int i = 0; i < n; i += V::N) {
+    const Int left = n - i < V::N ? n - i : V::N;
+    const bool full = left == V::N;
+    const V value = F::template apply<V>((full ? source.full(i) : source.first(i, left))...);
+    if constexpr (write == Step::contiguous) store_up_to(value, dst + i, left);
+    else scatter(value, dst + i * stride, stride, left);
+  }
+#else
   Int i = 0;
   for (; i + V::N <= n; i += V::N) {
     const V value = F::template apply<V>(source.full(i)...);
@@ -42,6 +56,7 @@ ELMAN_INLINE void line(typename V::Scalar* dst, Int stride, Int n, const S&... s
   const V value = F::template apply<V>(source.first(i, n - i)...);
   if constexpr (write == Step::contiguous) store_first(value, dst + i, n - i);
   else scatter(value, dst + i * stride, stride, n - i);
+#endif
 }
 
 // The whole instruction on a block of rows: rows x outer lines of `inner` elements.
@@ -71,13 +86,25 @@ template <class F, class V, Step write, Step... steps> struct Elementwise {
 template <class T> using Runner = void (*)(const Bound<T>&, T* const*, Int);
 
 template <class F, class V, int sources> Runner<typename V::Scalar> choose(const Bound<typename V::Scalar>& b) {
-  constexpr Step c = Step::contiguous, s = Step::scalar, x = Step::strided;
+  constexpr Step c = Step::contiguous, x = Step::strided;
   unsigned scalars = 0;
   bool plain = b.stride[0][1] == 1;
   for (int i = 1; i <= sources; ++i) {
     if (b.stride[i][1] == 0) scalars |= 1u << (i - 1);
     else plain &= b.stride[i][1] == 1;
   }
+#if defined(__wasm__)
+  // Three functions, or two, instead of up to nine.
+  constexpr Step e = Step::either;
+  if constexpr (sources == 1) return plain && !scalars ? Elementwise<F, V, c, c>::run : Elementwise<F, V, x, x>::run;
+  else if constexpr (sources == 2)
+    return !plain ? Elementwise<F, V, x, x, x>::run : scalars ? Elementwise<F, V, c, e, e>::run : Elementwise<F, V, c, c, c>::run;
+  else
+    return !plain    ? Elementwise<F, V, x, x, x, x>::run
+           : scalars ? Elementwise<F, V, c, e, e, e>::run
+                     : Elementwise<F, V, c, c, c, c>::run;
+#else
+  constexpr Step s = Step::scalar;
   if constexpr (sources == 1) {
     if (!plain) return Elementwise<F, V, x, x>::run;
     return scalars ? Elementwise<F, V, c, s>::run : Elementwise<F, V, c, c>::run;
@@ -94,6 +121,7 @@ template <class F, class V, int sources> Runner<typename V::Scalar> choose(const
         Elementwise<F, V, c, c, s, s>::run, Elementwise<F, V, c, s, s, s>::run};
     return table[scalars];
   }
+#endif
 }
 
 template <class V> Runner<typename V::Scalar> choose_elementwise(const Bound<typename V::Scalar>& b) {

@@ -1,6 +1,8 @@
 // Compiled once per instruction set, with -DELMAN_ISA_NAMESPACE=... and that set's flags.
 #include "loop.h"
+#if !defined(__wasm__)
 #include "sums.h"
+#endif
 
 namespace elman::ELMAN_ISA_NAMESPACE {
 
@@ -9,8 +11,14 @@ namespace elman::ELMAN_ISA_NAMESPACE {
 
 template <class V> Int panel_columns_for(Int rows) { return panel_vectors_for(rows) * V::N; }
 
+#if defined(__wasm__)
+// Nothing learns there, and a page is loaded: no sums over rows.
+template <class V> inline constexpr Engine<typename V::Scalar> engine = {
+    panel_columns_for<V>, pack<V>, packed_size<V>, run_task<V>, run_tasks<V>, nullptr, nullptr};
+#else
 template <class V> inline constexpr Engine<typename V::Scalar> engine = {
     panel_columns_for<V>, pack<V>, packed_size<V>, run_task<V>, run_tasks<V>, run_sums<V>, sums_scratch<V>};
+#endif
 
 extern const Isa isa;
 const Isa isa = {ELMAN_NAME(ELMAN_ISA_NAMESPACE), engine<Vec<float>>, engine<Vec<double>>};

@@ -9,6 +9,8 @@
 #include <immintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
+#elif defined(__wasm_simd128__)
+#include <wasm_simd128.h>
 #endif
 
 #include "../plan.h"
@@ -209,6 +211,27 @@ ELMAN_INLINE Float fma(Float a, Float b, Float c) {
 ELMAN_INLINE Double fma(Double a, Double b, Double c) {
   return {(Double::Raw)vfmaq_f64((float64x2_t)c.v, (float64x2_t)a.v, (float64x2_t)b.v)};
 }
+#elif defined(__wasm_simd128__)
+using Float = Vec<float, 4>;
+using Double = Vec<double, 2>;
+// Rounded once or twice, as the processor likes: `residual` counts on neither.
+#if defined(__wasm_relaxed_simd__)
+#if __has_builtin(__builtin_wasm_relaxed_madd_f32x4)
+ELMAN_INLINE Float fma(Float a, Float b, Float c) { return {__builtin_wasm_relaxed_madd_f32x4(a.v, b.v, c.v)}; }
+ELMAN_INLINE Double fma(Double a, Double b, Double c) { return {__builtin_wasm_relaxed_madd_f64x2(a.v, b.v, c.v)}; }
+#else  // its name, and its number in the module, from before the standard: see wasm/opcodes.py
+ELMAN_INLINE Float fma(Float a, Float b, Float c) { return {__builtin_wasm_fma_f32x4(a.v, b.v, c.v)}; }
+ELMAN_INLINE Double fma(Double a, Double b, Double c) { return {__builtin_wasm_fma_f64x2(a.v, b.v, c.v)}; }
+#endif
+#endif
+#define ELMAN_WASM(name, wide, narrow)                                                  \
+  ELMAN_INLINE Float name(Float x) { return {(Float::Raw)wide((v128_t)x.v)}; }      \
+  ELMAN_INLINE Double name(Double x) { return {(Double::Raw)narrow((v128_t)x.v)}; }
+ELMAN_WASM(sqrt, wasm_f32x4_sqrt, wasm_f64x2_sqrt)
+ELMAN_WASM(floor, wasm_f32x4_floor, wasm_f64x2_floor)
+ELMAN_WASM(ceil, wasm_f32x4_ceil, wasm_f64x2_ceil)
+ELMAN_WASM(round_even, wasm_f32x4_nearest, wasm_f64x2_nearest)
+#undef ELMAN_WASM
 #endif
 
 #if defined(ELMAN_ROUNDING)
@@ -271,6 +294,15 @@ template <> ELMAN_INLINE Halves<Vec<double, 4>> split(Vec<double, 4> x) {
 template <class V> struct Interleaved {
   V low, high;
 };
+#if defined(__clang__)
+// Its shuffle wants the lanes one by one.
+template <class V> ELMAN_INLINE Interleaved<V> interleave(V a, V b) {
+  static_assert(V::N == 1 || V::N == 2 || V::N == 4, "vectors of 16 bytes");
+  if constexpr (V::N == 1) return {a, b};
+  else if constexpr (V::N == 2) return {{__builtin_shufflevector(a.v, b.v, 0, 2)}, {__builtin_shufflevector(a.v, b.v, 1, 3)}};
+  else return {{__builtin_shufflevector(a.v, b.v, 0, 4, 1, 5)}, {__builtin_shufflevector(a.v, b.v, 2, 6, 3, 7)}};
+}
+#else
 template <class V, class Mask = typename V::Mask> ELMAN_INLINE Interleaved<V> interleave(V a, V b) {
   Mask low, high;
   for (int i = 0; i < V::N; ++i) {
@@ -279,6 +311,7 @@ template <class V, class Mask = typename V::Mask> ELMAN_INLINE Interleaved<V> in
   }
   return {{__builtin_shuffle(a.v, b.v, low)}, {__builtin_shuffle(a.v, b.v, high)}};
 }
+#endif
 
 // The square of N vectors, turned: a perfect shuffle of all lanes, log2(N) times.
 template <class V> ELMAN_INLINE void transpose(V (&row)[V::N]) {
