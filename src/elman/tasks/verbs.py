@@ -147,8 +147,22 @@ def _onnx_int8(trained: Trained, path: Path) -> None:
     write_int8(trained, path)
 
 
+def _html(trained: Trained, path: Path) -> None:
+    from elman import __version__
+    from elman.frozen import frozen_bytes
+    from elman.training.run import write_bytes
+    from elman.web import page
+
+    texts = trained.task.leaves(trained)
+    # An installation without the core for browsers says so before any work.
+    made = page(texts["task"], title=trained.run.path.resolve().name, version=__version__)
+    frozen = frozen_bytes(trained.model, texts=texts, example=trained.task.example(trained))
+    write_bytes(path, made(frozen).encode())
+
+
 EXPORTS: dict[str, Exported] = {
     "frozen": Exported(".elman", _frozen),
+    "html": Exported(".html", _html),
     "onnx": Exported(".onnx", _onnx, _onnx_int8),
 }
 
@@ -157,9 +171,10 @@ EXPORTS: dict[str, Exported] = {
 class Export:
     """Flags of `elman export`, the same for all tasks."""
 
-    to: Literal["frozen", "onnx"] = option(
+    to: Literal["frozen", "html", "onnx"] = option(
         "frozen",
-        "the form: frozen, one file for C, C++ and elman.runtime; onnx, for any runtime that reads ONNX",
+        "the form: frozen, one file for C, C++ and elman.runtime; html, a page that runs the model in a browser; "
+        "onnx, for any runtime that reads ONNX",
     )
     int8: Flag = option(
         False,
