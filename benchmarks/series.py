@@ -7,7 +7,8 @@ The data stand in the wheels of two packages, which are unpacked and not install
 
 and DATA is named by `--data`, else by the environment's ELMAN_SERIES. Each seed is a training of its own by `elman
 train series`, which reads the test part once, at its end; one that stands in the folder of `--runs` is not done again.
-`stream` times one row through a stream of a GRU-D of 64 units. Written (`--out`) are a page and its numbers.
+`stream` times one row through a stream of a GRU-D of 64 units. Written (`--out`) are a page and its numbers; what was
+not measured this time stays there as it was, with its day and its machine.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import json
 import os
 import re
 import statistics
@@ -42,6 +44,11 @@ WAYS = {
 CLASSES = {"BasicMotions": 0.98, "GunPoint": 0.975, "ItalyPowerDemand": 0.955, "JapaneseVowels": 0.98}
 
 
+PAIRED = """The same values are removed, and the same seed is taken, for all three: the MAE of another way less that
+of the GRU-D, seed by seed, its mean and its deviation over the seeds. Raw: the difference of the means is above the
+larger of the two deviations of the MAE; in pairs: above the deviation of the differences."""
+
+
 class Run(NamedTuple):
     """One training: its name, its configuration, further flags, its seed."""
 
@@ -62,6 +69,14 @@ class Result(NamedTuple):
     baselines: dict[str, float]
     seconds: float
     lines: list[str]
+    measured: str = ""
+
+
+class Record(NamedTuple):
+    """What the page tells: the results of each suite, and the times of the stream."""
+
+    found: dict[str, list[Result]]
+    stream: dict[str, float]
 
 
 # The data of each suite
@@ -92,14 +107,21 @@ def removed(values: np.ndarray[Any, Any], manner: str, seed: int) -> np.ndarray[
     return found
 
 
-def plain(data: Path, name: str) -> np.ndarray[Any, Any]:
-    """The values of a series without its times."""
-    if name == "pressure":
-        path = data / AEON / "KDD-TSAD_135/135_UCR_Anomaly_InternalBleeding16_TRAIN.csv"
-        return np.array([float(row["value"]) for row in csv.DictReader(path.open(encoding="utf-8"))])
+def pressure(data: Path) -> np.ndarray[Any, Any]:
+    """A blood pressure without its times."""
+    path = data / AEON / "KDD-TSAD_135/135_UCR_Anomaly_InternalBleeding16_TRAIN.csv"
+    return np.array([float(row["value"]) for row in csv.DictReader(path.open(encoding="utf-8"))])
+
+
+def timed(data: Path, made: Path, name: str) -> tuple[list[str], np.ndarray[Any, Any]]:
+    """A series of the forecasts with its own times; El Nino has a year a row."""
     path = data / STATSMODELS / name / f"{name}.csv"
+    path = monthly(path, made / "co2.csv") if name == "co2" else path
     rows = list(csv.reader(path.open(encoding="utf-8")))[1:]
-    return np.array([float(value) for row in rows for value in row[1:]])
+    values = np.array([float(value or "nan") for row in rows for value in row[1:]])
+    if name != "elnino":
+        return [row[0] for row in rows], values
+    return [f"{row[0]}-{month:02d}" for row in rows for month in range(1, 13)], values
 
 
 def forecasts(data: Path, made: Path, seeds: int) -> Iterator[Run]:
@@ -124,16 +146,15 @@ def classes(data: Path, made: Path, seeds: int) -> Iterator[Run]:
 
 
 def gaps(data: Path, made: Path, seeds: int) -> Iterator[Run]:
-    """Three series with values removed, by three ways to read them."""
-    for name in ("sunspots", "elnino", "pressure"):
-        values = plain(data, name)
+    """The series of the forecasts with values removed, by three ways to read them."""
+    for name in ("sunspots", "co2", "elnino"):
+        times, values = timed(data, made, name)
         for manner in ("random", "blocks"):
             for seed in range(1, seeds + 1):
                 path = made / f"{name}-{manner}-{seed}.csv"
                 rows = ["" if np.isnan(v) else f"{v:.6g}" for v in removed(values, manner, seed)]
-                path.write_text(
-                    "\n".join(["t,value", *(f"{t},{v}" for t, v in enumerate(rows)), ""]), encoding="utf-8"
-                )
+                lines = [f"{time},{row}" for time, row in zip(times, rows, strict=True)]
+                path.write_text("\n".join(["time,value", *lines, ""]), encoding="utf-8")
                 for way, flags in WAYS.items():
                     yield Run(f"{name}, {manner}: {way}", "gaps", ["--data", str(path), *flags], seed)
 
@@ -142,7 +163,7 @@ def anomalies(data: Path, made: Path, seeds: int) -> Iterator[Run]:
     """Two clean series, and anomalies injected behind them."""
     for name in ("waves", "pressure"):
         for seed in range(1, seeds + 1):
-            values = waves(4000, seed) if name == "waves" else plain(data, name)
+            values = waves(4000, seed) if name == "waves" else pressure(data)
             cut = round(0.6 * len(values))
             clean, held = made / f"{name}-{seed}.csv", made / f"{name}-{seed}-injected.csv"
             write(clean, values[:cut], np.zeros(cut, dtype=np.int64))
@@ -174,7 +195,25 @@ def train(run: Run, runs: Path, made: Path, data: Path) -> Result:
         done.baselines,
         done.seconds,
         [line for line in lines if not re.match(r"epoch \d", line)],
+        f"{done.day}, {machine()['processor']}",
     )
+
+
+def kept(folder: Path | None, found: dict[str, list[Result]], possible: dict[str, set[str]]) -> Record:
+    """What was measured now, and from the record in a folder what was not, if there still is such a run."""
+    path = None if folder is None else folder / "series.json"
+    if path is None or not path.is_file():
+        return Record(found, {})
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    usual = f"{saved['date']}, {saved['conditions']['processor']}"
+    whole: dict[str, list[Result]] = {}
+    for suite, names in possible.items():
+        now = found.get(suite, [])
+        here = {one.name for one in now}
+        old = [Result(**{"measured": usual, **one}) for one in saved["results"].get(suite, [])]
+        whole[suite] = [*now, *(one for one in old if one.name in names - here)]
+        whole[suite].sort(key=lambda one: (one.name.split(": ")[0], one.seed))
+    return Record({suite: own for suite, own in whole.items() if own}, saved["stream"])
 
 
 def _here(task: str, flags: Sequence[str], run: Path) -> None:
@@ -225,6 +264,8 @@ def page(found: dict[str, list[Result]], stream: dict[str, float], conditions: d
     pieces = [f"# Series\n\n    python -m benchmarks.series\n\n{said}\n"]
     for suite, results in found.items():
         pieces.append(f"## {suite}\n\n{table(results)}\n")
+        if suite == "gaps":
+            pieces.append(f"{PAIRED}\n\n{pairs(results)}\n")
     if stream:
         rows = "\n".join(f"| {name} | {value} |" for name, value in stream.items())
         pieces.append(
@@ -240,9 +281,37 @@ def table(results: Sequence[Result]) -> str:
     groups: dict[str, list[Result]] = {}
     for one in results:
         groups.setdefault(one.name, []).append(one)
-    names = "| data | measure | mean | least | most | deviation | MAE | beside it | seeds | seconds a run |"
-    head = f"{names}\n|---|---|--:|--:|--:|--:|--:|---|--:|--:|"
+    names = "| data | measure | mean | least | most | deviation | MAE | beside it | seeds | seconds a run | measured |"
+    head = f"{names}\n|---|---|--:|--:|--:|--:|--:|---|--:|--:|---|"
     return "\n".join([head, *(_row(name, own) for name, own in groups.items())])
+
+
+def pairs(results: Sequence[Result]) -> str:
+    """A row for each series and manner: how much more the MAE of the other ways is than that of the GRU-D."""
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for one in results:
+        data, way = one.name.split(": ")
+        found.setdefault(data, {}).setdefault(way, {})[one.seed] = one.figures["MAE"]
+    head = "| data | against | difference | seeds better | raw | in pairs |\n|---|---|--:|--:|---|---|"
+    rows = [
+        f"| {data} | {way} | {_against(ways['GRU-D'], ways[way])} |"
+        for data, ways in found.items()
+        for way in ways
+        if way != "GRU-D" and "GRU-D" in ways
+    ]
+    return "\n".join([head, *rows])
+
+
+def _against(own: dict[int, float], other: dict[int, float]) -> str:
+    seeds = sorted(own.keys() & other.keys())
+    differences = [other[seed] - own[seed] for seed in seeds]
+    if len(seeds) < 2:
+        return f"{statistics.fmean(differences):.4f} | | |"
+    mean, spread = statistics.fmean(differences), statistics.stdev(differences)
+    widest = max(statistics.stdev([mae[seed] for seed in seeds]) for mae in (own, other))
+    better = sum(difference > 0 for difference in differences)
+    said = ["yes" if mean > limit else "no" for limit in (widest, spread)]
+    return f"{mean:.4f} ± {spread:.4f} | {better} of {len(seeds)} | {said[0]} | {said[1]}"
 
 
 def _row(name: str, own: Sequence[Result]) -> str:
@@ -264,6 +333,7 @@ def _row(name: str, own: Sequence[Result]) -> str:
         beside,
         str(len(own)),
         f"{statistics.fmean([one.seconds for one in own]):.0f}",
+        own[0].measured,
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -278,20 +348,24 @@ def main(arguments: list[str] | None = None) -> int:
     made = options.runs / "data"
     made.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[Result]] = {}
+    possible: dict[str, set[str]] = {}
     for suite, runs in SUITES.items():
-        for run in runs(options.data, made, options.seeds) if suite in names else ():
-            if options.only not in run.name or (
-                options.done and not trainings.is_done(_folder(run, options.runs))
-            ):
+        for run in runs(options.data, made, options.seeds) if options.data else ():
+            possible.setdefault(suite, set()).add(run.name)
+            if suite not in names or options.only not in run.name:
+                continue
+            if options.done and not trainings.is_done(_folder(run, options.runs)):
                 continue
             one = train(run, options.runs, made, options.data)
             found.setdefault(suite, []).append(one)
             print(f"{one.name}, seed {one.seed}: {one.metric} {one.value:.4f}", flush=True)
     stream = streamed() if "stream" in names else {}
     measured = machine()
-    written = page(found, stream, measured)
+    whole = kept(options.out, found, possible)
+    whole = whole._replace(stream=stream or whole.stream)
+    written = page(*whole, measured)
     print(written.split("\n# Lines", maxsplit=1)[0])
-    parts = {"results": trainings.numbers(found), "stream": stream}
+    parts = {"results": trainings.numbers(whole.found), "stream": whole.stream}
     trainings.record(options.out, "series", written, measured, parts)
     return 0
 

@@ -171,6 +171,35 @@ def test_what_is_missing_costs_nothing(here: Path) -> None:
     assert all(p.grad is None or not p.grad.isnan().any() for p in model.parameters())
 
 
+def test_laid_gaps_hide_what_is_still_to_be_told(here: Path) -> None:
+    """A piece lacks what another stretch lacks as well, and nothing else differs: not the values that count."""
+    draw = np.random.default_rng(0)
+    values: list[float | None] = [None if draw.random() < 0.3 else v for v in hourly(200)]
+    values[60:70] = [None] * 10
+    write(here / "a.csv", values)
+    plain = config(here / "a.csv", **{"data.batch": 1})
+    prepared = panel.prepare(plain, None)
+    gaps = np.isnan(prepared.parts["train"].frames[0].values[:140, 0])
+    usual = learning.Pieces(plain, prepared)
+    laid = learning.Pieces(config(here / "a.csv", **{"data.batch": 1, "data.lay_gaps": 0.99}), prepared)
+    more = 0
+    for index in range(20):
+        own, other = usual(1, index), laid(1, index)
+        np.testing.assert_array_equal(other.y, own.y)
+        np.testing.assert_array_equal(other.known, own.known)
+        seen, kept = np.isfinite(own.x[:, 0, 0]), np.isfinite(other.x[:, 0, 0])
+        np.testing.assert_array_equal(other.x[kept], own.x[kept])
+        assert not (kept & ~seen).any()
+        more += int((seen & ~kept).sum())
+        # What was laid over the piece is the series' own pattern, moved on.
+        here_is = [np.roll(gaps, -by)[: len(kept)] for by in range(len(gaps))]
+        assert any((kept == seen & ~there).all() for there in here_is)
+        rows = np.flatnonzero(kept)
+        for t in range(rows[0] + 1, np.flatnonzero(seen).max() + 1):
+            assert other.since[t, 0, 0] == t - rows[rows < t].max()
+    assert more > 100
+
+
 @pytest.mark.parametrize("outlook", ["quantiles", "gaussian", "student-t", "negative-binomial"])
 @pytest.mark.parametrize("ahead", ["direct", "steps"])
 def test_every_outlook_learns_and_forecasts(here: Path, outlook: str, ahead: str) -> None:

@@ -142,6 +142,9 @@ def since_of(seen: npt.NDArray[np.bool_], gap: Floats) -> Floats:
     δ_0 = 0    δ_t = gap_t where the channel was seen at t - 1, else gap_t + δ_{t-1}
     """
     found = np.zeros(seen.shape)
-    for t in range(1, len(seen)):
-        found[t] = gap[t] + np.where(seen[t - 1], 0.0, found[t - 1])
+    if len(seen) < 2:
+        return found
+    reached = np.cumsum(np.append(0.0, gap[1:]))
+    last = np.maximum.accumulate(np.where(seen, np.arange(len(seen))[:, None], 0))
+    found[1:] = reached[1:, None] - reached[last[:-1]]
     return found

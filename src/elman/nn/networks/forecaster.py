@@ -16,6 +16,8 @@ from elman.nn.recurrent import Recurrent
 __all__ = ["Forecaster", "ForecasterState", "Forecasts", "Gaps", "LaggedMap"]
 
 Gaps = Literal["decay", "mask", "mean", "forward"]
+# The steps that a gap has to last for the decays of a GRU-D, as they are drawn, to be felt.
+LONG = 8.0
 
 
 class ForecasterState(NamedTuple):
@@ -62,7 +64,8 @@ class Forecaster(nn.Module):
     r"""One or several channels to an outlook on the next h values of the first M of them, at every step.
 
         v_t   = x_t − x_last, over `change`, where the map is relative, else x_t; 0 where x_t is missing
-        e_t   = [v_t ; u_t]        with gaps "decay" as values, mask and time since for a GRU-D (u_t: always there);
+        e_t   = [v_t ; u_t]        with gaps "decay" as values, mask and time since for a GRU-D (u_t: always there), the
+                                   time since as max(δ_t − 1, 0) / 8: while nothing is missing nothing decays;
                                    "mask": v, mask and time since side by side, for any cell; "mean": v alone;
                                    "forward": the last value that was seen in place of a missing one
         s_t   = recurrent layers of e_t; the first a GRU-D with "decay", what is above it a GRU
@@ -157,7 +160,8 @@ class Forecaster(nn.Module):
         v = torch.nan_to_num(v, nan=0.0)
         if self.gaps == "decay":
             ones, zeros = torch.ones_like(known), torch.zeros_like(known)
-            return torch.cat((v, known, mask, ones, since, zeros), dim=-1)
+            beyond = (since - 1).clamp(min=0) / LONG
+            return torch.cat((v, known, mask, ones, beyond, zeros), dim=-1)
         return torch.cat((v, known, mask, torch.log1p(since)) if self.gaps == "mask" else (v, known), dim=-1)
 
     def read_out(self, s: Tensor, past: Tensor, ahead: Tensor | None) -> tuple[Tensor, Tensor]:

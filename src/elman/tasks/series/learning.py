@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elman.data.series import Frame
+from elman.data.series.frames import since_of
 from elman.tasks.series.maps import targets_of
 from elman.tasks.series.panel import Codec, Numbers, Panel, Part, clean, encode
 from elman.tasks.series.settings import Config
@@ -104,6 +105,7 @@ class Pieces:
         self.starts = np.concatenate([[0], np.cumsum(self.rows)])
         self.count = max(16, round(int(self.rows.sum()) / (self.length * self.batch)))
         self.lead = codec.lags
+        self.laid = data.lay_gaps if codec.missing else 0.0
 
     def __len__(self) -> int:
         """Count the batches of an epoch."""
@@ -127,11 +129,24 @@ class Pieces:
         origins = np.arange(start, start + self.length)
         first = start - self.lead
         own = [_cut(array, first, self.lead + self.length) for array in numbers]
+        if self.laid and generator.random() < self.laid:
+            gap = self.frames[number].gap[:, None]
+            self._lay(own, numbers.x, _cut(gap, first, len(own[0]))[:, 0], first, generator)
         own[1:] = [np.nan_to_num(array, nan=0.0) for array in own[1:]]
         y = np.full((self.lead + self.length, self.h, self.codec.targets), np.nan)
         inside = (origins >= 0) & (origins < rows - 1)
         y[self.lead :][inside] = targets_of(numbers.x[:, : self.codec.targets], self.h, origins[inside])
         return (*own, y.reshape(len(y), -1))
+
+
+    def _lay(
+        self, own: list[Floats], whole: Floats, gap: Floats, first: int, generator: np.random.Generator
+    ) -> None:
+        """Take from a piece what another stretch of its series lacks; the values stay among what is to be told."""
+        x, since = own[:2]
+        rows = (np.arange(first, first + len(x)) + generator.integers(len(whole))) % len(whole)
+        x[np.isnan(whole[rows])] = np.nan
+        np.maximum(since, since_of(~np.isnan(x), np.nan_to_num(gap, nan=1.0)), out=since)
 
 
 def _cut(array: Floats, first: int, count: int) -> Floats:

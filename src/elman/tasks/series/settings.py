@@ -130,6 +130,13 @@ class SeriesSettings:
     )
     length: Count = option(96, "rows of a training piece", unit="ROWS", needs={"target": OF_TIME})
     batch: Count = option(16, "training pieces, or cases, in a batch", unit="COUNT")
+    lay_gaps: Share = option(
+        0.0,
+        "share of the training pieces over which the gaps of another stretch of the series are laid as well, drawn anew "
+        "each time",
+        unit="SHARE",
+        needs={"target": OF_TIME},
+    )
     stride: Count = option(
         1, "rows from one origin of the backtest to the next", unit="ROWS", needs={"target": ("forecast",)}
     )
