@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 import elman as package
 from benchmarks.injected import KINDS, inject, waves, write
 from command import elman
+from elman.runtime.following import Trust
 from elman.tasks.series import anomalies
 
 CUT, ROWS = 500, 900
@@ -62,24 +65,79 @@ def test_rows_one_by_one_have_the_scores_of_the_whole(watched: Path) -> None:
 def test_a_score_is_of_the_past_and_its_own_row(watched: Path) -> None:
     trained = package.load(watched / "run")
     frame = trained.prepared.part("test").frames[0]
-    whole = anomalies.row_scores(trained.model, trained.codec, frame)
+    whole = anomalies.row_scores(trained.model, trained.codec, frame, float(trained.model.threshold))
     changed = frame.part(0)
     changed.values = frame.values.copy()
     changed.values[700:] += 100
-    other = anomalies.row_scores(trained.model, trained.codec, changed)
+    other = anomalies.row_scores(trained.model, trained.codec, changed, float(trained.model.threshold))
     np.testing.assert_array_equal(other[:700], whole[:700])
     assert other[700] > whole[700]
     changed.values[700:] = np.nan
     assert np.isnan(anomalies.row_scores(trained.model, trained.codec, changed)[700:]).all()
 
 
-def test_the_threshold_comes_from_clean_validation_rows(watched: Path) -> None:
+def test_the_threshold_comes_from_clean_rows_alone(watched: Path) -> None:
+    """Of the validation rows and of those before them, the larger; of few rows from a tail."""
     trained = package.load(watched / "run")
-    valid = trained.prepared.part("valid")
-    found = anomalies.part_scores(trained.model, trained.codec, valid)
-    wanted = anomalies.threshold_of(found, trained.config.data.false_alarms)
+    valid, lags = trained.prepared.part("valid"), trained.codec.lags
+    (whole,) = anomalies.frame_scores(trained.model, trained.codec, valid)
+    share, start = trained.config.data.false_alarms, valid.starts[0]
+    wanted = max(anomalies.threshold_of([rows], share) for rows in (whole[lags:start], whole[start:]))
     np.testing.assert_allclose(float(trained.model.threshold), wanted, rtol=1e-5)
-    assert (found[0] > wanted).sum() <= 1
+    assert (whole[lags:] > wanted).sum() <= 3
+    marked = valid._replace(frames=[valid.frames[0].part(0)])
+    marked.frames[0].labels = (whole > np.quantile(whole[lags:], 0.9)).astype(np.int64)
+    assert anomalies.clean_threshold([whole], marked, lags, share) < wanted
+
+
+def test_few_rows_have_the_quantile_of_an_exponential_tail() -> None:
+    """On average over draws it is that of all rows, which the quantile of few cannot be; many rows have their own."""
+    draw = np.random.default_rng(0)
+    share, truth = 0.002, np.log(1 / 0.002)
+    few = draw.exponential(size=(400, 100))
+    found = [anomalies.threshold_of([rows], share) for rows in few]
+    assert np.mean([np.quantile(rows, 1 - share) for rows in few]) < 0.85 * truth
+    assert abs(np.mean(found) / truth - 1) < 0.1
+    many = draw.exponential(size=5000)
+    assert anomalies.threshold_of([many], share) == np.quantile(many, 1 - share)
+    assert anomalies.threshold_of([np.ones(50)], share) == 1.0
+    assert anomalies.threshold_of([], share) == np.inf
+
+
+def plain_scores(z: np.ndarray, threshold: float, lags: int, recent: int) -> list[float]:
+    """`Trust` in plain words: row by row, forecast by forecast, of one target."""
+    flagged: list[bool] = []
+    scores = []
+    for t in range(len(z)):
+        known = [(k, z[t, k - 1]) for k in range(1, z.shape[1] + 1) if np.isfinite(z[t, k - 1])]
+        good = [v for k, v in known if not any(flagged[max(0, t - k - lags + 1) : t - k + 1])]
+        taken = (good or [v for _, v in known])[:recent]
+        scores.append(sum(taken) / len(taken) if taken else np.nan)
+        flagged.append(bool(scores[-1] > threshold))
+    return scores
+
+
+@pytest.mark.parametrize(("lags", "horizon", "recent"), [(1, 1, 1), (3, 8, 3), (6, 4, 2), (5, 12, 20)])
+def test_forecasts_that_have_read_flagged_rows_do_not_count(lags: int, horizon: int, recent: int) -> None:
+    """In pieces of any length, against the plain words; and row by row to the last bit."""
+    draw = np.random.default_rng(lags)
+    codec: Any = SimpleNamespace(horizon=horizon, targets=1, lags=lags, recent=recent)
+    rows = 150
+    z = np.abs(draw.standard_normal((rows, horizon, 1)))
+    z[draw.random(z.shape) < 0.1] = np.nan
+    z[draw.random(rows) < 0.1] = np.nan
+    z[draw.random(rows) < 0.08] *= 6
+    for k in range(1, horizon + 1):
+        z[:k, k - 1] = np.nan
+    for threshold in (2.5, np.inf):
+        wanted = plain_scores(z[..., 0], threshold, lags, recent)
+        whole, single = Trust(codec, threshold), Trust(codec, threshold)
+        found = np.concatenate(
+            [anomalies._followed(piece, whole) for piece in np.split(z, [1, 2, 40, 41, 90])]
+        )
+        np.testing.assert_allclose(found, wanted, rtol=1e-12)
+        np.testing.assert_array_equal(found, [single.score(row) for row in z])
+    assert (np.nan_to_num(plain_scores(z[..., 0], 2.5, lags, recent)) > 2.5).any()
 
 
 def test_what_is_injected_is_marked_and_the_rest_is_as_it_was() -> None:

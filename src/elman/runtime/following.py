@@ -24,8 +24,10 @@ __all__ = [
     "NORMAL",
     "Following",
     "Past",
+    "Trust",
     "forecast_of",
     "largest",
+    "nearest",
     "score_of",
     "surprise",
 ]
@@ -172,26 +174,58 @@ def largest(scores: Floats) -> Floats:
     return np.asarray(np.where(np.isinf(largest), np.nan, largest))
 
 
+def nearest(z: Floats, use: npt.NDArray[np.bool_], most: int) -> Floats:
+    """The mean of the first `most` of h that are used and known: z, use `(..., h, M)` -> `(..., M)`; NaN of none."""
+    total, count = np.zeros(z[..., 0, :].shape), np.zeros(z[..., 0, :].shape)
+    for k in range(z.shape[-2]):
+        own = use[..., k, :] & np.isfinite(z[..., k, :]) & (count < most)
+        total += np.where(own, z[..., k, :], 0.0)
+        count += own
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+class Trust:
+    """Whether forecasts made from the last h rows are trusted, `rows` `(h,)`, the latest first.
+
+    One that is made from a flagged row, or from one of the `lags` behind it, has just read what is out of the
+    ordinary: it counts only where no other forecast of a row was made.
+    """
+
+    def __init__(self, codec: Codec, threshold: float) -> None:
+        """No row has been flagged."""
+        self.rows = np.ones(codec.horizon, dtype=bool)
+        self.threshold, self.lags, self.recent = threshold, codec.lags, codec.recent
+        self.quiet = codec.lags
+
+    def score(self, z: Floats) -> float:
+        """Of a row, z `(h, M)` by the age of the forecasts; NaN where there is none."""
+        known = np.isfinite(z)
+        trusted = known & self.rows[:, None]
+        use = np.where(trusted.any(axis=0), trusted, known)
+        score = float(largest(nearest(z, use, self.recent)))
+        self.quiet = 0 if score > self.threshold else self.quiet + 1
+        self.rows = np.append(self.quiet >= self.lags, self.rows[:-1])
+        return score
+
+
 class Past:
     """The forecasts that were made for rows to come, as rows come one by one: the same scores as `row_scores`."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, threshold: float) -> None:
         """Nothing has been forecast."""
-        self.h, self.M = codec.horizon, codec.targets
-        self.made: list[tuple[Floats, Floats]] = []
+        h = codec.horizon
+        # By age of the forecast, the latest first, and by rows ahead.
+        self.median = np.full((h, h, codec.targets), np.nan)
+        self.width = self.median.copy()
+        self.ages = np.arange(h)
+        self.trust = Trust(codec, threshold)
 
     def score(self, x: Floats) -> float:
         """Of the row that comes, x scaled `(M,)`; NaN where there is none."""
-        total, count = np.zeros(self.M), np.zeros(self.M)
-        for k, (median, width) in enumerate(reversed(self.made), 1):
-            z = surprise(x, median[k - 1], width[k - 1])
-            known = np.isfinite(z)
-            total += np.where(known, z, 0.0)
-            count += known
-        mean = np.divide(total, count, out=np.full(self.M, np.nan), where=count > 0)
-        return float(largest(mean[None])[0])
+        ages = self.ages
+        return self.trust.score(surprise(x, self.median[ages, ages], self.width[ages, ages]))
 
     def add(self, q: Floats) -> None:
         """What is forecast behind that row, `(h, M, Q)`."""
-        self.made.append((q[..., MEDIAN], q[..., HIGH] - q[..., LOW]))
-        self.made = self.made[-self.h :]
+        self.median = np.concatenate([q[None, ..., MEDIAN], self.median[:-1]])
+        self.width = np.concatenate([(q[..., HIGH] - q[..., LOW])[None], self.width[:-1]])

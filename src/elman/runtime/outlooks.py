@@ -20,6 +20,8 @@ Floats = npt.NDArray[Any]
 LEVELS = tuple(round(0.05 * number, 2) for number in range(1, 20))
 NORMAL = np.array([NormalDist().inv_cdf(level) for level in LEVELS])
 START = math.log(math.e - 1)
+# As in `elman.nn.networks.forecaster`.
+LONG = 8.0
 # The negative binomial: quantiles are read from the sums of p(k) up to here.
 MOST = 2000
 
@@ -57,7 +59,8 @@ class Readout(NamedTuple):
         v = np.nan_to_num(v, nan=0.0)
         if self.gaps == "decay":
             ones, zeros = np.ones_like(known), np.zeros_like(known)
-            return np.concatenate((v, known, mask, ones, since, zeros), axis=-1)
+            beyond = np.maximum(since - 1, 0) / np.float32(LONG)
+            return np.concatenate((v, known, mask, ones, beyond, zeros), axis=-1)
         parts = (v, known, mask, np.log1p(since)) if self.gaps == "mask" else (v, known)
         return np.concatenate(parts, axis=-1)
 

@@ -112,7 +112,7 @@ class SeriesForecaster(Frozen):
 
     def _row(self, row: Row, interval: str) -> dict[str, Any]:
         if row.series not in self._lives:
-            self._lives[row.series] = _Stepped(self, row.series, row.static), Past(self.codec)
+            self._lives[row.series] = _Stepped(self, row.series, row.static), Past(self.codec, self.threshold)
         live, past = self._lives[row.series]
         x = live.take(row)
         if self.target == "anomalies":

@@ -77,6 +77,7 @@ class Codec:
     statics: dict[str, Any] = field(default_factory=dict)
     ends: dict[str, float] = field(default_factory=dict)
     counts: bool = False
+    recent: int = 3
 
     @property
     def channels(self) -> int:
@@ -122,6 +123,7 @@ class Codec:
             "statics": self.statics,
             "ends": self.ends,
             "counts": self.counts,
+            "recent": self.recent,
         }
 
     @classmethod
@@ -148,6 +150,7 @@ class Codec:
             saved["statics"],
             saved["ends"],
             saved["counts"],
+            saved.get("recent", 3),
         )
 
 

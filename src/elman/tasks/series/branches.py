@@ -112,10 +112,11 @@ class Anomalies(Forecasts):
 
     def measure(self, model: Any, codec: Codec, part: Part, config: Config, *, interval: bool) -> Score:
         """Of marked rows the F1 of windows, else the CRPS of the forecasts; on validation rows the threshold is set."""
-        found = anomalies.part_scores(model, codec, part)
         if part.name == "valid":
-            clean = anomalies.clean_scores(found, part)
-            model.threshold.fill_(anomalies.threshold_of(clean, config.data.false_alarms))
+            plain = anomalies.frame_scores(model, codec, part)
+            limit = anomalies.clean_threshold(plain, part, codec.lags, config.data.false_alarms)
+            model.threshold.fill_(limit)
+        found = anomalies.part_scores(model, codec, part)
         truth = anomalies.marks_of(part)
         if truth is not None and part.name != "valid":
             answers = anomalies.marked(found, float(model.threshold))

@@ -138,7 +138,6 @@ class Pieces:
         y[self.lead :][inside] = targets_of(numbers.x[:, : self.codec.targets], self.h, origins[inside])
         return (*own, y.reshape(len(y), -1))
 
-
     def _lay(
         self, own: list[Floats], whole: Floats, gap: Floats, first: int, generator: np.random.Generator
     ) -> None:

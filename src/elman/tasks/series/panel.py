@@ -232,7 +232,8 @@ def _learn(parts: dict[str, Part], layout: Layout, config: Config) -> Codec:
         data.target, layout, first.step, first.clock, horizon, season, lags, scales,
         {f.name: seasonal_error(f.values[:, :M], season) for f in train},
         _change(scaled, C), found, any(bool(np.isnan(f.values[:, :C]).any()) for f in train),
-        tuple(names), _statics(train, layout), {f.name: float(f.times[-1]) for f in parts["train"].frames}, counts,
+        tuple(names), _statics(train, layout), {f.name: float(f.times[-1]) for f in parts["train"].frames},
+        counts, data.recent,
     )  # fmt: skip
 
 

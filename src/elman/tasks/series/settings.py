@@ -132,8 +132,7 @@ class SeriesSettings:
     batch: Count = option(16, "training pieces, or cases, in a batch", unit="COUNT")
     lay_gaps: Share = option(
         0.0,
-        "share of the training pieces over which the gaps of another stretch of the series are laid as well, drawn anew "
-        "each time",
+        "share of the training pieces over which the gaps of another stretch of the series are laid as well",
         unit="SHARE",
         needs={"target": OF_TIME},
     )
@@ -144,6 +143,12 @@ class SeriesSettings:
         0.002,
         "share of clean rows that may be flagged: sets the threshold",
         unit="SHARE",
+        needs={"target": ("anomalies",)},
+    )
+    recent: Count = option(
+        3,
+        "latest forecasts of a row that count in its score",
+        unit="COUNT",
         needs={"target": ("anomalies",)},
     )
     window: Count = option(

@@ -183,7 +183,8 @@ class TrainedSeries(Trained):
     def _taken(self, row: Row) -> tuple[Live, float]:
         """The stream of the row's series with the row read, and the row's score."""
         if row.series not in self._lives:
-            self._lives[row.series] = Live(self.model, self.codec, row.series, row.static), Past(self.codec)
+            past = Past(self.codec, float(self.model.threshold))
+            self._lives[row.series] = Live(self.model, self.codec, row.series, row.static), past
         live, past = self._lives[row.series]
         x = live.take(row)
         score = np.nan
