@@ -181,7 +181,7 @@ def nearest(z: Floats, use: npt.NDArray[np.bool_], most: int) -> Floats:
         own = use[..., k, :] & np.isfinite(z[..., k, :]) & (count < most)
         total += np.where(own, z[..., k, :], 0.0)
         count += own
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return np.asarray(np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0))
 
 
 class Trust:

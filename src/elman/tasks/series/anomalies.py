@@ -115,7 +115,7 @@ def frame_scores(
 
 def part_scores(model: Forecaster, codec: Codec, part: Part) -> list[Floats]:
     """The scores of the rows of a part, with the model's threshold."""
-    found = frame_scores(model, codec, part, float(model.threshold))
+    found = frame_scores(model, codec, part, float(model.get_buffer("threshold")))
     return [scores[start:] for scores, start in zip(found, part.starts, strict=True)]
 
 
