@@ -196,6 +196,19 @@ def test_the_token(files: Files) -> None:
         assert found.status_code == 200
 
 
+def test_the_name_of_a_proxy(files: Files) -> None:
+    with serving(files, "book", name=("models.example",)) as server:
+        for headers, code in (
+            ({"host": "models.example"}, 200),
+            ({"host": "models.example", "origin": "https://models.example"}, 200),
+            ({"host": "127.0.0.1:9", "origin": "https://models.example"}, 200),
+            ({"host": "models.example", "origin": "https://evil.example"}, 403),
+            ({"host": "evil.example"}, 403),
+            ({"host": "[::1]:80"}, 200),
+        ):
+            assert CLIENT.get(f"{server.url}/models", headers=headers).status_code == code, headers
+
+
 def test_as_many_as_are_allowed(files: Files) -> None:
     with serving(files, "book", "reviews", sessions=1, waiting=2) as server:
         server.slow_down("book", 0.002)

@@ -179,11 +179,14 @@ class Guard:
     def _denied(self, scope: Scope) -> Response | None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         of, host = self.application, headers.get("host", "")
-        if of.settings.host in LOOPBACK and _name(host) not in LOOPBACK:
+        known = (*LOOPBACK, *of.settings.name)
+        if of.settings.host in LOOPBACK and _name(host) not in known:
             # A page of another site whose name was made to lead here.
-            return refused(403, f"this server answers on loopback alone, and was asked as {host!r}")
+            return refused(
+                403, f"this server answers on loopback alone, and was asked as {host!r}; see --name"
+            )
         origin = headers.get("origin")
-        if origin is not None and origin.split("://")[-1] != host:
+        if origin is not None and not self._own(origin.split("://")[-1], host):
             return refused(403, f"pages of {origin} may not ask this server")
         if of.token and scope["path"] not in OPEN_TO_ALL and not self._shown(scope, headers):
             denied = refused(401, "this server wants its token: Authorization: Bearer TOKEN")
@@ -192,6 +195,10 @@ class Guard:
         if of.draining and scope["path"].startswith("/models/"):
             return refused(503, "the server is going down")
         return None
+
+    def _own(self, origin: str, host: str) -> bool:
+        """Whether a page is one of this server, or of a proxy in front of it."""
+        return origin == host or _name(origin) in self.application.settings.name
 
     def _shown(self, scope: Scope, headers: dict[str, str]) -> bool:
         """In the header, or, since a browser's WebSocket has none, in the query."""

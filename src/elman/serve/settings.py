@@ -23,6 +23,9 @@ class Serve:
     )
     host: str = option("127.0.0.1", "address to listen on; 0.0.0.0 is every network", unit="ADDRESS")
     port: Port = option(8000, "port to listen on; 0 takes a free one", unit="PORT")
+    name: tuple[str, ...] = option(
+        (), "other names by which the server may be asked, such as that of a proxy in front", unit="NAME"
+    )
     processes: Whole = option(0, "processes (0: one a core)", unit="COUNT")
     token_file: str = option("", "file with a token that every request must show", unit="FILE")
     sessions: Count = option(1024, "sessions of a model that may be open at once", unit="COUNT")
