@@ -29,6 +29,7 @@ class _Page(NamedTuple):
 PAGES = {
     "language model": _Page("writing.js", "A recurrent language model, which writes on from any beginning."),
     "classification": _Page("classifying.js", "A recurrent classifier of texts, and the words that weighed."),
+    "music": _Page("composing.js", "A recurrent model of music, which composes and plays."),
 }
 
 
@@ -44,7 +45,7 @@ def module() -> bytes:
 
 
 def page(task: str, *, title: str, version: str) -> Callable[[bytes], str]:
-    """What makes a page as HTML of a frozen file: a language model writes, a classifier colours the words that weighed.
+    """What makes a page as HTML of a frozen file: models write, judge or compose.
 
     task: what the file says of its task, one of `PAGES`. The model and the core are in the page, compressed; what a
     page may do is in its head, and no request is among it. UserError for another task, and without the core.

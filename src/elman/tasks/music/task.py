@@ -253,6 +253,16 @@ class MusicTask(Task):
         """One stack, which reads and writes at every step."""
         return drawing_of(trained, steps=steps)
 
+    def leaves(self, trained: TrainedMusician) -> dict[str, str]:
+        """Keys, tempo, and steps or events. UserError for a NADE, which draws a step key by key."""
+        if trained.codec.words is None and trained.config.model.nade:
+            raise UserError(
+                f"{trained.run.path} draws the keys of a step one after the other (--nade "
+                f"{trained.config.model.nade}), which a frozen model cannot do; train with --nade 0 or --kind events"
+            )
+        codec = {name: value for name, value in trained.codec.to_json().items() if name != "shares"}
+        return {"task": "music", "codec": json.dumps(codec)}
+
     def closing(self, trained: TrainedMusician) -> list[str]:
         """How to go on."""
         path = pasted(trained.run.path)
