@@ -30,7 +30,7 @@ help:
 	@echo "make sanitize  the compiled core under the address, undefined-behaviour and thread sanitizers"
 	@echo "make docs      run every code block of the documentation"
 	@echo "make wasm      the core for browsers, by Emscripten (Debian: apt install emscripten)"
-	@echo "make wheels    the wheel, with the core for browsers in it, into dist/"
+	@echo "make wheels    the wheels of elman, with the core for browsers in it, and elman-runtime, into dist/"
 	@echo "make ci        check and test"
 
 setup: .venv/ready
@@ -87,6 +87,7 @@ wheels: wasm .venv/ready
 	$(BIN)/python -m pip wheel --quiet -c constraints.txt --no-build-isolation --no-deps --wheel-dir dist .
 	@for wheel in dist/elman-*.whl; do $(BIN)/python -m zipfile -l $$wheel | grep -q 'elman/web/elman.wasm' || \
 		{ echo "$$wheel has no module for browsers"; exit 1; }; done
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m distributions.runtime_wheel dist
 
 # $(call timed,name,command): run one step of CI and say how long it took.
 timed = @printf '\n== %s\n' '$(1)'; SECONDS=0; $(2); printf '== %s: %s s\n' '$(1)' "$$SECONDS"

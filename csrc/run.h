@@ -124,6 +124,14 @@ template <class T> class Thread {
   // The instructions keep what they found out about the arrays at the first run.
   void keep_bound() { is_bound_ = true; }
 
+  // The task of the last call with the steps of now: put together once, for many short runs.
+  const Task<T>& same_task() {
+    if (!is_kept_) kept_ = task(), is_kept_ = true;
+    kept_.steps = sequence_.steps, kept_.offsets = sequence_.offsets;
+    kept_.is_bound = is_bound_, kept_.poison = is_poisoned();
+    return kept_;
+  }
+
   // Other addresses for the arrays of rows.
   void move_to(const std::uintptr_t* in, const std::uintptr_t* out) {
     const std::size_t ins = sequence_.in.size();
@@ -189,8 +197,9 @@ template <class T> class Thread {
   T* shared_;
   Int first_, rows_;
   int links_;
-  bool is_bound_ = false;
+  bool is_bound_ = false, is_kept_ = false;
   Ahead ahead_{};
+  Task<T> kept_{};
   std::vector<T> constants_;
   std::vector<Array<T>> arrays_;
   std::vector<Moving<T>> moving_;
@@ -257,7 +266,8 @@ template <class T> class Team {
   // For many runs, each on other addresses.
   void run_on(const std::uintptr_t* in, const std::uintptr_t* out) {
     for (auto& thread : threads_) thread->move_to(in, out);
-    run();
+    if (parts_ == 1) engine_.run(threads_[0]->same_task());
+    else run();
     for (auto& thread : threads_) thread->keep_bound();
   }
 

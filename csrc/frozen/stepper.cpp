@@ -33,6 +33,9 @@ Stepper::Stepper(std::shared_ptr<const Model> model, Int batch)
                                "steps): take elman_run");
   for (const Stage& stage : model_->stages)
     if (const auto* kernel = std::get_if<KernelStage>(&stage)) (kernel->of_context ? context_runs_ : runs_).push_back(make_run(*kernel));
+  for (std::size_t i = 0; i < at_.size(); ++i) at_[i] = memory_[i]->get();
+  for (const Stage& stage : model_->stages)
+    if (std::holds_alternative<LookUp>(stage) || std::holds_alternative<Affixes>(stage)) has_tokens_ = true;
   reset(nullptr);
 }
 
@@ -67,8 +70,8 @@ void Stepper::check_tokens(Int rows, const void* const* xs) const {
 
 void Stepper::run(Int rows, const Int* offsets, const void* const* xs, void* const* ys) {
   if (!has_context_) throw Refusal(ELMAN_UNFIT, "this model has a context, and none was given: call elman_set_context first");
-  check_tokens(rows, xs);
-  for (std::size_t i = 0; i < at_.size(); ++i) at_[i] = memory_[i]->get();
+  if (has_tokens_) check_tokens(rows, xs);
+  // The other arrays are where they were.
   for (std::size_t i = 0; i < model_->inputs.size(); ++i)
     at_[std::size_t(model_->inputs[i])] = const_cast<char*>(static_cast<const char*>(xs[i]));
   for (std::size_t i = 0; i < model_->outputs.size(); ++i) at_[std::size_t(model_->outputs[i])] = static_cast<char*>(ys[i]);

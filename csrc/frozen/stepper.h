@@ -39,7 +39,7 @@ class Stepper {
 
   std::shared_ptr<const Model> model_;
   Int batch_;
-  bool has_context_;
+  bool has_context_, has_tokens_ = false;
   std::vector<Bytes> memory_, states_;
   std::vector<Bytes> fronts_, chosen_;  // of the states, while chosen rows stand in front
   std::vector<Bytes> contexts_, own_contexts_;  // as the kernels see them, and of each row

@@ -16,12 +16,10 @@ the value is a whole number from 1 up. Names of fields are unique over all secti
 
 from __future__ import annotations
 
-import difflib
 import errno
 import json
 import math
 import shlex
-import stat
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -31,6 +29,8 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
+
+from elman.errors import UserError, check_regular, nearest
 
 __all__ = [
     "Amount",
@@ -74,10 +74,6 @@ OptionalSeed = Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)]
 Flag = bool
 # A part of the data that is tested on: "2/5" is the second of five, "" none.
 Fold = Annotated[str, msgspec.Meta(pattern=r"^([1-9]\d*/[1-9]\d*)?$")]
-
-
-class UserError(Exception):
-    """Something the user can mend: shown as one line without a traceback, exit code 2."""
 
 
 @dataclass(frozen=True)
@@ -161,12 +157,6 @@ def _section_options(section: str, part: type) -> list[Option]:
     return found
 
 
-def nearest(word: str, words: Iterable[str], *, form: str = "{}") -> str:
-    """`; did you mean X?` where a known word is close to the given one, else nothing."""
-    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.7)
-    return f"; did you mean {form.replace('{}', close[0])}?" if close else ""
-
-
 def pasted(path: object) -> str:
     """A path as a shell takes it, for a command that is to be copied."""
     return shlex.quote(str(path))
@@ -180,14 +170,6 @@ def full_disk(error: OSError, path: Path, size: int) -> UserError | None:
         f"no room for {path} ({size / 1e6:,.1f} MB): {error.strerror}; make room there, or choose another place; what "
         f"was saved before is as it was"
     )
-
-
-def check_regular(path: Path) -> None:
-    """Raise UserError for a pipe, a socket or a device: reading it might never end, and nothing can be read twice."""
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
-        raise UserError(f"{path} is {kind}, not a file: write what comes from it to a file and name that")
 
 
 def read_settings(path: Path) -> dict[str, Any]:

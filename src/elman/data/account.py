@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from elman.config import UserError
+from elman.errors import UserError
 
 __all__ = ["Account", "OnBad", "Place", "listed"]
 

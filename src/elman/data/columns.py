@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from elman.config import UserError, nearest
 from elman.data.table import Table
+from elman.errors import UserError, nearest
 
 __all__ = ["Chosen", "Roles", "cell_labels", "find_roles", "is_flag"]
 

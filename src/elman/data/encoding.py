@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from elman.config import UserError
+from elman.errors import UserError
 
 __all__ = ["Decoded", "decode", "lines_of", "read_bytes"]
 

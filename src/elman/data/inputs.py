@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from elman.config import UserError, check_regular, nearest
+from elman.errors import UserError, check_regular, nearest
 
 __all__ = ["STANDARD_INPUT", "Item", "check_inputs", "files_of", "lines"]
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from elman.config import UserError, nearest
 from elman.data.account import Account, Place
 from elman.data.columns import Chosen, Roles, cell_labels, find_roles, is_flag
 from elman.data.encoding import decode, lines_of, read_bytes
 from elman.data.table import Given, Table, TableRow, read_table
 from elman.data.trees import SENTIMENTS, is_tree, parse_tree
+from elman.errors import UserError, nearest
 
 __all__ = ["LABEL_FILES", "Example", "Form", "Reading", "class_of", "parts_of", "read_labelled", "read_names"]
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from elman.config import UserError
 from elman.data.account import Account, Place
 from elman.data.labelled import Example
+from elman.errors import UserError
 
 __all__ = [
     "Labels",

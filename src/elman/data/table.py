@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from elman.config import UserError
 from elman.data.account import Account, Place
 from elman.data.delimited import DELIMITERS, Dialect, Row, read_rows, sniff
 from elman.data.objects import JSON, JSON_LINES, Record, json_kind, read_json, read_json_lines
+from elman.errors import UserError
 
 __all__ = ["Given", "Table", "TableRow", "has_header", "read_table"]
 

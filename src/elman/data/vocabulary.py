@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from elman.config import UserError
+from elman.errors import UserError
 
 __all__ = [
     "KINDS",

@@ -92,7 +92,10 @@ def library() -> ctypes.CDLL:
 
 
 def _core() -> Path:
-    """The compiled core, which has these functions too; it is not imported."""
+    """The library of elman-runtime, or the compiled core, which has these functions too; it is not imported."""
+    alone = Path(__file__).parents[1] / "libelman_runtime.so"
+    if alone.is_file():
+        return alone
     spec = importlib.util.find_spec("elman._core")
     if spec is None or spec.origin is None:
         raise FrozenError(

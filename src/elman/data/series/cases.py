@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from elman.config import UserError
 from elman.data.account import Account, Place
 from elman.data.encoding import decode, lines_of, read_bytes
 from elman.data.inputs import files_of
@@ -19,6 +18,7 @@ from elman.data.series.frames import Chosen
 from elman.data.series.numbers import Decimal, decimal_of, number_of
 from elman.data.series.reading import table_of
 from elman.data.table import Given, Table
+from elman.errors import UserError
 
 __all__ = ["Case", "as_case", "read_cases"]
 

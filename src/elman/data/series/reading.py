@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from elman.config import UserError
 from elman.data.account import Account, Place
 from elman.data.encoding import decode, lines_of, read_bytes
 from elman.data.inputs import files_of
@@ -19,6 +18,7 @@ from elman.data.series.numbers import decimal_of, number_of
 from elman.data.series.stamps import Clock, Step, Times, even_out, find_step, read_times
 from elman.data.series.tables import Rows, find_layout, gathered, in_words
 from elman.data.table import Given, Table, TableRow, read_table
+from elman.errors import UserError
 
 __all__ = ["gridded", "joined", "read_frames", "read_series", "table_of"]
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 import numpy.typing as npt
 
-from elman.config import UserError
+from elman.errors import UserError
 
 __all__ = ["Clock", "Step", "Times", "calendar", "even_out", "find_step", "read_times", "written"]
 

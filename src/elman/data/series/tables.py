@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from elman.config import UserError, nearest
 from elman.data.account import Account, Place
 from elman.data.series.frames import Chosen, Layout
 from elman.data.series.numbers import Decimal, decimal_of, number_of
 from elman.data.series.stamps import read_times
 from elman.data.table import Table, TableRow
+from elman.errors import UserError, nearest
 
 __all__ = ["MANY", "Rows", "find_layout", "gathered", "in_words"]
 
