@@ -14,6 +14,8 @@ import pytest
 import torch
 
 import elman
+from elman import nn as en
+from elman.frozen.program import write_program
 from elman.runtime import load
 from elman.runtime.library import _NAMES
 
@@ -29,9 +31,9 @@ def run(*command: object, **options: object) -> str:
 
 
 @pytest.mark.skipif(CC is None, reason="there is no C compiler")
-def test_the_header_and_the_example_are_c99() -> None:
+def test_the_header_and_the_programs_are_c99() -> None:
     flags = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{ROOT / 'csrc'}")
-    run(CC, *flags, ROOT / "examples" / "c" / "steps.c")
+    run(CC, *flags, ROOT / "examples" / "c" / "steps.c", ROOT / "src" / "elman" / "frozen" / "main.c")
 
 
 @pytest.mark.skipif(CXX is None, reason="there is no C++ compiler")
@@ -91,3 +93,66 @@ def test_the_examples_run(installed: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "the file is damaged or no frozen model: " in done.stderr
+
+
+PROGRAMS = {
+    "steps": (lambda: en.LSTM(2, 3, num_layers=2), lambda x: x),
+    "double": (lambda: en.GRU(2, 3, dtype=torch.float64), lambda x: x.astype(np.float64)),
+    "tokens": (lambda: en.LanguageModel(5, 3, 4), lambda x: np.abs(x[..., 0]).astype(np.int64)),
+    "whole": (lambda: en.GRU(2, 3, bidirectional=True), lambda x: x),
+    "pooled": (lambda: en.SequenceClassifier(en.Features(2), en.LSTM(2, 3), 4), lambda x: x),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(None in (CC, CXX, CMAKE), reason="there is no compiler, or no CMake")
+def test_an_exported_program_compiles_and_gives_the_same_numbers(installed: Path, tmp_path: Path) -> None:
+    prefix = Path(os.environ.get("ELMAN_PREFIX", installed.parent / "prefix"))
+    x = np.array([[[0.5, 1]], [[0, -1]], [[2, 0.25]], [[3, 1e-3]]], np.float32)
+    lines = {}
+    for name, (make, read) in PROGRAMS.items():
+        torch.manual_seed(0)
+        model = make()
+        write_program(tmp_path / name, lambda path, model=model: elman.export(model, path))
+        if name in ("steps", "tokens"):
+            run("make", "-C", tmp_path / name, f"PREFIX={prefix}")
+            program, where = tmp_path / name / "main", tmp_path / name
+        else:
+            run(
+                CMAKE,
+                "-S",
+                tmp_path / name,
+                "-B",
+                tmp_path / f"{name}.build",
+                f"-DCMAKE_PREFIX_PATH={prefix}",
+            )
+            run(CMAKE, "--build", tmp_path / f"{name}.build")
+            program = where = tmp_path / f"{name}.build" / "main"
+            where = where.parent
+        given = read(x)
+        text = "\n".join(" ".join(repr(v.item()) for v in row.reshape(-1)) for row in given)
+        told = run(program, input=f"{text}\n", cwd=where)
+        expected = load(where / "model.elman").run(given).y
+        lines[name] = np.array(
+            [[float(w) for w in line.split()] for line in told.splitlines()], expected.dtype
+        )
+        assert np.array_equal(lines[name], expected.reshape(lines[name].shape)), name
+        assert run(program, input="", cwd=where) == ""
+    done = subprocess.run([program, "nothing"], capture_output=True, text=True, check=False, input="1 2")
+    assert done.returncode == 1
+    assert done.stderr == "nothing cannot be read: No such file or directory\n"
+    done = subprocess.run([program], capture_output=True, text=True, check=False, input="1 2\n3", cwd=where)
+    assert done.returncode == 1
+    assert done.stderr == "a step is 2 numbers; the last one has 1\n"
+
+
+def test_the_folder_of_a_program(tmp_path: Path) -> None:
+    folder = tmp_path / "gru"
+    for _ in range(2):  # the second time over its own files
+        write_program(folder, lambda path: path.write_bytes(b"model"))
+    assert sorted(p.name for p in folder.iterdir()) == ["CMakeLists.txt", "Makefile", "main.c", "model.elman"]
+    assert [p.name for p in tmp_path.iterdir()] == ["gru"]
+    (folder / "own.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="something else of this name"):
+        write_program(folder, lambda path: path.write_bytes(b"other"))
+    assert (folder / "model.elman").read_bytes() == b"model"

@@ -128,6 +128,12 @@ def test_where_the_file_goes(folder: Path, tmp_path: Path, monkeypatch: pytest.M
     done = elman("export", folder / "bytes", "--file", tmp_path / "nowhere" / "x.elman")
     assert done.code == 2
     assert "cannot be written: No such file or directory" in done.err
+    done = elman("export", folder / "bytes", "--to", "c", "--file", tmp_path / "program")
+    assert done.out == f"{tmp_path / 'program'}\n"
+    assert (tmp_path / "program" / "model.elman").read_bytes() == exported(folder, "bytes").read_bytes()
+    done = elman("export", folder / "bytes", "--to", "c", "--file", tmp_path)
+    assert done.code == 2
+    assert "cannot be written: there is something else of this name" in done.err
     done = elman("export", folder / "bytes", "--to", "onyx")
     assert done.code == 2
     assert "frozen" in done.err

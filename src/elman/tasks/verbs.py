@@ -120,8 +120,8 @@ def report(trained: Trained, settings: Report) -> Iterator[str]:
 
 
 class Exported(NamedTuple):
-    """A form that a model can leave in. ending: of its file. write: (trained model, path) writes it; int8: the same
-    with weights in eight bits."""
+    """A form that a model can leave in. ending: of its file or folder. write: (trained model, path) writes it; int8: the
+    same with weights in eight bits."""
 
     ending: str
     write: Callable[[Trained, Path], None]
@@ -160,9 +160,16 @@ def _html(trained: Trained, path: Path) -> None:
     write_bytes(path, made(frozen).encode())
 
 
+def _program(trained: Trained, path: Path) -> None:
+    from elman.frozen.program import write_program
+
+    write_program(path, lambda model: _frozen(trained, model))
+
+
 EXPORTS: dict[str, Exported] = {
     "frozen": Exported(".elman", _frozen),
     "html": Exported(".html", _html),
+    "c": Exported("-c", _program),
     "onnx": Exported(".onnx", _onnx, _onnx_int8),
 }
 
@@ -171,10 +178,10 @@ EXPORTS: dict[str, Exported] = {
 class Export:
     """Flags of `elman export`, the same for all tasks."""
 
-    to: Literal["frozen", "html", "onnx"] = option(
+    to: Literal["frozen", "c", "html", "onnx"] = option(
         "frozen",
-        "the form: frozen, one file for C, C++ and elman.runtime; html, a page that runs the model in a browser; "
-        "onnx, for any runtime that reads ONNX",
+        "the form: frozen, one file for C, C++ and elman.runtime; c, a folder with it and a program in C; html, a page "
+        "that runs the model in a browser; onnx, for any runtime that reads ONNX",
     )
     int8: Flag = option(
         False,
