@@ -120,8 +120,8 @@ def report(trained: Trained, settings: Report) -> Iterator[str]:
 
 
 class Exported(NamedTuple):
-    """A form that a model can leave in. ending: of its file or folder. write: (trained model, path) writes it; int8: the
-    same with weights in eight bits."""
+    """A form that a model can leave in. ending: of its file, or folder. write: (trained model, path) writes it; int8:
+    the same with weights in eight bits."""
 
     ending: str
     write: Callable[[Trained, Path], None]
