@@ -21,6 +21,7 @@ from command import elman
 from elman.config import UserError
 from elman.data.audio.mel import LogMel
 from elman.data.audio.sound import read_sound
+from elman.data.audio.symbols import Symbols, cleaned
 from elman.tasks.base import configure, find
 from elman.tasks.speech import learning
 from elman.tasks.speech.hearing import HeardWord, Listener, _aligned, heard, heard_by_beam
@@ -28,7 +29,6 @@ from elman.tasks.speech.recordings import needed
 from elman.tasks.speech.scores import errors_of, text_score
 from elman.tasks.speech.searching import Search, fusion_of
 from elman.tasks.speech.subtitles import cues
-from elman.tasks.speech.symbols import Symbols, cleaned
 from tests.speech.sounds import texts, tones, write_table, write_wav
 
 

@@ -9,7 +9,7 @@ import soundfile
 
 from benchmarks.connected_digits import RATE, WORDS, groups, write
 from benchmarks.speech import delays_of
-from elman.tasks.speech.symbols import Symbols
+from elman.data.audio.symbols import Symbols
 from tests.speech.sounds import tones, write_wav
 
 

@@ -15,6 +15,7 @@ _CLASSES = {
     "language model": ("texts", "TextWriter"),
     "classification": ("texts", "TextClassifier"),
     "series": ("series", "model_of"),
+    "speech": ("speech", "SoundReader"),
     "tagging": ("tagging", "TextTagger"),
 }
 

@@ -12,12 +12,14 @@ from elman.config import UserError
 from elman.data.audio.mel import LogMelStream
 from elman.data.audio.normalizing import RunningNormalizer
 from elman.data.audio.sound import LARGEST, Resampler
-from elman.tasks.speech.learning import aligner_of, stacked
+from elman.data.audio.stacking import stacked
+from elman.data.audio.symbols import BLANK
+from elman.runtime.hearing import BestPath, Heard, HeardWord, Path, words_of
+from elman.tasks.speech.learning import aligner_of
 from elman.tasks.speech.recordings import Codec, needed
 from elman.tasks.speech.searching import Search
 from elman.tasks.speech.settings import Config, FeatureSettings
 from elman.tasks.speech.spelling import Spelled
-from elman.tasks.speech.symbols import BLANK, Symbols
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,45 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Heard", "HeardWord", "Listener", "Update", "heard", "heard_by_beam", "heard_by_decoder"]
 
 Floats = npt.NDArray[np.float32]
-
-
-class HeardWord(NamedTuple):
-    """A word, from where it starts to where it ends in seconds; confidence: the geometric mean of its symbols' p."""
-
-    word: str
-    start: float
-    end: float
-    confidence: float
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it."""
-        return {
-            "word": self.word,
-            "start": round(self.start, 3),
-            "end": round(self.end, 3),
-            "confidence": round(self.confidence, 4),
-        }
-
-
-class Heard(NamedTuple):
-    """The text of a recording, and its words."""
-
-    text: str
-    words: list[HeardWord]
-
-    @property
-    def confidence(self) -> float:
-        """The mean of the words', 1 where there are none."""
-        return float(np.mean([word.confidence for word in self.words])) if self.words else 1.0
-
-
-class _Path(NamedTuple):
-    """Symbols of the best path: number, first and last step, and the sum of log p over the steps between."""
-
-    number: int
-    first: int
-    last: int
-    total: float
 
 
 def step_seconds(codec: Codec, features: FeatureSettings) -> float:
@@ -75,7 +38,7 @@ def heard(logs: Tensor, codec: Codec, features: FeatureSettings) -> Heard:
     """What the best path of log p `(T, V)` writes."""
     path = _Greedy()
     path(logs)
-    return _words_of(path.symbols, codec.symbols, step_seconds(codec, features))
+    return words_of(path.symbols, codec.symbols, step_seconds(codec, features))
 
 
 def heard_by_beam(logs: Tensor, codec: Codec, features: FeatureSettings, search: Search) -> Heard:
@@ -92,7 +55,7 @@ def heard_by_beam(logs: Tensor, codec: Codec, features: FeatureSettings, search:
         logs.unsqueeze(1), [len(logs)], blank=BLANK, beam=search.beam, cutoff=1e-4, first=BLANK, **fused
     )[0][0]
     aligned = _aligned(logs.double().numpy(), found.symbols)
-    return _words_of(aligned, codec.symbols, step_seconds(codec, features))
+    return words_of(aligned, codec.symbols, step_seconds(codec, features))
 
 
 def heard_by_decoder(
@@ -107,48 +70,24 @@ def heard_by_decoder(
     else:
         # It may look back; words do not go back in time.
         places: list[int] = np.maximum.accumulate(spelled.weights.argmax(axis=1)).tolist() if numbers else []
-        path = [_Path(number, t, t, 0.0) for number, t in zip(numbers, places, strict=True)]
+        path = [Path(number, t, t, 0.0) for number, t in zip(numbers, places, strict=True)]
     path = [
         entry._replace(total=log * (entry.last - entry.first + 1))
         for entry, log in zip(path, chances, strict=True)
     ]
-    return _words_of(path, codec.symbols, step_seconds(codec, features))
+    return words_of(path, codec.symbols, step_seconds(codec, features))
 
 
-def _words_of(path: Sequence[_Path], symbols: Symbols, seconds: float) -> Heard:
-    numbers = [entry.number for entry in path]
-    words = []
-    for word, first, last in symbols.pieces(numbers):
-        own = path[first : last + 1]
-        logs = sum(entry.total / (entry.last - entry.first + 1) for entry in own) / len(own)
-        times = own[0].first * seconds, (own[-1].last + 1) * seconds
-        words.append(HeardWord(word, *times, float(np.exp(logs))))
-    return Heard(symbols.decode(numbers), words)
-
-
-class _Greedy:
-    """The best path, step by step: a symbol is final as soon as it appears."""
-
-    def __init__(self) -> None:
-        self.symbols: list[_Path] = []
-        self.steps = 0
-        self._before = BLANK
+class _Greedy(BestPath):
+    """The best path of log p."""
 
     def __call__(self, logs: Tensor) -> None:
         """Read the next steps `(T, V)`."""
         values, numbers = logs.max(dim=-1)
-        for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
-            if number != BLANK:
-                if number == self._before:
-                    last = self.symbols[-1]
-                    self.symbols[-1] = last._replace(last=self.steps, total=last.total + value)
-                else:
-                    self.symbols.append(_Path(number, self.steps, self.steps, value))
-            self._before = number
-            self.steps += 1
+        self.read(values.tolist(), numbers.tolist())
 
 
-def _aligned(logs: npt.NDArray[np.float64], numbers: Sequence[int]) -> list[_Path]:
+def _aligned(logs: npt.NDArray[np.float64], numbers: Sequence[int]) -> list[Path]:
     """The likeliest path of a labelling: symbols and optional blanks between them, by Viterbi."""
     if not numbers:
         return []
@@ -178,7 +117,7 @@ def _aligned(logs: npt.NDArray[np.float64], numbers: Sequence[int]) -> list[_Pat
     for s in range(1, S, 2):
         own = [t for t in range(T) if path[t] == s]
         total = float(sum(logs[t, states[s]] for t in own))
-        found.append(_Path(states[s], own[0], own[-1], total))
+        found.append(Path(states[s], own[0], own[-1], total))
     return found
 
 
@@ -267,7 +206,7 @@ class Listener:
     @property
     def whole(self) -> Heard:
         """All that has been heard."""
-        return _words_of(self._path.symbols, self.codec.symbols, self.seconds)
+        return words_of(self._path.symbols, self.codec.symbols, self.seconds)
 
     @property
     def symbols(self) -> list[int]:
@@ -326,5 +265,5 @@ class Listener:
         own = self._path.symbols[self._begun : until]
         key = (self._begun, until, own[-1] if own else None)
         if key != self._known[0]:
-            self._known = key, _words_of(own, self.codec.symbols, self.seconds)
+            self._known = key, words_of(own, self.codec.symbols, self.seconds)
         return self._known[1]

@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from elman.data.audio.augmenting import augment
 from elman.data.audio.normalizing import Level, Statistics
+from elman.data.audio.stacking import stacked, steps_of
+from elman.data.audio.symbols import BLANK
 from elman.data.bucketing import Buckets, cuts
 from elman.tasks.speech import spelling
-from elman.tasks.speech.recordings import Codec, Part, needed, steps_of
+from elman.tasks.speech.recordings import Codec, Part, needed
 from elman.tasks.speech.settings import Config, FeatureSettings, ModelSettings
-from elman.tasks.speech.symbols import BLANK
 from elman.training.parallel import each
 
 if TYPE_CHECKING:
@@ -63,20 +64,6 @@ class SpeechBatch(NamedTuple):
         cut = np.split(self.truth, np.cumsum(self.sizes)[:-1])
         truth = np.concatenate([cut[row] for row in rows])
         return SpeechBatch(self.steps[:longest, rows], self.lengths[rows], truth, self.sizes[rows])
-
-
-def stacked(z: Floats, stride: int, ahead: int) -> Floats:
-    """Frames `(T, F)` as steps `(⌈T / stride⌉, (stride + ahead) F)`.
-
-    Step k has frames k·stride to (k+1)·stride + ahead − 1. Behind the last frame stand zeros, the
-    mean of normalized frames.
-    """
-    T, F = z.shape
-    count = steps_of(T, stride)
-    whole = np.zeros((count * stride + ahead, F), dtype=np.float32)
-    whole[:T] = z
-    views = np.lib.stride_tricks.sliding_window_view(whole, stride + ahead, axis=0)[::stride][:count]
-    return views.transpose(0, 2, 1).reshape(count, (stride + ahead) * F).copy()
 
 
 def batch_of(steps: Sequence[Floats], truth: Sequence[npt.NDArray[np.int64]]) -> SpeechBatch:

@@ -19,13 +19,14 @@ from elman.data.account import Account, Place
 from elman.data.audio.mel import LogMel, Mel
 from elman.data.audio.normalizing import Statistics
 from elman.data.audio.sound import rate_of
+from elman.data.audio.stacking import steps_of
 from elman.data.audio.store import Features, Piece, cache_folder, digests, extract
+from elman.data.audio.symbols import Symbols, cleaned
 from elman.data.audio.transcripts import Recording, read_recordings
 from elman.data.labelled import parts_of
 from elman.tasks.divided import Divided
 from elman.tasks.dividing import PARTS, divide, field_value
 from elman.tasks.speech.settings import Config, FeatureSettings, SpeechSettings
-from elman.tasks.speech.symbols import Symbols, cleaned
 from elman.training.run import Run
 
 __all__ = ["Codec", "Part", "Speech", "needed", "prepare", "read_codec", "read_part", "steps_of"]
@@ -152,11 +153,6 @@ def read_codec(run: Run) -> Codec:
         raise UserError(
             f"{run.path / 'codec.json'} is damaged ({error!r}); bring it back or train anew"
         ) from None
-
-
-def steps_of(frames: int, stride: int) -> int:
-    """Steps of the network over so many frames."""
-    return -(-frames // stride)
 
 
 def needed(numbers: Sequence[int]) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from elman.config import Amount, UserError, Whole, option
-from elman.tasks.speech.symbols import BLANK, Symbols
+from elman.data.audio.symbols import BLANK, Symbols
 
 if TYPE_CHECKING:
     from torch import Tensor

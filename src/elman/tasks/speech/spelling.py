@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from elman.tasks.speech.symbols import BLANK
+from elman.data.audio.symbols import BLANK
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elman.data.inputs import Item
+from elman.errors import UserError
 from elman.page import Section
 from elman.tasks.base import Answer, Baseline, Batches, Task, Trained, Verb
 from elman.tasks.speech import answers, learning, recordings, scores
@@ -218,6 +219,26 @@ class SpeechTask(Task):
         features = {"stride": config.features.stride, "ahead": config.features.ahead}
         more = {**features, "normalization": config.normalization}
         return {"task": "speech", "codec": json.dumps(trained.run.read_json("codec.json") | more)}
+
+    def leaves(self, trained: TrainedSpeech) -> dict[str, str]:
+        """Features, their level, symbols or classes. A decoder with attention does not leave."""
+        config = trained.config
+        if config.model.decoder != "ctc":
+            raise UserError(
+                f"{trained.run.path} writes by a decoder with attention (--decoder {config.model.decoder}), which "
+                f"cannot be frozen yet; train with --decoder ctc"
+            )
+        features = config.features
+        reading = {
+            "normalization": config.normalization,
+            "stride": features.stride,
+            "ahead": features.ahead,
+        }
+        return {
+            "task": "speech",
+            "codec": json.dumps(trained.codec.to_json()),
+            "reading": json.dumps(reading),
+        }
 
     def closing(self, trained: TrainedSpeech) -> list[str]:
         """How to go on."""
