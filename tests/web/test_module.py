@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -192,12 +195,20 @@ def test_only_instructions_are_renumbered() -> None:
         opcodes.renumbered(module, {0xAF: 0x4000})
 
 
+def test_without_emscripten_the_build_says_what_is_missing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "csrc" / "wasm" / "build.py"],
+        capture_output=True, text=True, check=False, env={**os.environ, "PATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("em++ is not here")
+    assert "apt install emscripten" in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("em++") is None, reason="Emscripten is not here")
 def test_the_sources_compile_for_browsers(tmp_path: Path) -> None:
     """One source by itself; `make wasm` builds all."""
-    import subprocess
-
     flags = [
         "-std=c++20",
         "-msimd128",
