@@ -18,10 +18,11 @@ SLOW_BUDGET ?= 0
 # Two workers with one thread each: small steps lose more to waiting threads than they win. Tests of threads set their own.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: help setup demo test slow check format bench sanitize docs wasm wheels ci clean
+.PHONY: help setup demo gallery test slow check format bench sanitize docs wasm wheels ci clean
 
 help:
 	@echo "make demo      train the character model for two minutes at most, write text with it, draw it"
+	@echo "make gallery   train a small model of each of the eight applications and show what it makes, in a quarter of an hour"
 	@echo "make test      the fast tests"
 	@echo "make slow      the slow tests, all of them or as many as fit into SLOW_BUDGET seconds"
 	@echo "make check     format, lint, types, floors"
@@ -53,6 +54,10 @@ demo: .venv/ready
 	$(BIN)/elman generate $(DEMO) --prompt "def " --length 400 --temperature 0.6 --seed 4
 	$(BIN)/elman draw $(DEMO) >/dev/null
 	@printf '\nThe learning curve and the network, as it is and unfolded over time:\n'; ls $(DEMO)/*.png $(DEMO)/*.svg
+	@printf '\nThe other applications (translation, speech, captions, ...), one output of each: make gallery, or docs/gallery.md\n'
+
+gallery: .venv/ready
+	$(BIN)/python -m benchmarks.gallery
 
 test: .venv/ready
 	$(PYTEST)

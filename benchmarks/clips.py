@@ -10,7 +10,8 @@ In each clip (mp4, three seconds, 48 x 48, 10 to 14 frames a second at uneven ti
     tags of one frame: circle, square, triangle; large (the figure), dark (the ground), framed (a border)
 
 Of the six tags on movement both answers show the same frames, in another order or at another speed, so that a frame
-alone, and the mean of all, say next to nothing. Everything is drawn from the seed; the parts have seeds of their own.
+of a time that is not known, and the mean of all, say next to nothing. The middle frame of the file does give two of
+them away: `benchmarks.single_frame` says how far, and why. Everything is drawn from the seed; the parts have seeds of their own.
 Written are train, valid and test as folders of clips with a table `tags.csv` each.
 """
 
@@ -124,13 +125,18 @@ def _block(frame: Pixels, scene: Scene, u: float) -> None:
     frame[round(6 - half) : round(6 + half), low:high] = (60, 200, 90)
 
 
+def draw_times(generator: np.random.Generator) -> Pixels:
+    """When the frames of a clip are taken, in seconds."""
+    count = int(generator.integers(30, 43))
+    times = np.sort((np.arange(count) + generator.uniform(-0.3, 0.3, count)) / count * SECONDS)
+    return np.asarray(np.maximum(times - times[0], 0))
+
+
 def write_clip(path: Path, scene: Scene, generator: np.random.Generator) -> None:
     """Film a scene, at times of uneven distance."""
     import av
 
-    count = int(generator.integers(30, 43))
-    times = np.sort((np.arange(count) + generator.uniform(-0.3, 0.3, count)) / count * SECONDS)
-    times = np.maximum(times - times[0], 0)
+    times = draw_times(generator)
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("mpeg4", rate=1000)
         stream.width = stream.height = SIDE
