@@ -1,4 +1,4 @@
-"""Clips that are made: `python -m benchmarks.clips FOLDER`. Twelve tags; six of them no single frame shows.
+"""Clips that are made: `python -m benchmarks.clips FOLDER`. Twelve tags, six of them on movement.
 
 In each clip (mp4, three seconds, 48 x 48, 10 to 14 frames a second at uneven times, noise of deviation 8):
 
@@ -11,8 +11,8 @@ In each clip (mp4, three seconds, 48 x 48, 10 to 14 frames a second at uneven ti
 
 Of the six tags on movement both answers show the same frames, in another order or at another speed, so that a frame
 of a time that is not known, and the mean of all, say next to nothing. The middle frame of the file does give two of
-them away: `benchmarks.single_frame` says how far, and why. Everything is drawn from the seed; the parts have seeds of their own.
-Written are train, valid and test as folders of clips with a table `tags.csv` each.
+them away: `benchmarks.single_frame` says how far, and why. Everything is drawn from the seed; the parts have seeds of
+their own. Written are train, valid and test as folders of clips with a table `tags.csv` each.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ SPEAKING = (
     "Although our neighbour slammed the door, the old man could not stop smiling on the way home.",
     "She missed the dog all evening long.",
 )
-DATES = ("the twenty-first of March 1685", "Sunday, 3 Sep 1967", "July the fourth, 2031")
+DATES = ("the twenty-first of March 1985", "Sunday, 3 Sep 1967", "July the fourth, 2031")
 
 
 class Output(NamedTuple):
@@ -97,7 +97,7 @@ def translation(room: Room) -> Iterator[Output]:
     tokens = model.codec.source.encode([DATES[0]])
     best = learning.translate(model.model, tokens, learning.Search(banned=model.banned))[0][0]
     weights = learning.alignments(model.model, tokens, [best.tokens])[0]
-    rows = [*(model.codec.target.text(token) for token in best.tokens), "(end)"]
+    rows = [*(model.codec.target.text(token).replace(" ", "␣") for token in best.tokens), "(end)"]
     columns = [model.codec.source.text(int(token)).replace(" ", "␣") for token in tokens[0]]
     heat_map(
         weights.tolist(),
@@ -231,7 +231,20 @@ EXHIBITS = (
         "400 calls, dialled by hand: the tones of a telephone's keys, over noise and a hum. The transcript is all "
         "it is told; when each digit sounds it finds by itself.",
         made.speech,
-        ("--hidden", "48", "--layers", "1", "--rate", "0.005", "--batch", "16", "--epochs", "20"),
+        (
+            "--hidden",
+            "48",
+            "--layers",
+            "1",
+            "--dropout",
+            "0.1",
+            "--rate",
+            "0.006",
+            "--batch",
+            "16",
+            "--epochs",
+            "40",
+        ),
         speech,
     ),
     Exhibit(
@@ -243,7 +256,7 @@ EXHIBITS = (
         (
             *("--size", "48", "--channels", "16", "32", "64", "--hidden", "96", "--dropout", "0.1"),
             *("--grid-dropout", "0", "--smoothing", "0.05", "--batch", "32", "--rate", "0.003"),
-            *("--schedule", "cosine", "--epochs", "16"),
+            *("--schedule", "cosine", "--epochs", "12"),
         ),
         captioning,
     ),
@@ -254,8 +267,21 @@ EXHIBITS = (
         "frame before its time, says of all so far.",
         made.clips,
         (
-            *("--size", "24", "--fps", "8", "--channels", "8", "16", "--encoded", "32", "--hidden", "48"),
-            *("--no-bidirectional", "--dropout", "0.1", "--batch", "16", "--rate", "0.004", "--epochs", "14"),
+            *(
+                "--size",
+                "32",
+                "--fps",
+                "8",
+                "--channels",
+                "8",
+                "16",
+                "24",
+                "--encoded",
+                "32",
+                "--hidden",
+                "48",
+            ),
+            *("--no-bidirectional", "--dropout", "0.1", "--batch", "16", "--rate", "0.004", "--epochs", "30"),
         ),
         video,
     ),
@@ -264,7 +290,7 @@ EXHIBITS = (
         "Emotion",
         "3,000 made sentences in which two people feel something: what counts is the main clause.",
         made.feelings,
-        ("--hidden", "48", "--epochs", "6"),
+        ("--hidden", "48", "--epochs", "4"),
         emotion,
     ),
     Exhibit(

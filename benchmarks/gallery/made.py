@@ -197,9 +197,10 @@ def film(tags: set[str], draw: random.Random) -> Pixels:
     """The frames `(20, 48, 48, 3)` of a clip."""
     noise = np.random.default_rng(draw.randrange(1 << 30))
     turning = draw.randint(8, 13) if "turns round" in tags else FRAMES
-    way, speed = (1 if "rightward" in tags else -1), draw.uniform(1.1, 1.6)
+    way, speed = (1 if "rightward" in tags else -1), draw.uniform(0.6, 0.9)
     steps = np.where(np.arange(FRAMES) < turning, way, -way).cumsum() * speed
-    place = draw.uniform(20, 28) + steps - (steps.max() + steps.min()) / 2
+    # From anywhere near the middle, so that the first frame says nothing of the way.
+    place = draw.uniform(20, 28) + steps
     y, x = np.mgrid[0:SMALL, 0:SMALL]
     row, size = draw.uniform(14, 34), draw.uniform(4, 6)
     colour = [draw.uniform(150, 250), draw.uniform(60, 200), draw.uniform(20, 120)]
