@@ -10,6 +10,7 @@ import wave
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -188,28 +189,29 @@ def captions(folder: Path, count: int = 1600) -> Path:
     return table(folder / "captions.csv", rows)
 
 
-# Video tagging: a ball that rolls, and may turn round
+# Video tagging: a ball that rolls, and turns round now and then
 
-FRAMES, PER_SECOND, SMALL = 20, 8, 48
+FRAMES, PER_SECOND, SMALL = 24, 8, 48
 
 
-def film(tags: set[str], draw: random.Random) -> Pixels:
-    """The frames `(20, 48, 48, 3)` of a clip."""
+def film(draw: random.Random) -> tuple[Pixels, list[tuple[str, int, int]]]:
+    """The frames `(24, 48, 48, 3)` of a clip; and which way it rolls from which frame to which."""
     noise = np.random.default_rng(draw.randrange(1 << 30))
-    turning = draw.randint(8, 13) if "turns round" in tags else FRAMES
-    way, speed = (1 if "rightward" in tags else -1), draw.uniform(0.6, 0.9)
-    steps = np.where(np.arange(FRAMES) < turning, way, -way).cumsum() * speed
-    # From anywhere near the middle, so that the first frame says nothing of the way.
-    place = draw.uniform(20, 28) + steps
+    turns = sorted(draw.sample(range(5, FRAMES - 4), draw.randint(0, 2)))
+    edges, way = [0, *turns, FRAMES], draw.choice((1, -1))
+    steps, stretches = np.zeros(FRAMES), []
+    for start, end in pairwise(edges):
+        steps[start:end] = way
+        stretches.append(("rightward" if way > 0 else "leftward", start, end))
+        way = -way
+    place = draw.uniform(20, 28) + draw.uniform(0.7, 0.9) * steps.cumsum()
     y, x = np.mgrid[0:SMALL, 0:SMALL]
     row, size = draw.uniform(14, 34), draw.uniform(4, 6)
     colour = [draw.uniform(150, 250), draw.uniform(60, 200), draw.uniform(20, 120)]
     frames = np.full((FRAMES, SMALL, SMALL, 3), 45.0) + 6 * noise.standard_normal((FRAMES, SMALL, SMALL, 3))
     for frame, at in zip(frames, place, strict=True):
-        across, down = abs(x - at), abs(y - row)
-        inside = np.maximum(across, down) <= 0.9 * size if "box" in tags else np.hypot(across, down) <= size
-        frame[inside] = colour
-    return np.clip(frames, 0, 255).astype(np.uint8)
+        frame[np.hypot(x - at, y - row) <= size] = colour
+    return np.clip(frames, 0, 255).astype(np.uint8), stretches
 
 
 def write_film(path: Path, frames: Pixels) -> Path:
@@ -227,17 +229,17 @@ def write_film(path: Path, frames: Pixels) -> Path:
     return path
 
 
-def clips(folder: Path, count: int = 400) -> Path:
-    """`tags.csv` and the clips it names; and `clip.mp4`, which is not in it."""
+def clips(folder: Path, count: int = 300) -> Path:
+    """`stretches.csv` and the clips it names; and `clip.mp4`, which is not in it."""
     draw = random.Random(4)
-    rows: list[Sequence[object]] = [("path", "tags")]
+    rows: list[Sequence[object]] = [("path", "tag", "start", "end")]
     for place in range(count):
-        tags = {draw.choice(("rightward", "leftward")), draw.choice(("ball", "box"))}
-        tags |= {"turns round"} if draw.random() < 0.5 else set()
-        write_film(folder / f"clips/{place}.mp4", film(tags, draw))
-        rows.append((f"clips/{place}.mp4", ";".join(sorted(tags))))
-    write_film(folder / "clip.mp4", film({"ball", "rightward", "turns round"}, draw))
-    return table(folder / "tags.csv", rows)
+        frames, stretches = film(draw)
+        write_film(folder / f"clips/{place}.mp4", frames)
+        for tag, start, end in stretches:
+            rows.append((f"clips/{place}.mp4", tag, start / PER_SECOND, end / PER_SECOND))
+    write_film(folder / "clip.mp4", film(random.Random(44))[0])
+    return table(folder / "stretches.csv", rows)
 
 
 # Emotion: sentences that say how somebody feels, or that they do not feel so

@@ -62,7 +62,7 @@ def _figure(height: float) -> tuple[Any, Any]:
 def sound(samples: Any, rate: int, words: Sequence[dict[str, Any]], picture: Path) -> None:
     """A spectrogram of a recording, above it the words that were heard, from where to where."""
     figure, axes = _figure(3.2)
-    axes.specgram(samples, NFFT=256, Fs=rate, noverlap=224, cmap="Blues", vmin=-100, vmax=-35)
+    axes.specgram(samples, NFFT=256, Fs=rate, noverlap=224, cmap="Blues", vmin=-56, vmax=-30)
     axes.set_ylim(400, 2250)
     for word in words:
         middle = (word["start"] + word["end"]) / 2
