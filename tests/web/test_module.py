@@ -79,7 +79,7 @@ def swept(names: list[str], folder: Path, module: str) -> dict[str, float]:
 
 @needs_node
 @needs_modules
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", ["elman", pytest.param("elman_relaxed", marks=pytest.mark.slow)])
 def test_cells_are_themselves(module: str, tmp_path: Path) -> None:
     found = swept([name for name in ALL if name in FAST - set(REFUSED)], tmp_path, module)
     assert len(found) > 8

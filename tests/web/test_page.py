@@ -21,7 +21,7 @@ from tests.web.browser import Page, needs_browser, opened
 from tests.web.node import WEB, needs_modules, needs_node, script
 
 SMALL = ["--hidden", 12, "--embedding", 8, "--threads", 1, "--quiet"]
-KINDS = {"characters": [], "words": ["--layers", 2], "bpe": ["--vocabulary", 270]}
+KINDS = {"characters": ["--layers", 2], "bpe": ["--vocabulary", 270]}
 MARK = 'http-equiv="Content-Security-Policy" content="default-src \'none\''
 
 
@@ -30,16 +30,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
     (folder / "text.txt").write_text("naïve 日本 </script> {{model}}\n" * 3 + verse(60))
     for kind, flags in KINDS.items():
-        more = ["--tokens", kind, "--epochs", 2, "--batch", 4, "--steps", 16, *flags]
+        more = ["--tokens", kind, "--epochs", 1, "--batch", 4, "--steps", 16, *flags]
         done = elman(
             "train", "language-model", "--data", folder / "text.txt", "--run", folder / kind, *SMALL, *more
         )
         assert done.code == 0, done.err
     for name, write in (("one", moods.write), ("several", moods.write_several)):
         data = folder / f"{name}.{'csv' if name == 'one' else 'tsv'}"
-        write(data, 300, 0)
+        write(data, 120, 0)
         done = elman(
-            "train", "emotion", "--data", data, "--run", folder / name, *SMALL, "--epochs", 3, "--batch", 16
+            "train", "emotion", "--data", data, "--run", folder / name, *SMALL, "--epochs", 1, "--batch", 16
         )
         assert done.code == 0, done.err
     for name in (*KINDS, "one", "several"):
