@@ -91,7 +91,10 @@ def test_help_shows_every_flag_with_its_default() -> None:
     ("line", "says"),
     [
         ("trian", "unknown command 'trian'; did you mean train?"),
-        ("frobnicate", "unknown command 'frobnicate'; the commands are train, list, compare, generate"),
+        (
+            "frobnicate",
+            "unknown command 'frobnicate'; the commands are train, list, compare, serve, generate",
+        ),
         ("train language-modle", "unknown task 'language-modle'; did you mean language-model?"),
         (
             "train --hidden 3",
