@@ -19,7 +19,6 @@ Any thread may call any method; `step` belongs to one thread, and lets go of the
 from __future__ import annotations
 
 import math
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
@@ -30,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elman.runtime import Frozen, FrozenError
+from elman.serve.worker import Worker
 
 __all__ = [
     "Batcher",
@@ -108,11 +108,12 @@ class Session:
 Ended = list[tuple[Work, RefusalError | None]]
 
 
-class Batcher:
+class Batcher(Worker):
     """The sessions of a model. FrozenError for one that has no single steps, or takes a context.
 
     sessions: how many may be open. waiting: how much work may wait or be in progress, of all sessions; queue: of one.
     widest: rows of a step, at most. turn: steps after which a session makes room for those that wait.
+    Behind `stop` the sessions are open still, to have their states read.
     """
 
     def __init__(
@@ -126,12 +127,12 @@ class Batcher:
         turn: int = 16,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__()
         if model.contexts:
             raise FrozenError("a model that takes a context cannot be served")
         self.model, self.clock = model, clock
         self.limits = {"sessions": sessions, "waiting": waiting, "queue": queue}
         self.widest, self.turn = widest, turn
-        self.steps, self.rows, self.seconds = 0, 0, 0.0
         self._stream = model.stream(widest)
         self._start = self._stream.row(0)
         self._xs = [np.zeros((widest, *a.shape), a.dtype) for a in model.inputs]
@@ -140,9 +141,6 @@ class Batcher:
         self._ready: OrderedDict[Session, None] = OrderedDict()
         self._open: set[Session] = set()
         self._waiting = 0
-        self._stopped = False
-        self._change = threading.Condition()
-        self._thread: threading.Thread | None = None
 
     # Sessions
 
@@ -349,34 +347,8 @@ class Batcher:
         ended += self._close(session, why)
         self._leave(session)
 
-    # A thread of its own
-
-    def start(self) -> None:
-        """Step whenever there is work, in a thread of its own, until `stop`."""
-        self._thread = threading.Thread(target=self._run, name="elman steps", daemon=True)
-        self._thread.start()
-
-    @property
-    def broken(self) -> bool:
-        """Whether the thread has ended though nobody asked it to: a fault of this program."""
-        return self._thread is not None and not self._stopped and not self._thread.is_alive()
-
-    def stop(self) -> None:
-        """Open nothing new, do all that waits, and end the thread. The sessions stay open to have their states read."""
-        with self._change:
-            self._stopped = True
-            self._change.notify()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            with self._change:
-                while not (self._running or self._ready or self._stopped):
-                    self._change.wait()
-                if not (self._running or self._ready):
-                    return
-            self.step()
+    def _has_work(self) -> bool:
+        return bool(self._running or self._ready)
 
 
 def _tell(ended: Ended) -> None:

@@ -40,7 +40,23 @@ class Patience:
             self._timer = None
 
 
-class Http(H11Protocol):
+class Reading(asyncio.Protocol):
+    """What a client has to do with its answers: read them."""
+
+    room: Patience
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly."""
+        super().pause_writing()
+        self.room.begin()
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        super().resume_writing()
+        self.room.end()
+
+
+class Http(Reading, H11Protocol):
     """A connection that waits for requests."""
 
     slow, most = 10.0, 2048
@@ -74,16 +90,6 @@ class Http(H11Protocol):
         super().timeout_keep_alive_handler()
         self.head.begin()
 
-    def pause_writing(self) -> None:
-        """The client reads too slowly."""
-        super().pause_writing()
-        self.room.begin()
-
-    def resume_writing(self) -> None:
-        """It has caught up."""
-        super().resume_writing()
-        self.room.end()
-
     def connection_lost(self, exc: Exception | None) -> None:
         """The end."""
         self.head.end()
@@ -91,7 +97,7 @@ class Http(H11Protocol):
         super().connection_lost(exc)
 
 
-class WebSocket(WebSocketsSansIOProtocol):
+class WebSocket(Reading, WebSocketsSansIOProtocol):
     """A connection that has become a WebSocket."""
 
     slow = 10.0
@@ -100,16 +106,6 @@ class WebSocket(WebSocketsSansIOProtocol):
         """Begin."""
         super().connection_made(transport)
         self.closing, self.room = Patience(transport, self.slow), Patience(transport, self.slow)
-
-    def pause_writing(self) -> None:
-        """The client reads too slowly."""
-        super().pause_writing()
-        self.room.begin()
-
-    def resume_writing(self) -> None:
-        """It has caught up."""
-        super().resume_writing()
-        self.room.end()
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         """The application has done with it: now the connection has to go."""

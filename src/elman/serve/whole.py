@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from elman.serve.batcher import FaultError, FullError, GoneError, LateError, RefusalError
+from elman.serve.worker import Worker
 
 __all__ = ["Asked", "Whole"]
 
@@ -29,7 +29,7 @@ class Asked:
         self.over = False
 
 
-class Whole:
+class Whole(Worker):
     """`predict`, inputs -> an answer for each, carried out in a thread for up to `widest` inputs of all that wait.
 
     waiting: how many inputs may wait or be in progress.
@@ -43,13 +43,10 @@ class Whole:
         widest: int = 32,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__()
         self.predict, self.limit, self.widest, self.clock = predict, waiting, widest, clock
-        self.steps, self.rows, self.seconds = 0, 0, 0.0
         self.waiting = 0
         self._line: deque[Asked] = deque()
-        self._change = threading.Condition()
-        self._stopped = False
-        self._thread: threading.Thread | None = None
 
     def submit(self, asked: Asked) -> None:
         """Have inputs answered. FullError, GoneError."""
@@ -132,29 +129,5 @@ class Whole:
             self.waiting -= len(asked.inputs)
             self._line.remove(asked)
 
-    def start(self) -> None:
-        """Answer whatever comes, in a thread of its own, until `stop`."""
-        self._thread = threading.Thread(target=self._run, name="elman answers", daemon=True)
-        self._thread.start()
-
-    @property
-    def broken(self) -> bool:
-        """Whether the thread has ended though nobody asked it to: a fault of this program."""
-        return self._thread is not None and not self._stopped and not self._thread.is_alive()
-
-    def stop(self) -> None:
-        """Take nothing new, answer what waits, end the thread."""
-        with self._change:
-            self._stopped = True
-            self._change.notify()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            with self._change:
-                while not (self._line or self._stopped):
-                    self._change.wait()
-                if not self._line:
-                    return
-            self.step()
+    def _has_work(self) -> bool:
+        return bool(self._line)
