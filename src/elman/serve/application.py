@@ -36,6 +36,8 @@ POLICY = (
 )
 # How often sessions are looked after, in seconds.
 ROUND = 0.25
+# How long those whose work was given up may take to be told so, in seconds.
+FAREWELL = 1.0
 
 
 class Application:
@@ -58,11 +60,13 @@ class Application:
             Route("/metrics", self.metrics),
             Route("/models", self.listed),
             Route("/models/{model}/{request}", self.requests.answer, methods=["POST"]),
+            Route("/models/{model}/stream", _is_a_stream, methods=["GET"]),
             WebSocketRoute("/models/{model}/stream", self.streams.answer),
+            WebSocketRoute("/{path:path}", self.streams.unknown),
         ]
-        self.asgi: ASGIApp = Guard(
-            self, Starlette(routes=routes, exception_handlers={404: _unknown, 405: _unknown})
-        )
+        inner = Starlette(routes=routes, exception_handlers={404: _unknown, 405: _unknown})
+        inner.router.redirect_slashes = False
+        self.asgi: ASGIApp = Guard(self, inner)
         self._tending: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -77,7 +81,14 @@ class Application:
         self.draining = True
         ends = time.monotonic() + self.settings.drain
         await self.streams.drain(ends)
-        while self.active and time.monotonic() < ends:
+        await self._until_quiet(ends)
+        for served in self.models.values():
+            for worker in served.workers:
+                worker.give_up()
+        await self._until_quiet(time.monotonic() + FAREWELL)
+
+    async def _until_quiet(self, ends: float) -> None:
+        while (self.active or self.streams.connections) and time.monotonic() < ends:
             await asyncio.sleep(0.02)
 
     async def stop(self) -> None:
@@ -139,10 +150,17 @@ class Application:
         return JSONResponse([served.described() for served in self.models.values()])
 
 
+async def _is_a_stream(request: Request) -> Response:
+    return refused(426, f"{request.url.path} is a WebSocket", {"upgrade": "websocket"})
+
+
 async def _unknown(request: Request, error: Exception) -> Response:
     code = getattr(error, "status_code", 404)
     if code == 405:
-        return refused(405, f"{request.url.path} is asked for by another method than {request.method}")
+        methods = (getattr(error, "headers", None) or {}).get("Allow", "")
+        allowed = ", ".join(sorted(methods.split(", ")))
+        sentence = f"{request.url.path} is asked for by {allowed}, not by {request.method}"
+        return refused(405, sentence, {"allow": allowed})
     return refused(404, f"there is no {request.url.path}; /models lists what there is")
 
 
@@ -166,6 +184,8 @@ class Guard:
                 status = message["status"]
             elif message["type"] == "websocket.accept":
                 status = 200
+            elif message["type"] == "websocket.close" and status == 500:
+                status = 403  # before it was accepted
             await send(message)
 
         of.active += scope["type"] == "http"
@@ -202,7 +222,8 @@ class Guard:
 
     def _shown(self, scope: Scope, headers: dict[str, str]) -> bool:
         """In the header, or, since a browser's WebSocket has none, in the query."""
-        given = [headers.get("authorization", "").removeprefix("Bearer ")]
+        scheme, _, shown = headers.get("authorization", "").partition(" ")
+        given = [shown if scheme.lower() == "bearer" else ""]
         if scope["type"] == "websocket":
             query: Any = scope["query_string"].decode("latin-1").split("&")
             given += [word.removeprefix("token=") for word in query if word.startswith("token=")]

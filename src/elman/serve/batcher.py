@@ -219,6 +219,13 @@ class Batcher(Worker):
             ended = self._expire(self._open)
         _tell(ended)
 
+    def give_up(self) -> None:
+        """Close all sessions."""
+        with self._change:
+            why = GoneError("the server is going down")
+            ended = [pair for session in list(self._open) for pair in self._close(session, why)]
+        _tell(ended)
+
     def _check_size(self, state: bytes | None) -> None:
         if state is not None and len(state) != len(self._start):
             raise FrozenError(f"a state of this model is {len(self._start)} bytes, not {len(state)}")

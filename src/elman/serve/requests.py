@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -28,6 +28,8 @@ __all__ = ["Generate", "RefusedError", "Requests", "checked_length", "code_of", 
 
 # Tokens, where a request does not say how many.
 LENGTH = 400
+# Texts, or series, of one request.
+MOST = 1024
 NonNegative = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 Whole = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
@@ -70,10 +72,10 @@ class RefusedError(Exception):
         self.code = code
 
 
-def refused(code: int, sentence: str) -> Response:
+def refused(code: int, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
     """The answer that says no."""
-    headers = {"retry-after": "1"} if code == 503 else {}
-    return JSONResponse({"error": sentence}, code, headers)
+    retry = {"retry-after": "1"} if code == 503 else {}
+    return JSONResponse({"error": sentence}, code, {**retry, **(headers or {})})
 
 
 def code_of(error: Exception) -> int:
@@ -90,6 +92,8 @@ def promise() -> tuple[asyncio.Future[Any], Callable[[Any, RefusalError | None],
     """A future of this loop, and the function by which another thread keeps it."""
     loop = asyncio.get_running_loop()
     future = loop.create_future()
+    # What nobody waits for any more is no fault to be told of.
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def settle(value: Any, error: RefusalError | None) -> None:
         if future.done():
@@ -167,6 +171,7 @@ class Requests:
     async def score(self, served: Served, request: Request) -> Response:
         """How surprising texts are, in nats and bits."""
         texts = (await self.read(request, Texts)).texts
+        checked_count(texts, MOST)
         checked_length(self.settings, *texts)
         assert served.batcher is not None
         tokens = [[served.model.tokenizer.start, *served.model.tokens(text)] for text in texts]
@@ -198,6 +203,7 @@ class Requests:
             given = (await self.read(request, Texts)).texts
             checked_length(self.settings, *given)
         assert served.whole is not None
+        checked_count(given, min(MOST, served.whole.limit))
         future, tell = promise()
         asked = Asked(given, tell, self.deadline)
         served.whole.submit(asked)
@@ -236,6 +242,12 @@ class Requests:
             if len(body) > self.settings.body:
                 raise too_much
         return bytes(body)
+
+
+def checked_count(given: Sequence[Any], most: int) -> None:
+    """RefusedError for more inputs than are allowed: fewer at once, and the server has a turn for others."""
+    if len(given) > most:
+        raise RefusedError(413, f"{len(given)} inputs are given; {most} are allowed in a request")
 
 
 def checked_length(settings: Serve, *texts: str) -> None:

@@ -38,6 +38,7 @@ def serve(settings: Serve) -> Iterator[str]:
         raise UserError("elman serve needs a run folder or a frozen file: elman serve RUN ...")
     for module in ("starlette", "uvicorn", "websockets"):
         require(module, extra="serve", what="elman serve")
+    _check_states(settings)
     token = _token(settings)
     names = _names(settings.runs)
     with tempfile.TemporaryDirectory(prefix="elman-serve-") as folder:
@@ -63,6 +64,14 @@ def _processes(settings: Serve) -> int:
             f"--processes {settings.processes}: this machine has {cores} cores; give at most as many, or leave it out"
         )
     return settings.processes or cores
+
+
+def _check_states(settings: Serve) -> None:
+    try:
+        if settings.states:
+            Path(settings.states).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--states {settings.states} is no folder that can be made: {error}") from None
 
 
 def _token(settings: Serve) -> str:

@@ -46,7 +46,8 @@ class Message(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class EndingError(Exception):
-    """The connection is to be closed. state: of its session, where it is closed already."""
+    """The connection is to be closed. state: of its session, where it is closed already; empty: in the midst of work,
+    so that it has none."""
 
     def __init__(self, code: int, sentence: str, state: bytes | None = None) -> None:
         super().__init__(sentence)
@@ -78,6 +79,13 @@ class Streams:
             return
         with contextlib.suppress(WebSocketDisconnect):
             await Connection(self, served, websocket).run()
+
+    async def unknown(self, websocket: WebSocket) -> None:
+        """A WebSocket somewhere else."""
+        await websocket.accept()
+        await close(
+            websocket, UNKNOWN, f"there is no stream {websocket.url.path}; there is /models/NAME/stream"
+        )
 
     def evict(self) -> None:
         """Close the sessions that nobody has asked anything for too long."""
@@ -152,10 +160,10 @@ class Connection:
         data = self.streams.kept.take(name) if self.streams.kept else None
         if data is None:
             raise RefusedError(404, f"no session {name!r} is kept here")
-        row, more = unpack(self.served.hash, data)
         try:
+            row, more = unpack(self.served.hash, data)
             self.session = self.batcher.open(row)
-        except FullError:
+        except (FullError, FrozenError):  # it stays for whom it is of
             assert self.streams.kept is not None
             self.streams.kept.save(name, data)
             raise
@@ -206,8 +214,9 @@ class Connection:
         except (RefusedError, RefusalError, FrozenError) as error:
             self.board.add(f"refused_total{{{self.label}}}")
             if self.session.closed is not None:
-                late = isinstance(error, LateError)
-                raise EndingError(LATE if late else FAULT, str(error), b"") from None
+                codes: dict[type[Exception], int] = {LateError: LATE, GoneError: GOING_DOWN}
+                code = codes.get(type(error), FAULT)
+                raise EndingError(code, str(error), b"") from None
             await self.say({"error": str(error), "code": code_of(error)})
             return
         self.board.add(f"messages_total{{{self.label}}}")
@@ -359,7 +368,7 @@ class Connection:
     async def farewell(self, ending: EndingError) -> None:
         """Say why, and hand out the state, where there is one."""
         said: dict[str, Any] = {"closing": str(ending)}
-        if ending.code in {GOING_DOWN, IDLE}:
+        if ending.code in {GOING_DOWN, IDLE} and ending.state != b"":
             data = self.packed()
             if self.streams.kept is not None:
                 await asyncio.to_thread(self.streams.kept.save, self.name, data)

@@ -66,6 +66,15 @@ class Whole(Worker):
         with self._change:
             self._end(asked)
 
+    def give_up(self) -> None:
+        """Drop all that waits."""
+        with self._change:
+            dropped = list(self._line)
+            for asked in dropped:
+                self._end(asked)
+        for asked in dropped:
+            asked.tell([], GoneError("the server is going down"))
+
     def step(self) -> int:
         """Answer the inputs in front; how many they were."""
         with self._change:

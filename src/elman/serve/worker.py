@@ -25,6 +25,10 @@ class Worker(ABC):
         """Do some of what waits; how many rows or inputs it was."""
 
     @abstractmethod
+    def give_up(self) -> None:
+        """Do no more of what waits: who asked is told that the server is going down."""
+
+    @abstractmethod
     def _has_work(self) -> bool:
         """Whether a step has something to do; asked with `_change` held."""
 
