@@ -302,6 +302,70 @@ def test_zero_has_the_gradient_zero_and_large_numbers_stay_finite() -> None:
     torch.testing.assert_close(y[0, :, 0, 0].tolist(), [5e200, 2**0.5 * 1e-200])
 
 
+def test_the_gradient_of_a_quotient_by_a_small_number() -> None:
+    """The square of the divisor is no float; two quotients are."""
+
+    class Quotient(nn.Module):
+        def forward(self, x: Any, z: Any) -> tuple[Any, Any]:
+            return (z * 1e-15) / x, z
+
+    x = torch.full((1, 1, 1), 1e-20 + 1e-20j, dtype=torch.complex64, requires_grad=True)
+    z = torch.full((1, 1), 1 + 2j, dtype=torch.complex64)
+    ours, theirs = (
+        torch.autograd.grad(torch.view_as_real(y).sum(), x)[0]
+        for y in (Scan(Quotient(), fallback="error")(x, z).y, plain_loop(Quotient(), x, z).y)
+    )
+    torch.testing.assert_close(ours, theirs)
+
+
+ENDS = [0.0, -0.0, 1.0, -2.5, math.inf, -math.inf, math.nan, 1e-30, 1e30, 1e-200, -1e200]
+EDGES: dict[str, Callable[[Any, Any], Any]] = {
+    "quotient": lambda z, w: w / z,
+    "reciprocal": lambda z, w: z.reciprocal() * w,
+    "powers": lambda z, w: z**-1,
+    "length": lambda z, w: torch.stack([z.abs(), z.abs().sqrt()], -1),
+    "exponential": lambda z, w: torch.exp(z),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.complex128, torch.complex64], ids=str)
+@pytest.mark.parametrize("name", sorted(EDGES))
+def test_at_zero_infinity_and_the_ends_of_the_range(name: str, dtype: torch.dtype) -> None:
+    """Values as torch has them at each pair of parts, and gradients where these are ordinary numbers."""
+
+    class Edge(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.tensor([1 + 2j], dtype=dtype))
+
+        def forward(self, x: Any, z: Any) -> tuple[Any, Any]:
+            found = EDGES[name](x, self.w)
+            return found, z
+
+    parts = torch.tensor(ENDS, dtype=torch.float64)
+    grid = torch.complex(*torch.meshgrid(parts, parts, indexing="ij")).to(dtype).reshape(1, -1, 1)
+    cell, z = Edge(), torch.zeros(grid.shape[1], 1, dtype=dtype)
+    scan, first = Scan(cell, fallback="error"), torch.randn(1, grid.shape[1], 1, dtype=dtype)
+    scan(first, z)  # ordinary numbers first: what is verified then is used for these
+    x, same = grid.clone().requires_grad_(), grid.clone().requires_grad_()
+    got, expected = scan(x, z).y, plain_loop(cell, same, z).y
+    assert_alike(got.detach(), expected.detach())
+    weights = torch.randn_like(expected)
+    grads = [
+        torch.autograd.grad((y * weights.conj()).real.sum(), v)[0] for y, v in ((got, x), (expected, same))
+    ]
+    plain = torch.isin(torch.view_as_real(grid), torch.tensor([0.0, 1.0, -2.5]).to(grid.real.dtype)).all(-1)
+    plain &= grid != 0
+    assert_alike(*(g[plain] for g in grads))
+
+
+def assert_alike(got: Tensor, expected: Tensor) -> None:
+    """Equal to rounding, part by part; what is infinite or NaN is so in both."""
+    one, other = (torch.view_as_real(t) if t.is_complex() else t for t in (got, expected))
+    tolerance = 1e-4 if one.dtype == torch.float32 else 1e-9
+    torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
 def test_single_precision() -> None:
     """complex64 stays complex64."""
     cell = LRU()
@@ -351,7 +415,10 @@ def test_a_real_start_of_a_complex_state_is_told() -> None:
             z = z * 1j + x
             return z.real, z
 
-    x, h = torch.randn(T, B, H), torch.zeros(B, H)
-    with pytest.warns(EngineWarning, match="complex"):
-        got = Scan(Turning())(x, h)
-    torch.testing.assert_close(got.y, plain_loop(Turning(), x, h).y)
+    h = torch.zeros(B, H)
+    for x in (torch.randn(T, B, H), torch.randn(T, B, H, dtype=torch.complex64)):
+        with pytest.warns(EngineWarning, match="complex numbers of a real state"):
+            got = Scan(Turning())(x, h)
+        torch.testing.assert_close(got.y, plain_loop(Turning(), x, h).y)
+        with pytest.raises(EngineError, match="complex numbers of a real state"):
+            Scan(Turning(), fallback="error")(x, h)

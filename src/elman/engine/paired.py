@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from elman.engine.complexes import Pair
+from elman.engine.complexes import BECOMES, START, Pair
+from elman.engine.errors import NotSupported
 from elman.engine.inputs import Inputs
 from elman.engine.structure import ScanResult, flatten, split_output, unflatten
 
@@ -32,7 +33,15 @@ class PairedStep:
         """`(y, next_state)`."""
         before = joined(state)
         out = self.step(joined(x), before, *map(joined, context))
-        y, after = split_output(out, flatten(before)[1])
+        leaves, spec = flatten(before)
+        y, after = split_output(out, spec)
+        for was, now in zip(leaves, flatten(after)[0], strict=False):
+            if (
+                isinstance(was, Tensor)
+                and not was.is_complex()
+                and (isinstance(now, Pair) or now.is_complex())
+            ):
+                raise NotSupported(BECOMES, hint=START)
         return taken_apart(y), taken_apart(after)
 
 
@@ -86,9 +95,12 @@ def on_pairs(scan: Any, given: Inputs, every: int | None) -> ScanResult:
         )
     ]
     x, state, context, initial = apart
-    result = scan.pairs(
-        x, state, context=context, initial_state=initial, lengths=given.lengths, reset=given.reset,
-        reverse=given.reverse, return_states=given.return_states, checkpoint_every=every,
-    )  # fmt: skip
+    try:
+        result = scan.pairs(
+            x, state, context=context, initial_state=initial, lengths=given.lengths, reset=given.reset,
+            reverse=given.reverse, return_states=given.return_states, checkpoint_every=every,
+        )  # fmt: skip
+    except NotSupported as reason:  # the pairs' own loop cannot, the step's can
+        return scan.as_loop(given, reason.reason, reason.hint, every)
     scan.path, scan._explanation = scan.pairs.path, scan.pairs.explain()
     return ScanResult(*map(joined, result))

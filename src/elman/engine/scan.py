@@ -160,10 +160,10 @@ class Scan:
             return self._in_compiler(given, checkpoint_every)
         wanted = self.backend or backend_of_environment()
         if wanted == "loop":
-            return self._loop(given, "the plain loop was asked for", every=checkpoint_every)
+            return self.as_loop(given, "the plain loop was asked for", every=checkpoint_every)
         if (why := only_the_loop(given)) is not None:
             hint = self._say_transformed() if why is TRANSFORMED else ""
-            return self._loop(given, why, hint, checkpoint_every)
+            return self.as_loop(given, why, hint, checkpoint_every)
         if any_complex((*given.x, *given.s, *given.c)):
             return on_pairs(self, given, checkpoint_every)
         return self._on_the_fast_path(given, wanted, checkpoint_every, (x, state, context))
@@ -175,7 +175,7 @@ class Scan:
         if recorded is not None:
             return recorded
         if self._slower and wanted is None and (slow := self._slower.get(given.key())) is not None:
-            return self._loop(
+            return self.as_loop(
                 given, slow, every=checkpoint_every
             )  # right whatever has changed: nothing is asked
         try:
@@ -187,7 +187,7 @@ class Scan:
             self._weigh(entry, plan, given)
         if plan.slower:
             self._slower[given.key()] = plan.reason
-            return self._loop(given, plan.reason, every=checkpoint_every)
+            return self.as_loop(given, plan.reason, every=checkpoint_every)
         self._say(entry, plan, given)
         if checkpoint_every is not None:
             tensors = entry.guard.tensors()
@@ -266,7 +266,7 @@ class Scan:
 
     # -- the plain loop
 
-    def _loop(self, given: Inputs, reason: str, hint: str = "", every: int | None = None) -> ScanResult:
+    def as_loop(self, given: Inputs, reason: str, hint: str = "", every: int | None = None) -> ScanResult:
         said = ("loop", Explanation("loop", reason, hint))
         if (self.path, self._explanation) != said:
             self.path, self._explanation = said
@@ -275,7 +275,7 @@ class Scan:
 
     def _fall_back(self, given: Inputs, reason: NotSupported, every: int | None) -> ScanResult:
         if isinstance(reason, Unfinished):
-            return self._loop(given, reason.reason, every=every)
+            return self.as_loop(given, reason.reason, every=every)
         if self._sets and self._recorder is None:
             self._recorder, self._sets = Recorder(self, self._sets), []
             if (result := self._recorder.call(self, given, every)) is not None:
@@ -289,7 +289,7 @@ class Scan:
             raise EngineError(self._named(text)) from reason
         self._warn_once(reason.reason.rsplit(" at ", 1)[-1], text)  # one warning for each line of the step
         self._say_anew()
-        result = self._loop(given, reason.reason, reason.hint, every)
+        result = self.as_loop(given, reason.reason, reason.hint, every)
         self._settle(reason)
         return result
 

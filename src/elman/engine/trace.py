@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.engine.complexes import Pair
+from elman.engine.complexes import BECOMES, START, Pair
 from elman.engine.errors import NotSupported
 from elman.engine.lengths import Symbols
 from elman.engine.merge import Run, merge, swap
@@ -153,10 +153,7 @@ def _run(
     def call(_: Tracer) -> TreeSpec:
         y, ns, spec = sample.call(step)
         if any(isinstance(v, Pair) for v in (*y, *ns)):
-            raise NotSupported(
-                "the step makes complex numbers of a real state",
-                hint="start from a complex one: initial_state gives zeros of a complex dtype",
-            )
+            raise NotSupported(BECOMES, hint=START)
         if not all(isinstance(v, Tensor) for v in (*y, *ns)):
             raise NotSupported("the step returns something that is no tensor in y or in its state")
         roles["y"], roles["ns"] = y, ns

@@ -12,4 +12,17 @@ from elman.engine.complexes import arithmetic, fourier
 from elman.engine.complexes.calls import complex_call, is_complex_call
 from elman.engine.complexes.pair import EACH, RULES, Pair
 
-__all__ = ["EACH", "RULES", "Pair", "arithmetic", "complex_call", "fourier", "is_complex_call"]
+BECOMES = "the step makes complex numbers of a real state"
+START = "start from a complex one: initial_state gives zeros of a complex dtype"
+
+__all__ = [
+    "BECOMES",
+    "EACH",
+    "RULES",
+    "START",
+    "Pair",
+    "arithmetic",
+    "complex_call",
+    "fourier",
+    "is_complex_call",
+]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from elman.engine.complexes.functions import Exponential, Length, Quotient
 from elman.engine.complexes.pair import REAL, RULES, Pair, Part, joined, paired, parts
 from elman.engine.errors import NotSupported
 
@@ -48,19 +49,18 @@ def _mul(a: Any, b: Any) -> Any:
 
 
 def _div(a: Any, b: Any, *, rounding_mode: None = None) -> Any:
-    """a / b, by b over its larger part, so that no square leaves the range of numbers."""
+    """a / b."""
     c, d = parts(b)
     if rounding_mode is not None:
         raise NotSupported("complex division has no rounding", op="div", hint="divide the parts")
     re, im = parts(a)
     if d is None:
         return joined(re / c, None if im is None else im / c)
-    if isinstance(b, complex):
-        return _mul(a, 1 / b)
-    scale = torch.maximum(c.abs(), d.abs()).detach()
-    c, d = c / scale, d / scale
-    below = (c * c + d * d) * scale
-    return _mul(a, Pair(c / below, -d / below))
+    some = [v for v in (re, im, c, d) if isinstance(v, Tensor)]
+    dtypes = {v.dtype for v in some if v.dim() and v.is_floating_point()} or {v.dtype for v in some}
+    dtype = reduce(torch.promote_types, dtypes, torch.float16)
+    numbers = [torch.as_tensor(0.0 if v is None else v, dtype=dtype) for v in (re, im, c, d)]
+    return Pair(*Quotient.apply(*torch.broadcast_tensors(*numbers)))
 
 
 def _pow(z: Any, exponent: Any) -> Any:
@@ -82,30 +82,22 @@ def _pow(z: Any, exponent: Any) -> Any:
 
 
 def _abs(z: Any) -> Tensor:
-    """|z|, over its larger part; with the gradient 0 at 0, as torch has it."""
-    return _length(paired(z))[0]
-
-
-def _length(z: Pair) -> tuple[Tensor, Tensor]:
-    larger = torch.maximum(z.re.abs(), z.im.abs()).detach()
-    none = larger == 0
-    scale = torch.where(none, torch.ones_like(larger), larger)
-    a, b = z.re / scale, z.im / scale
-    squares = torch.where(none, torch.ones_like(larger), a * a + b * b)
-    return torch.where(none, torch.zeros_like(larger), scale * squares.sqrt()), none
+    z = paired(z)
+    length: Tensor = Length.apply(z.re, z.im)
+    return length
 
 
 def _sgn(z: Any) -> Pair:
     z = paired(z)
-    length, none = _length(z)
+    length = _abs(z)
+    none = length == 0
     length, zero = torch.where(none, torch.ones_like(length), length), torch.zeros_like(length)
     return Pair(torch.where(none, zero, z.re / length), torch.where(none, zero, z.im / length))
 
 
 def _exp(z: Any) -> Pair:
     z = paired(z)
-    size = z.re.exp()
-    return Pair(size * z.im.cos(), size * z.im.sin())
+    return Pair(*Exponential.apply(z.re, z.im))
 
 
 def _polar(size: Any, angle: Any) -> Pair:
