@@ -67,7 +67,8 @@ def serving(files: dict[str, Path], *names: str, token: str = "", **limits: Any)
     settings = Serve(**limits)
     models = [Served(name, files[name], settings) for name in names]
     server = Serving(Application(models, settings, Board(names), token))
-    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    # By its number, as a process of `elman serve` gets it: so it is known to be TCP, and waits for no fuller packets.
+    listener = socket.socket(fileno=socket.create_server(("127.0.0.1", 0), backlog=512).detach())
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -9,7 +9,8 @@ import pytest
 
 from command import elman
 from elman.runtime import load
-from elman.serve.requests import RefusedError, as_series
+from elman.serve.refusals import RefusedError
+from elman.serve.requests import as_series
 from tests.series.conftest import hourly
 from tests.serve.serving import serving
 from tests.tagging import names

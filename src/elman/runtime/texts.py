@@ -50,14 +50,13 @@ class TextWriter(Frozen):
         tokens = [self.tokenizer.start, *self.tokens(prompt)]
         return self._write(prompt, tokens, length, temperature, top_k, seed)
 
-    def tokens(self, prompt: str) -> list[int]:
-        """The tokens of a text. FrozenError for a character that the model has never seen."""
+    def tokens(self, text: str, called: str = "the prompt") -> list[int]:
+        """The tokens of a text. FrozenError, which says what it is called, for a character that the model has never
+        seen."""
         tokenizer = self.tokenizer
-        tokens = tokenizer.encode(prompt)
+        tokens = tokenizer.encode(text)
         if tokenizer.kind == "characters" and (strange := np.flatnonzero(tokens == tokenizer.unknown)).size:
-            raise FrozenError(
-                f"the prompt has {prompt[strange[0]]!r}, a character that the model has never seen"
-            )
+            raise FrozenError(f"{called} has {text[strange[0]]!r}, a character that the model has never seen")
         found: list[int] = tokens.tolist()
         return found
 

@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from elman.serve.metrics import Board
 from elman.serve.models import Served
-from elman.serve.requests import Requests, refused
+from elman.serve.refusals import refused
+from elman.serve.requests import Requests
 from elman.serve.settings import Serve
 from elman.serve.streams import Streams
 

@@ -56,7 +56,7 @@ class Serving(uvicorn.Server):
         settings = application.settings
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = min(SPARE + settings.sessions * len(application.models), max(files - OWN_FILES, 1))
-        http, websocket = protocols(settings.slow, most)
+        http, websocket = protocols(settings.slow, most, application.board.answered)
         super().__init__(
             uvicorn.Config(
                 application.asgi,
@@ -64,7 +64,8 @@ class Serving(uvicorn.Server):
                 ws=websocket,
                 lifespan="off",
                 log_config=None,
-                log_level="warning",
+                # Its warnings are of requests that are none: each is answered, and counted.
+                log_level="error",
                 access_log=False,
                 server_header=False,
                 date_header=False,

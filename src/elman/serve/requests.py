@@ -17,14 +17,15 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from elman.runtime import FrozenError
-from elman.serve.batcher import Batcher, FullError, GoneError, LateError, RefusalError
+from elman.serve.batcher import Batcher, RefusalError
 from elman.serve.metrics import Board
 from elman.serve.models import Served
+from elman.serve.refusals import RefusedError, code_of, decoded, refused
 from elman.serve.settings import Serve
 from elman.serve.whole import Asked
 from elman.serve.works import Reading, Writing
 
-__all__ = ["Generate", "RefusedError", "Requests", "checked_length", "code_of", "plain", "promise", "refused"]
+__all__ = ["Generate", "Requests", "checked_length", "plain", "promise"]
 
 # Tokens, where a request does not say how many.
 LENGTH = 400
@@ -62,30 +63,6 @@ class Series(msgspec.Struct, forbid_unknown_fields=True):
     """Series of numbers, or of lists of numbers, one a channel; null is a gap."""
 
     series: Annotated[list[list[Any]], msgspec.Meta(min_length=1)]
-
-
-class RefusedError(Exception):
-    """A code of HTTP, and the sentence that says why."""
-
-    def __init__(self, code: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
-
-
-def refused(code: int, sentence: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer that says no."""
-    retry = {"retry-after": "1"} if code == 503 else {}
-    return JSONResponse({"error": sentence}, code, {**retry, **(headers or {})})
-
-
-def code_of(error: Exception) -> int:
-    """The code of HTTP for what the batcher, the core and the requests raise."""
-    if isinstance(error, RefusedError):
-        return error.code
-    codes: dict[type[Exception], int] = {FullError: 503, GoneError: 503, LateError: 504}
-    if isinstance(error, FrozenError) or isinstance(error.__cause__, FrozenError):
-        return 422
-    return codes.get(type(error), 500)
 
 
 def promise() -> tuple[asyncio.Future[Any], Callable[[Any, RefusalError | None], None]]:
@@ -139,7 +116,7 @@ class Requests:
         except ClientDisconnect:
             return Response(status_code=499)
         except (RefusedError, RefusalError, FrozenError) as error:
-            return refused(code_of(error), str(error))
+            return refused(code_of(error), str(error), getattr(error, "headers", None))
         self.took(name, word, began)
         return found
 
@@ -174,7 +151,10 @@ class Requests:
         checked_count(texts, MOST)
         checked_length(self.settings, *texts)
         assert served.batcher is not None
-        tokens = [[served.model.tokenizer.start, *served.model.tokens(text)] for text in texts]
+        tokens = [
+            [served.model.tokenizer.start, *served.model.tokens(text, f"texts[{i}]")]
+            for i, text in enumerate(texts)
+        ]
         session, found = served.batcher.open(), []
         try:
             for text, row in zip(texts, tokens, strict=True):
@@ -214,19 +194,13 @@ class Requests:
 
     async def read(self, request: Request, kind: type[Any]) -> Any:
         """The body of a request, checked."""
-        if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
-            raise RefusedError(415, "the body has to be JSON: Content-Type: application/json")
+        check_head(request.headers)
         try:
             async with asyncio.timeout(self.settings.slow):
                 body = await self.body(request)
         except TimeoutError:
             raise RefusedError(408, f"the body did not come within {self.settings.slow:g} seconds") from None
-        try:
-            return msgspec.json.decode(body, type=kind)
-        except msgspec.ValidationError as error:
-            raise RefusedError(422, f"the body is not what is expected here: {error}") from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RefusedError(400, f"the body is no JSON: {error}") from None
+        return decoded("the body", body, kind)
 
     async def body(self, request: Request) -> bytes:
         """All of it, unless it is more than is allowed."""
@@ -242,6 +216,25 @@ class Requests:
             if len(body) > self.settings.body:
                 raise too_much
         return bytes(body)
+
+
+def check_head(headers: Mapping[str, str]) -> None:
+    """RefusedError for a body that is not said to be JSON in UTF-8, as it is."""
+    kind, *options = (word.strip().lower() for word in headers.get("content-type", "").split(";"))
+    if kind != "application/json":
+        raise RefusedError(415, "the body has to be JSON: Content-Type: application/json")
+    charset = next(
+        (word.removeprefix("charset=") for word in options if word.startswith("charset=")), "utf-8"
+    )
+    if charset.strip('"') not in ("utf-8", "utf8", "us-ascii"):
+        raise RefusedError(415, f"JSON is read as UTF-8, and the body is said to be {charset}")
+    coding = headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        raise RefusedError(
+            415,
+            f"the body is said to be encoded by {coding}; send it as it is",
+            {"accept-encoding": "identity"},
+        )
 
 
 def checked_count(given: Sequence[Any], most: int) -> None:

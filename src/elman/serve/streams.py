@@ -21,7 +21,8 @@ from elman.runtime import FrozenError
 from elman.serve.batcher import FullError, GoneError, LateError, RefusalError, Session
 from elman.serve.metrics import Board
 from elman.serve.models import Served
-from elman.serve.requests import Generate, RefusedError, checked_length, code_of, plain, promise
+from elman.serve.refusals import RefusedError, code_of, decoded
+from elman.serve.requests import Generate, checked_length, plain, promise
 from elman.serve.settings import Serve
 from elman.serve.states import Kept, new_name, pack, unpack
 from elman.serve.works import Reading, Rows, Writing
@@ -210,7 +211,7 @@ class Connection:
                 answer = await self.steps(self.from_bytes(data))
                 await self.websocket.send({"type": "websocket.send", "bytes": answer.tobytes()})
             else:
-                await self.carry_out(decoded(message["text"]))
+                await self.carry_out(as_message(message["text"]))
         except (RefusedError, RefusalError, FrozenError) as error:
             self.board.add(f"refused_total{{{self.label}}}")
             if self.session.closed is not None:
@@ -286,7 +287,7 @@ class Connection:
         """Read text: how surprising it was."""
         self.check_kind("text")
         checked_length(self.settings, text)
-        tokens = self.served.model.tokens(text)
+        tokens = self.served.model.tokens(text, "the text")
         nats = 0.0
         if tokens:
             future, tell = promise()
@@ -398,14 +399,9 @@ class Connection:
         await self.websocket.send({"type": "websocket.send", "text": text})
 
 
-def decoded(text: str) -> Message:
+def as_message(text: str) -> Message:
     """A message of JSON, checked."""
-    try:
-        message = msgspec.json.decode(text, type=Message)
-    except msgspec.ValidationError as error:
-        raise RefusedError(422, f"the message is not what is expected here: {error}") from None
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise RefusedError(400, f"the message is no JSON: {error}") from None
+    message: Message = decoded("the message", text, Message)
     given = [name for name in Message.__struct_fields__ if getattr(message, name) not in (None, False)]
     if len(given) != 1:
         raise RefusedError(
