@@ -17,9 +17,10 @@ import torch
 import elman.nn
 from benchmarks import layers
 from benchmarks.cells import LayerNormLSTMCell
-from elman.engine import execute, quick
-from elman.engine import run as engine_run
 from elman.engine.backends import kernel, native, recipe, sections
+from elman.engine.call import quick
+from elman.engine.call import run as engine_run
+from elman.engine.program import execute
 
 Clock = defaultdict[str, float]
 Watcher = Callable[..., Callable[..., Any]]

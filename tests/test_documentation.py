@@ -54,7 +54,11 @@ def stated(start: str) -> list[set[str]]:
         if not line.lstrip().startswith(">"):
             break
         chosen.append(line)
-    return [{part.strip() for part in floor.split("|")} for floor in " ".join(chosen).split(">")]
+    floors = " ".join(chosen).partition(": ")[2] or " ".join(chosen)
+    return [{part.strip() for part in floor.split("|")} for floor in floors.split(">")]
+
+
+FOLDERS = sorted(path.parent.name for path in (ROOT / "src/elman/engine").glob("*/__init__.py"))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +66,7 @@ def stated(start: str) -> list[set[str]]:
     [
         ("Floors of the package", "__main__ >"),
         ("Floors of the engine", "freeze | printing >"),
-        ("A backend knows programs, not where they come from, and no other backend", "counting >"),
+        *((f"Floors of the engine's {folder}", f"{folder}: ") for folder in FOLDERS),
     ],
 )
 def test_the_floors_are_those_of_the_contracts(contract: str, start: str) -> None:

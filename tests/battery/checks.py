@@ -49,7 +49,7 @@ from battery.running import (
 )
 from battery.snapshot import assert_untouched, snapshot
 from elman.engine import EngineError, Scan
-from elman.engine.loop import plain_loop
+from elman.engine.call.loop import plain_loop
 from tolerances import assert_near
 
 # Shape and options of a call that is compared with the oracle. NaN lies in the padding wherever there are lengths.

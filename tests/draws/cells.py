@@ -21,7 +21,7 @@ from battery.registry import Inputs
 from battery.running import Run, actual_outcome, assert_outcomes_agree, expected_outcome, options_of
 from draws.operations import GENERATORS, RANDOM
 from elman.engine import Scan, scan
-from elman.engine.verify import FixedDraws
+from elman.engine.trust.verify import FixedDraws
 
 WIDTHS, INPUTS = (1, 1, 2, 3, 5), (1, 3)
 VALUES = ("zeros", "zeros", "ones", "constant", "equal", "drawn", "drawn", "some zeros")

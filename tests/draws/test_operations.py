@@ -10,10 +10,11 @@ import torch
 
 from draws.cells import Drawn, SilentlyWrong, run_drawn
 from draws.operations import GENERATORS
-from elman.engine import merge, passes
 from elman.engine.backends import fuse
-from elman.engine.ops import OPS
-from elman.engine.program import Node
+from elman.engine.lowering import passes
+from elman.engine.program.ops import OPS
+from elman.engine.program.program import Node
+from elman.engine.tracing import merge
 
 # Taken apart before they reach the graph, for floats at least, or made by a rewrite alone.
 NEVER_WHOLE = {

@@ -19,7 +19,8 @@ from battery.cells_gated import GatesLSTM
 from battery.cells_simple import Elman, H, I
 from battery.registry import BY_NAME, FEW, Case
 from battery.running import CORE, Run
-from elman.engine import EngineError, Scan, ScanResult, checkpoint
+from elman.engine import EngineError, Scan, ScanResult
+from elman.engine.call import checkpoint
 from elman.nn import GRU, LSTM, RNN, Recurrent
 from tolerances import assert_near
 

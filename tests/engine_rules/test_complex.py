@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from elman.engine import EngineError, EngineWarning, Scan
-from elman.engine.complexes import EACH
-from elman.engine.complexes import RULES as KNOWN
-from elman.engine.loop import plain_loop
+from elman.engine.call.loop import plain_loop
+from elman.engine.tracing.complexes import EACH
+from elman.engine.tracing.complexes import RULES as KNOWN
 from elman.nn import Recurrent
 from nn.by_hand import FAST
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from elman.engine import Scan
-from elman.engine.loop import plain_loop
+from elman.engine.call.loop import plain_loop
 
 CONVOLUTIONS: dict[tuple[int, bool], type[nn.Module]] = {
     (1, False): nn.Conv1d, (2, False): nn.Conv2d, (1, True): nn.ConvTranspose1d, (2, True): nn.ConvTranspose2d,
@@ -111,7 +111,7 @@ def test_where_both_are_about_as_fast_the_loop_is_taken(
         calls.append(run)
         return 1.0 if len(calls) % 2 == 0 else share
 
-    monkeypatch.setattr("elman.engine.choice._seconds", seconds)
+    monkeypatch.setattr("elman.engine.call.choice._seconds", seconds)
     scan = Scan(ConvGated(2, False, True, "xh", 1, 2))
     scan(torch.randn(5, 16, 2, 16, 16, dtype=torch.float64), torch.zeros(16, 2, 16, 16, dtype=torch.float64))
     assert scan.path == ("loop" if loop else "reference")
@@ -129,7 +129,7 @@ def test_the_loop_where_it_is_faster(monkeypatch: pytest.MonkeyPatch, loop: bool
         run()
         return 1.0 if (len(calls) % 2 == 0) == loop else 2.0
 
-    monkeypatch.setattr("elman.engine.choice._seconds", seconds)
+    monkeypatch.setattr("elman.engine.call.choice._seconds", seconds)
     cell = ConvGated(2, False, True, "xh", 1, 2)
     state = torch.zeros(16, 2, 16, 16, dtype=torch.float64)
     x = torch.randn(5, 16, 2, 16, 16, dtype=torch.float64)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from elman.engine import EngineWarning, Scan
-from elman.engine.loop import plain_loop
+from elman.engine.call.loop import plain_loop
 
 N = 5
 Map = Callable[[Tensor], Tensor]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from elman.engine import Scan
-from elman.engine.loop import plain_loop
+from elman.engine.call.loop import plain_loop
 
 pytest.importorskip("elman._core")
 N = 6

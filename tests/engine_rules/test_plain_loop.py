@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from elman.engine import EngineError, Scan
-from elman.engine.loop import plain_loop
+from elman.engine.call.loop import plain_loop
 
 T, B, H = 5, 3, 4
 

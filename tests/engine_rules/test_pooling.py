@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from elman.engine import Scan
-from elman.engine.decompose import POOLS, pool
-from elman.engine.loop import plain_loop
+from elman.engine.call.loop import plain_loop
+from elman.engine.tracing.decompose import POOLS, pool
 from nn.by_hand import FAST
 
 

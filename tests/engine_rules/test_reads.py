@@ -24,7 +24,7 @@ from battery.registry import Case
 from battery.running import Run, assert_matches
 from elman.engine import EngineWarning, Scan
 from elman.engine import scan as engine_scan
-from elman.engine.names import read_by
+from elman.engine.watching.names import read_by
 from tests.battery import reads
 
 DRAWS, BLOCKS = 40, 4

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.engine import EngineWarning, Scan, ScanResult
-from elman.engine.loop import plain_loop
+from elman.engine.call.loop import plain_loop
 from elman.nn import Recurrent
 from elman.nn.cells import GRUCell
 

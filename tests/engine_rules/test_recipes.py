@@ -15,7 +15,7 @@ import elman.engine
 import elman.nn
 from benchmarks.cells import LayerNormLSTMCell
 from elman import _core
-from elman.engine import quick, run
+from elman.engine.call import quick, run
 
 T, B, I, H = 5, 3, 4, 6
 

@@ -15,10 +15,12 @@ from battery.cells_gated import GatesLSTM
 from battery.cells_simple import H, I
 from battery.registry import BY_NAME, Inputs
 from battery.running import CORE, Run, assert_matches
-from elman.engine import EngineError, EngineWarning, Scan, Stepper, opaque, passes
+from elman.engine import EngineError, EngineWarning, Scan, Stepper
 from elman.engine.backends.reference import ReferenceLoops
-from elman.engine.checkpoint import _Whole
-from elman.engine.rows import Layout
+from elman.engine.call.checkpoint import _Whole
+from elman.engine.compiler import opaque
+from elman.engine.lowering import passes
+from elman.engine.program.rows import Layout
 
 pytestmark = pytest.mark.skipif(not CORE, reason="the compiled core is not there")
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from elman.engine import EngineWarning, Scan
-from elman.engine.loop import plain_loop
+from elman.engine.call.loop import plain_loop
 from elman.engine.stream import Stepper
 from elman.nn import attention
 
@@ -405,7 +405,7 @@ def test_a_mask_is_drawn_for_each_place() -> None:
 
 def test_the_sum_of_sizes_is_known() -> None:
     """Formulas of sizes: what a pass adds and multiplies goes on to be known."""
-    from elman.engine.lengths import Length, Symbols, at
+    from elman.engine.tracing.lengths import Length, Symbols, at
 
     symbols = Symbols([(31, 37), (41, 43)])
     a, b = symbols.length(31, 37), symbols.length(41, 43)

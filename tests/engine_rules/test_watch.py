@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from elman.engine.backends import core_watch
-from elman.engine.places import (
+from elman.engine.watching.places import (
     NOTHING,
     Bytes,
     Cell,

@@ -19,7 +19,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import elman
-from elman.engine import EngineError, EngineWarning, Scan, surroundings
+from elman.engine import EngineError, EngineWarning, Scan
+from elman.engine.call import surroundings
 from elman.nn import GRU, LSTM, RNN, GRUCell, Recurrent
 from tests.tolerances import assert_near
 

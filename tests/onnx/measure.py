@@ -25,7 +25,7 @@ if str(ROOT / "tests") not in sys.path:
 
 from battery.registry import CASES, Case  # noqa: E402
 from elman.engine import EngineError, Scan  # noqa: E402
-from elman.engine.loop import plain_loop  # noqa: E402
+from elman.engine.call.loop import plain_loop  # noqa: E402
 from elman.onnx import export_step  # noqa: E402
 from elman.onnx.files import session  # noqa: E402
 from tests.published.cells import PUBLISHED  # noqa: E402

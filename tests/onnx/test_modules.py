@@ -17,7 +17,8 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 
 import elman
-from elman.engine import EngineError, surroundings
+from elman.engine import EngineError
+from elman.engine.call import surroundings
 from elman.nn import Embedding, Features, MinimalGatedCell, SequenceClassifier, SequenceGenerator, Tagger
 from elman.onnx import export, translations
 from elman.onnx.files import session

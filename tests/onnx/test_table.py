@@ -16,8 +16,8 @@ pytest.importorskip("onnx_ir", reason="onnx_ir is not installed")
 from draws.cells import Drawn, sample
 from draws.operations import GENERATORS, RANDOM
 from elman.engine import EngineError, Scan
-from elman.engine.loop import plain_loop
-from elman.engine.ops import OPS
+from elman.engine.call.loop import plain_loop
+from elman.engine.program.ops import OPS
 from elman.onnx import export_step
 from elman.onnx.emitters import EMITTERS, REASONS
 from elman.onnx.files import session

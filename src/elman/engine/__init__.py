@@ -1,14 +1,14 @@
 """The engine: any recurrent step, unfolded over a sequence, forward and backward."""
 
+from elman.engine.call.masks import Taken, taken
+from elman.engine.call.surroundings import refuse_tracing
 from elman.engine.checking import check
 from elman.engine.errors import EngineError, EngineWarning
 from elman.engine.explain import Explanation
 from elman.engine.freeze import FrozenCode, FrozenStep, freeze, freeze_rows
-from elman.engine.masks import Taken, taken
 from elman.engine.scan import Scan
 from elman.engine.stream import Caller, Stepper
 from elman.engine.structure import ScanResult
-from elman.engine.surroundings import refuse_tracing
 
 __all__ = [
     "Caller",

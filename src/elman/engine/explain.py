@@ -7,8 +7,8 @@ import sys
 from dataclasses import dataclass, field
 
 from elman.engine.errors import EngineError
-from elman.engine.ops import OPS
-from elman.engine.program import Program, Section
+from elman.engine.program.ops import OPS
+from elman.engine.program.program import Program, Section
 
 __all__ = ["Explanation", "debug", "explain_program"]
 

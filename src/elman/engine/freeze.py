@@ -11,8 +11,8 @@ from torch import Tensor
 
 from elman.engine.backends.views import REG, row_shape
 from elman.engine.errors import EngineError, NotSupported
-from elman.engine.execute import Environment
-from elman.engine.program import Program, Section, Value
+from elman.engine.program.execute import Environment
+from elman.engine.program.program import Program, Section, Value
 from elman.engine.scan import Scan
 from elman.engine.stream import Parts, Stepper
 

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.engine.call.inputs import gather
 from elman.engine.errors import EngineError, NotSupported
-from elman.engine.execute import Environment, run_section
-from elman.engine.inputs import gather
-from elman.engine.program import Node, Program, Section, Value, refs
-from elman.engine.rows import layout
+from elman.engine.program.execute import Environment, run_section
+from elman.engine.program.program import Node, Program, Section, Value, refs
+from elman.engine.program.rows import layout
 from elman.engine.scan import Scan
 from elman.engine.structure import TreeSpec
 

@@ -12,24 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from elman.engine.backends import BACKENDS, backend_of_environment, choose_loops
-from elman.engine.checkpoint import carrying, check_every, loop_in_chunks, run_in_chunks
-from elman.engine.choice import loop_is_faster, may_be_slower
-from elman.engine.compiling import scan_compiled, stay_outside
-from elman.engine.errors import EngineError, EngineWarning, NotSupported, user_level
-from elman.engine.explain import Explanation, debug, explain_program
-from elman.engine.families import Anew, Axes, Entry, Family, bound, same_way, traced
-from elman.engine.guards import Guard, make_guard, reach
-from elman.engine.inputs import Inputs, Manner, common_length, gather, manner_of
-from elman.engine.lower import Needs
-from elman.engine.masks import check_mask, taken
-from elman.engine.ops import is_random
-from elman.engine.paired import any_complex, on_pairs
-from elman.engine.quick import Again, remember
-from elman.engine.records import Recorder
-from elman.engine.run import Plan, run_plan
-from elman.engine.snapshot import Snapshot
-from elman.engine.structure import ScanResult, flatten, unflatten
-from elman.engine.surroundings import (
+from elman.engine.call.checkpoint import carrying, check_every, loop_in_chunks, run_in_chunks
+from elman.engine.call.choice import loop_is_faster, may_be_slower
+from elman.engine.call.inputs import Inputs, Manner, common_length, gather, manner_of
+from elman.engine.call.masks import check_mask, taken
+from elman.engine.call.paired import any_complex, on_pairs
+from elman.engine.call.quick import Again, remember
+from elman.engine.call.records import Recorder
+from elman.engine.call.run import Plan, run_plan
+from elman.engine.call.surroundings import (
     TRANSFORMED,
     Unfinished,
     alone,
@@ -41,7 +32,16 @@ from elman.engine.surroundings import (
     refuse_tracing,
     unseen,
 )
-from elman.engine.verify import Execute, verify, verify_case, verify_size
+from elman.engine.compiler.compiling import scan_compiled, stay_outside
+from elman.engine.errors import EngineError, EngineWarning, NotSupported, user_level
+from elman.engine.explain import Explanation, debug, explain_program
+from elman.engine.lowering.lower import Needs
+from elman.engine.program.ops import is_random
+from elman.engine.structure import ScanResult, flatten, unflatten
+from elman.engine.trust.families import Anew, Axes, Entry, Family, bound, same_way, traced
+from elman.engine.trust.verify import Execute, verify, verify_case, verify_size
+from elman.engine.watching.guards import Guard, make_guard, reach
+from elman.engine.watching.snapshot import Snapshot
 
 __all__ = ["Scan"]
 
@@ -129,11 +129,11 @@ class Scan:
         return_states: bool = False,
         checkpoint_every: int | None = None,
     ) -> ScanResult:
-        """Run over a sequence; see `elman.engine.loop.plain_loop` for the meaning and shape of each argument.
+        """Run over a sequence; see `elman.engine.call.loop.plain_loop` for the meaning and shape of each argument.
 
         mask: bool `(T, B)`, true where a row takes the step. Where it does not, its state is held, y and the states are
         zero, and nothing of that step reaches a value or a gradient; a reset there waits for the row's next step.
-        checkpoint_every: k steps at a time, each chunk computed again in the backward (see `elman.engine.checkpoint`):
+        checkpoint_every: k steps at a time, each chunk computed again in the backward (`elman.engine.call.checkpoint`):
         beside x, the results and their gradients one state `(B, ...)` for every k steps is kept, not what each step
         keeps. It costs one more forward, and a call's overhead for each chunk; about sqrt(T) needs the least memory.
         """

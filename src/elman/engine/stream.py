@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from elman.engine.backends import caller
+from elman.engine.call.inputs import Inputs, Manner, gather
+from elman.engine.call.quick import asked_for
+from elman.engine.call.run import Plan
 from elman.engine.errors import EngineError, NotSupported
-from elman.engine.execute import Environment, kind, run_section
-from elman.engine.flops import FORWARD, counted, told
-from elman.engine.guards import Guard
-from elman.engine.inputs import Inputs, Manner, gather
-from elman.engine.program import Section
-from elman.engine.quick import asked_for
-from elman.engine.rows import layout
-from elman.engine.run import Plan
+from elman.engine.program.execute import Environment, kind, run_section
+from elman.engine.program.flops import FORWARD, counted, told
+from elman.engine.program.program import Section
+from elman.engine.program.rows import layout
 from elman.engine.scan import Scan
 from elman.engine.structure import ScanResult, flatten, unflatten
+from elman.engine.watching.guards import Guard
 
 if TYPE_CHECKING:
     from elman.engine.backends.kernel import Caller, Kernel, Steps

@@ -1,6 +1,6 @@
 """The table: for each operation of the engine how it is said in ONNX, or why it cannot be.
 
-`EMITTERS` and `REASONS` together name every op of `elman.engine.ops`; a test walks that table.
+`EMITTERS` and `REASONS` together name every op of `elman.engine.program.ops`; a test walks that table.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from elman.engine.execute import operation
-from elman.engine.program import Node, Rows, Size, Value
+from elman.engine.program.execute import operation
+from elman.engine.program.program import Node, Rows, Size, Value
 from elman.onnx.graph import Handle, Refused, Scope
 from elman.onnx.pointwise import POINTWISE, Emitter, operand
 

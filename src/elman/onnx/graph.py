@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from elman.engine.errors import EngineError
-from elman.engine.program import Rows, Size, Value
+from elman.engine.program.program import Rows, Size, Value
 
 __all__ = ["DTYPES", "OPSET", "Handle", "Refused", "Scope", "array_of", "tensor_type"]
 

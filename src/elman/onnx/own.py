@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from elman.engine import Scan
 from elman.engine.printing import FORWARD, forward_of, live
-from elman.engine.program import Program
+from elman.engine.program.program import Program
 from elman.nn import GRU, LSTM, RNN
 from elman.onnx.graph import Handle, Scope
 from elman.onnx.unfold import Call, Results

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from elman.engine.program import Node, Value, refs
+from elman.engine.program.program import Node, Value, refs
 from elman.onnx.graph import Handle, Scope
 
 __all__ = ["POINTWISE", "Emitter", "operand"]

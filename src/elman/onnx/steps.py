@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from elman.engine import Scan
 from elman.engine.printing import Forward, folded, forward_of, live, without_static
-from elman.engine.program import Program, Value
+from elman.engine.program.program import Program, Value
 from elman.engine.structure import unflatten
 from elman.onnx.graph import OPSET, Handle, Scope, array_of, tensor_type
 from elman.onnx.unfold import Call, Results, unfold

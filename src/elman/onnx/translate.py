@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.engine.call.surroundings import allow_translation
+from elman.engine.compiler.opaque import count_outputs, count_results
 from elman.engine.errors import EngineError
-from elman.engine.opaque import count_outputs, count_results
 from elman.engine.printing import folded, without_static
-from elman.engine.program import Program, parse
-from elman.engine.surroundings import allow_translation
+from elman.engine.program.program import Program, parse
 from elman.onnx.graph import Handle, Refused, Scope
 from elman.onnx.own import KINDS, own_node, recognized
 from elman.onnx.unfold import Call, Results, unfold

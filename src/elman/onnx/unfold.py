@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import onnx_ir as ir
 import torch
 
-from elman.engine.execute import kind
 from elman.engine.printing import live
-from elman.engine.program import Program, Rows, Size, Value, refs
+from elman.engine.program.execute import kind
+from elman.engine.program.program import Program, Rows, Size, Value, refs
 from elman.onnx.emitters import emit
 from elman.onnx.graph import Handle, Refused, Scope, tensor_type
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from elman.engine.backends.reference import ReferenceLoops
 from elman.engine.errors import EngineError, NotSupported
-from elman.engine.program import Program
+from elman.engine.program.program import Program
 
 __all__ = ["BACKENDS", "backend_of_environment", "caller", "choose_loops", "core_profile", "core_watch"]
 

@@ -38,8 +38,8 @@ from elman.engine.backends.views import (
     three_parts,
 )
 from elman.engine.errors import NotSupported
-from elman.engine.ops import OPS
-from elman.engine.program import Node, Section, Value, refs
+from elman.engine.program.ops import OPS
+from elman.engine.program.program import Node, Section, Value, refs
 
 __all__ = ["Assembler", "Code"]
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from elman.engine.backends.native import NativeLoops
 from elman.engine.backends.reference import ReferenceLoops
 from elman.engine.errors import NotSupported
-from elman.engine.execute import Environment, compile_section, kind
-from elman.engine.program import Node, Program, Section, Value, refs
-from elman.engine.rows import Layout
+from elman.engine.program.execute import Environment, compile_section, kind
+from elman.engine.program.program import Node, Program, Section, Value, refs
+from elman.engine.program.rows import Layout
 
 __all__ = ["CountingLoops", "counts"]
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from elman.engine.backends.kernel import DTYPES, CoreRecipe, Kernel, is_plain
 from elman.engine.backends.sections import TRANSPOSED, CoreRows, RowSection, RowSum, section_of
 from elman.engine.errors import NotSupported
-from elman.engine.execute import compile_section, kind
-from elman.engine.program import Node, Program, Value, refs
+from elman.engine.program.execute import compile_section, kind
+from elman.engine.program.program import Node, Program, Value, refs
 
 __all__ = ["AFTER", "KEPT", "PLAIN", "Course", "Writer", "needed_nodes"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from elman.engine.backends.views import row_shape
-from elman.engine.ops import OPS
-from elman.engine.program import Node, Section, Value, refs
+from elman.engine.program.ops import OPS
+from elman.engine.program.program import Node, Section, Value, refs
 
 __all__ = ["Fusions"]
 

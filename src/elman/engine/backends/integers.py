@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from elman.engine.backends.views import row_shape
-from elman.engine.ops import is_integer
-from elman.engine.program import Node, Program, Value, refs
+from elman.engine.program.ops import is_integer
+from elman.engine.program.program import Node, Program, Value, refs
 
 __all__ = ["Ranges", "bounded_integers", "integers_of"]
 

@@ -16,9 +16,9 @@ from elman.engine.backends.assemble import Assembler, Code
 from elman.engine.backends.integers import Ranges
 from elman.engine.backends.views import IN, OUT, row_shape
 from elman.engine.errors import NotSupported
-from elman.engine.execute import Environment
-from elman.engine.program import Section, Value
-from elman.engine.rows import Layout
+from elman.engine.program.execute import Environment
+from elman.engine.program.program import Section, Value
+from elman.engine.program.rows import Layout
 
 __all__ = [
     "DTYPES",

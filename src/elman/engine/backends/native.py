@@ -13,9 +13,9 @@ from elman.engine.backends.kernel import DTYPES, Kernel, empty, is_plain, shaped
 from elman.engine.backends.recipe import Recipe, make_recipe
 from elman.engine.backends.sections import RowSection
 from elman.engine.errors import NotSupported
-from elman.engine.execute import Environment, kind
-from elman.engine.program import Program, Section, Value
-from elman.engine.rows import Layout
+from elman.engine.program.execute import Environment, kind
+from elman.engine.program.program import Program, Section, Value
+from elman.engine.program.rows import Layout
 
 __all__ = ["NativeLoops"]
 

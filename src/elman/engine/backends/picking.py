@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from elman.engine.backends.views import View, broadcast, common, row_shape, sliced
 from elman.engine.errors import NotSupported
-from elman.engine.program import Node, Value, refs
+from elman.engine.program.program import Node, Value, refs
 
 __all__ = ["PICKING", "is_index"]
 

@@ -19,8 +19,8 @@ from elman.engine.backends.courses import AFTER, KEPT, Course, Writer, needed_no
 from elman.engine.backends.kernel import from_dlpack, threads
 from elman.engine.backends.sections import section_of
 from elman.engine.errors import NotSupported
-from elman.engine.execute import compile_section
-from elman.engine.program import Program, Value
+from elman.engine.program.execute import compile_section
+from elman.engine.program.program import Program, Value
 
 __all__ = ["Recipe", "make_recipe"]
 

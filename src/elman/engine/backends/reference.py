@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.engine.execute import Environment, compile_section, kind
-from elman.engine.program import Program, Value
-from elman.engine.rows import Layout
+from elman.engine.program.execute import Environment, compile_section, kind
+from elman.engine.program.program import Program, Value
+from elman.engine.program.rows import Layout
 
 __all__ = ["ReferenceLoops"]
 

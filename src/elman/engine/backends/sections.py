@@ -14,8 +14,8 @@ from torch import Tensor
 from elman.engine.backends.integers import Ranges
 from elman.engine.backends.kernel import DTYPES, Kernel, empty, is_plain, shaped, sum_rows, threads
 from elman.engine.errors import NotSupported
-from elman.engine.execute import compile_section
-from elman.engine.program import Node, Section, Value, refs
+from elman.engine.program.execute import compile_section
+from elman.engine.program.program import Node, Section, Value, refs
 
 __all__ = ["TRANSPOSED", "CoreRows", "RowSection", "RowSum", "section_of", "sum_of_products"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from elman.engine.errors import NotSupported
-from elman.engine.program import Rows, Value
+from elman.engine.program.program import Rows, Value
 
 __all__ = [
     "View",

@@ -1,0 +1,98 @@
+"""The second of two equal calls, without the questions that the first one has answered.
+
+Equal are plain calls (no lengths, no resets, no all-step states) on tensors of the same shapes and kinds in the same
+modes, under a guard that holds. Anything else goes the long way.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from elman.engine.call.inputs import Inputs, gather
+from elman.engine.call.run import Plan, is_plain_call, run_recipe
+from elman.engine.program.rows import Layout, layout
+from elman.engine.structure import ScanResult
+from elman.engine.watching.guards import Guard
+
+__all__ = ["Again", "asked_for", "remember"]
+
+_PLAIN_TENSORS = (Tensor, torch.nn.Parameter)
+_SWITCH = os.fsencode("ELMAN_BACKEND") if os.name == "posix" else "ELMAN_BACKEND"
+Trees = tuple[Any, Any, Any]  # x, state, context: each a tensor, a tuple of tensors or None
+
+
+def _leaves(tree: Any) -> tuple[Any, ...]:
+    return tree if type(tree) is tuple else () if tree is None else (tree,)
+
+
+def _signature(given: Trees, reverse: bool) -> tuple[Any, ...] | None:
+    """What a plan depends on beside its guard; None for a call that is not for here."""
+    kinds: list[Any] = []
+    for tree in given:
+        leaves = _leaves(tree)
+        kinds.append((type(tree), len(leaves)))
+        for t in leaves:
+            if type(t) not in _PLAIN_TENSORS:
+                return None
+            kinds.append((t.shape, t.dtype, t.device, t.requires_grad))
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+        or torch.is_autocast_enabled("cpu")
+        or torch._C._len_torch_function_stack()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._get_tracing_state() is not None
+    ):
+        return None
+    return kinds, reverse, torch.is_grad_enabled(), torch.get_default_dtype(), asked_for()
+
+
+def asked_for() -> Any:
+    """ELMAN_BACKEND as the process has it. A variable that is not set costs `os.environ.get` two exceptions, a fiftieth
+    of a small call; what it keeps beneath is a dictionary."""
+    kept = getattr(os.environ, "_data", None)
+    return kept.get(_SWITCH) if type(kept) is dict else os.environ.get("ELMAN_BACKEND")
+
+
+@dataclass(slots=True)
+class Again:
+    """The last plain call of a scan: what it looked like, and what it came to."""
+
+    signature: tuple[Any, ...]
+    guard: Guard
+    plan: Plan
+    rows: Layout
+    recipe: Any
+
+    def call(self, scan: Any, given: Trees, reverse: bool) -> ScanResult | None:
+        """The call, or None where it is another one."""
+        tensors = self.guard.held() if _signature(given, reverse) == self.signature else None
+        if tensors is None:
+            return None
+        if scan.path != self.plan.loops.name:  # what `explain` says would be of another call
+            return None
+        step: Callable[..., Any] = scan.step
+        x, s, c = map(_leaves, given)
+
+        def again() -> Inputs:
+            return gather(*given, None, None, None, reverse, False)
+
+        return run_recipe(step, self.plan, tensors, (x, s, c), again, self.rows, self.recipe)
+
+
+def remember(guard: Guard, plan: Plan, given: Inputs, trees: Trees) -> Again | None:
+    """What the next call may be compared with, or None where this one is no plain one."""
+    if given.lengths is not None or given.reset is not None or given.return_states:
+        return None
+    rows = layout(given.T, given.B, None, None, given.reverse, given.x[0].device)
+    recipe = plan.recipe() if is_plain_call(given, rows) else None
+    signature = None if recipe is None else _signature(trees, given.reverse)
+    return None if signature is None else Again(signature, guard, plan, rows, recipe)

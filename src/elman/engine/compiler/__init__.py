@@ -1,0 +1,1 @@
+"""A call under torch.compile and torch.export: one operator, seen from outside."""

@@ -1,0 +1,1 @@
+"""When a trace is believed, and for which calls it stands."""

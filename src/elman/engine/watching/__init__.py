@@ -1,0 +1,1 @@
+"""What a step reads and changes beside its inputs: seen, walked, watched, put back."""
