@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 __all__ = ["KINDS", "Kind", "KindCell"]
 
@@ -26,6 +27,8 @@ class KindCell(nn.Module):
         self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
         self.norm, self.conv = nn.BatchNorm1d(H), nn.Conv1d(1, 1, 3, padding=1)
         self.register_buffer("pick", torch.tensor([3, 1, 0]))
+        with torch.random.fork_rng():
+            self.spectral = parametrizations.spectral_norm(nn.Linear(H, H))
         self.seen: Any = None
         self.steps = 0
 
@@ -35,11 +38,12 @@ class KindCell(nn.Module):
 
 
 class Kind(NamedTuple):
-    """A kind of step; native: whether it must take the core."""
+    """A kind of step; native: whether it must take the core; cached: called under `parametrize.cached()`."""
 
     name: str
     body: Body
     native: bool = True
+    cached: bool = False
 
 
 def _write(place: Any, value: Any = 0.5) -> Body:
@@ -148,6 +152,11 @@ KINDS = [
     Kind("a straight-through or surrogate gradient", lambda c, x, u: x + (u > 0).float() + u - u.detach()),
     Kind("a tensor attribute set at each step: a record (`self.attn = a.detach()`), pruned and normed weights of a "
          "hook; the last step runs in Python", _records),
+    Kind("parametrized weights (`torch.nn.utils.parametrizations`) under `parametrize.cached()`, made once a call: "
+         "spectral norm in training does one power iteration a call then, as in a loop under it",
+         lambda c, x, u: c.spectral(x) + u, True, True),
+    Kind("spectral norm in training without that, or of the old hook: one power iteration a step, as in a loop",
+         lambda c, x, u: c.spectral(x) + u, False),
     Kind("an attribute that a step reads from the step before, or counts up", _counts, False),
     Kind("`t[:, buffer]`, places in a tensor of the module", lambda c, x, u: x + F.pad(u[:, c.pick], (0, 5))),
     Kind("gather, scatter, index_select, argmax, argmin, max and min with their places, topk, `sort(stable=True)`",

@@ -7,10 +7,12 @@ import re
 import sys
 import warnings
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch.nn.utils import parametrize
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "generality.md"
@@ -107,7 +109,7 @@ def path_of(kind: Kind) -> tuple[str, str]:
 
     torch.manual_seed(0)
     scan = Scan(KindCell(kind.body))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), parametrize.cached() if kind.cached else nullcontext():
         warnings.simplefilter("ignore")
         scan(torch.randn(4, 3, 8), torch.randn(3, 8))
     told = scan.explain()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.engine.backends import BACKENDS, backend_of_environment, choose_loops
+from elman.engine.call.cached import Cached, is_cached
 from elman.engine.call.checkpoint import carrying, check_every, loop_in_chunks, run_in_chunks
 from elman.engine.call.choice import loop_is_faster, may_be_slower
 from elman.engine.call.inputs import Inputs, Manner, common_length, gather, manner_of
@@ -35,7 +36,6 @@ from elman.engine.call.surroundings import (
 from elman.engine.compiler.compiling import scan_compiled, stay_outside
 from elman.engine.errors import EngineError, EngineWarning, NotSupported, user_level
 from elman.engine.explain import Explanation, debug, explain_program
-from elman.engine.lowering.lower import Needs
 from elman.engine.program.ops import is_random
 from elman.engine.structure import ScanResult, flatten, unflatten
 from elman.engine.trust.families import Anew, Axes, Entry, Family, bound, same_way, traced
@@ -92,6 +92,7 @@ class Scan:
         self._warned: set[str] = set()
         self._last: Again | None = None
         self._recorder: Recorder | None = None
+        self._cached: Cached | None = None  # for calls under parametrize.cached()
         self.pairs: Scan | None = None  # for calls with complex numbers
         self._sets: list[tuple[dict[str, Any], str]] = []  # attributes that the step was last seen to set
         self._refused: dict[str, int] = {}
@@ -149,7 +150,8 @@ class Scan:
             )  # fmt: skip
         plain = initial_state is None and lengths is None and reset is None and not return_states
         if plain and checkpoint_every is None and (last := self._last) is not None:
-            result = last.call(self, (x, state, context), reverse)
+            made_once = is_cached(self.step, self.owner)
+            result = None if made_once else last.call(self, (x, state, context), reverse)
             if result is not None:
                 return result
         if not torch.compiler.is_compiling():
@@ -164,13 +166,16 @@ class Scan:
         if (why := only_the_loop(given)) is not None:
             hint = self._say_transformed() if why is TRANSFORMED else ""
             return self.as_loop(given, why, hint, checkpoint_every)
-        if any_complex((*given.x, *given.s, *given.c)):
-            return on_pairs(self, given, checkpoint_every)
         return self._on_the_fast_path(given, wanted, checkpoint_every, (x, state, context))
 
     def _on_the_fast_path(
         self, given: Inputs, wanted: str | None, checkpoint_every: int | None, trees: tuple[Any, Any, Any]
     ) -> ScanResult:
+        if is_cached(self.step, self.owner):
+            self._cached = self._cached or Cached(self)
+            return self._cached.call(self, given, checkpoint_every)
+        if any_complex((*given.x, *given.s, *given.c)):
+            return on_pairs(self, given, checkpoint_every)
         recorded = None if self._recorder is None else self._recorder.call(self, given, checkpoint_every)
         if recorded is not None:
             return recorded
@@ -271,7 +276,11 @@ class Scan:
         if (self.path, self._explanation) != said:
             self.path, self._explanation = said
             debug(1, f"{self!r}: {reason}")
-        return given.loop(self.step) if every is None else loop_in_chunks(self.step, self.owner, given, every)
+        if every is None or is_cached(
+            self.step, self.owner
+        ):  # what is made once a call is not made again in a chunk
+            return given.loop(self.step)
+        return loop_in_chunks(self.step, self.owner, given, every)
 
     def _fall_back(self, given: Inputs, reason: NotSupported, every: int | None) -> ScanResult:
         if isinstance(reason, Unfinished):
@@ -511,7 +520,7 @@ class Scan:
         plan.sizes.add(given.B)
 
     def _plan(self, entry: Entry, given: Inputs, wanted: str | None) -> Plan:
-        needs = _needs(entry, given)
+        needs = entry.needs(given)
         plan = entry.plans.get((needs, wanted))
         if plan is not None:
             return plan
@@ -536,15 +545,3 @@ class Scan:
                 entry.family.believe(given.B)
         entry.plans[needs, wanted] = plan
         return plan
-
-
-def _needs(entry: Entry, given: Inputs) -> Needs:
-    """Which gradients this call wants."""
-    if not torch.is_grad_enabled():
-        return Needs()
-    p = tuple(t.requires_grad for t in entry.guard.tensors())
-    x = tuple(t.requires_grad for t in given.x)
-    c = tuple(t.requires_grad for t in given.c)
-    s = any(t.requires_grad for t in (*given.s, *given.initial))
-    needs = Needs(x, c, p, s, given.return_states)
-    return needs if needs.any else Needs()

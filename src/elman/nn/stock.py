@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, overload
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import cached
 from torch.nn.utils.rnn import PackedSequence
 
 from elman.engine import Scan
@@ -265,7 +266,10 @@ class StockLayer(TorchNames):
         states: the structure of the state with a time axis before the batch axis, `(L·D, T, B, H)`; behind it with
         `batch_first`; padded also for a PackedSequence.
         """
-        return self._call(input, hx, initial_state, lengths, mask, reset, return_states)
+        if "parametrizations" not in self._modules or torch.compiler.is_compiling():
+            return self._call(input, hx, initial_state, lengths, mask, reset, return_states)
+        with cached():  # a layer reads its weights once a call
+            return self._call(input, hx, initial_state, lengths, mask, reset, return_states)
 
     def check(self, input: Tensor | PackedSequence, hx: Any = None) -> Explanations:
         """Verify on this data that the engine runs each layer and direction as the plain loop does; says how it runs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -23,26 +24,16 @@ class Parts(NamedTuple):
     im: Tensor
 
 
-class PairedStep:
-    """A step whose complex inputs and outputs are `Parts`; inside, the numbers are complex as its author wrote it."""
-
-    def __init__(self, step: Callable[..., Any]) -> None:
-        self.step = step
-
-    def __call__(self, x: Any, state: Any, *context: Any) -> Any:
-        """`(y, next_state)`."""
-        before = joined(state)
-        out = self.step(joined(x), before, *map(joined, context))
-        leaves, spec = flatten(before)
-        y, after = split_output(out, spec)
-        for was, now in zip(leaves, flatten(after)[0], strict=False):
-            if (
-                isinstance(was, Tensor)
-                and not was.is_complex()
-                and (isinstance(now, Pair) or now.is_complex())
-            ):
-                raise NotSupported(BECOMES, hint=START)
-        return taken_apart(y), taken_apart(after)
+def on_parts(step: Callable[..., Any], x: Any, state: Any, *context: Any) -> Any:
+    """`(y, next_state)` of a step, with `Parts` for complex tensors; inside, the numbers are complex."""
+    before = joined(state)
+    out = step(joined(x), before, *map(joined, context))
+    leaves, spec = flatten(before)
+    y, after = split_output(out, spec)
+    for was, now in zip(leaves, flatten(after)[0], strict=False):
+        if isinstance(was, Tensor) and not was.is_complex() and (isinstance(now, Pair) or now.is_complex()):
+            raise NotSupported(BECOMES, hint=START)
+    return taken_apart(y), taken_apart(after)
 
 
 def any_complex(tensors: Sequence[Tensor]) -> bool:
@@ -81,10 +72,10 @@ def joined(tree: Any) -> Any:
 
 def on_pairs(scan: Any, given: Inputs, every: int | None) -> ScanResult:
     """A call with complex numbers in x, states or context: by a scan over pairs of real ones, kept as `scan.pairs`."""
+    step = partial(on_parts, scan.step)
     if scan.pairs is None:
-        scan.pairs = type(scan)(
-            PairedStep(scan.step), owner=scan.owner, fallback=scan.fallback, backend=scan.backend
-        )
+        scan.pairs = type(scan)(step, owner=scan.owner, fallback=scan.fallback, backend=scan.backend)
+    scan.pairs.step = step
     apart = [
         None if spec is None else taken_apart(unflatten(leaves, spec))
         for leaves, spec in (

@@ -86,12 +86,14 @@ class Recorder:
 
     def __init__(self, scan: Any, places: Places) -> None:
         self.records = Records(places)
-        step = partial(recorded, self.records, scan.step)
-        self.inner = type(scan)(step, owner=scan.owner, fallback="error", backend=scan.backend)
+        self.inner = type(scan)(self._step(scan), owner=scan.owner, fallback="error", backend=scan.backend)
+
+    def _step(self, scan: Any) -> Step:
+        return partial(recorded, self.records, scan.step)
 
     def call(self, scan: Any, given: Inputs, every: int | None) -> ScanResult | None:
         """The call, or None where the fast path does not take the step so either."""
-        self.inner.backend = scan.backend
+        self.inner.backend, self.inner.step = scan.backend, self._step(scan)
         self.records.before_a_call()
         try:
             result = self._run(scan.step, given, every)

@@ -51,6 +51,7 @@ FILLED: dict[Any, float] = {
 FULL = {aten.full_like.default, aten.full.default, aten.new_full.default, aten.scalar_tensor.default}
 _OPAQUE = {"numpy", "__array__", "tolist", "data_ptr", "untyped_storage", "storage", "__dlpack__"}
 FILLS = {aten.fill.Scalar, aten.fill.Tensor}
+_ONCE = "call the layer under torch.nn.utils.parametrize.cached(): one power iteration a call, as in a loop under it"
 _COPIES = {aten._to_copy.default, aten.lift_fresh.default, aten.copy.default}
 
 
@@ -169,7 +170,7 @@ class Tracer(TorchDispatchMode):
                     what = self._labels.get(place, f"a tensor {tuple(t.shape)} that it did not make")
                     raise self.calls.not_supported(
                         f"the step changes {what} in place ({op_name(func)})",
-                        op=op_name(func), hint="return it as part of the state instead",
+                        op=op_name(func), hint=_instead_of_writing(),
                     )  # fmt: skip
 
 
@@ -355,6 +356,19 @@ def _instead_of_a_number() -> str:
             return "give the distribution validate_args=False: it looks at its arguments, which is a branch on data"
         frame = frame.f_back
     return "use torch.where, or decide outside the step"
+
+
+def _instead_of_writing() -> str:
+    """What to write where a step writes in what was there before it; it may be the power iteration of spectral norm."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and not _is_users(frame.f_code.co_filename):
+        name = frame.f_code.co_qualname
+        if name == "SpectralNorm.compute_weight":
+            return f"take torch.nn.utils.parametrizations.spectral_norm, and {_ONCE}"
+        if name == "_SpectralNorm._power_method":
+            return _ONCE
+        frame = frame.f_back
+    return "return it as part of the state instead"
 
 
 def _source() -> str:

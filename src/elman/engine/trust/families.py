@@ -70,6 +70,17 @@ class Entry:
     family: Family | None = None
     sizes: tuple[int, ...] = ()  # those that vary
 
+    def needs(self, given: Inputs) -> Needs:
+        """Which gradients a call wants."""
+        if not torch.is_grad_enabled():
+            return Needs()
+        p = tuple(t.requires_grad for t in self.guard.tensors())
+        x = tuple(t.requires_grad for t in given.x)
+        c = tuple(t.requires_grad for t in given.c)
+        s = any(t.requires_grad for t in (*given.s, *given.initial))
+        needs = Needs(x, c, p, s, given.return_states)
+        return needs if needs.any else Needs()
+
     def lowered(self, needs: Needs) -> Program:
         """The program for a call with these needs."""
         if self.family is not None:
