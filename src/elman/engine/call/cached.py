@@ -13,10 +13,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from elman.engine.errors import EngineError, NotSupported
-from elman.engine.watching.guards import modules_of
 from elman.engine.call.inputs import Inputs
+from elman.engine.errors import EngineError, NotSupported
 from elman.engine.structure import ScanResult, unflatten
+from elman.engine.watching.guards import modules_of
 
 __all__ = ["Cached", "is_cached"]
 
