@@ -328,6 +328,23 @@ def test_a_parameter_of_its_own_class_is_a_parameter():
     assert layer.path == "native"
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("warm", [0, 1, 3])
+def test_a_parameter_whose_place_a_tensor_with_operations_of_its_own_takes(warm):
+    layer, x = Recurrent(Blend()), torch.randn(T, B, I)
+    around, expected = layer.cell.around, by_loop(layer, x)
+    for _ in range(warm):
+        layer(x)
+    plain = around.weight
+    around.weight = nn.Parameter(Wrapped(plain.detach()))
+    with pytest.warns(EngineWarning, match="Wrapped"):
+        y = layer(x)[0]
+    assert torch.equal(y.inside, expected)
+    around.weight = plain
+    assert_near(layer(x)[0], expected, what="back")
+    assert layer.path == "native"
+
+
 def test_a_part_in_torchscript():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

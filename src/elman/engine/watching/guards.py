@@ -49,13 +49,16 @@ class Source:
     requires_grad: bool
     visits: list[int]
     external: bool
+    kind: type[Tensor] = Tensor
 
     def sought(self) -> tuple[Any, ...]:
         """How it is looked up, what it has to be, and how it is looked up under its other names."""
+        # In the place of a plain tensor one of a class with operations of its own (a DTensor) is another thing.
+        kinds = frozenset({Tensor, nn.Parameter, self.kind})
         (get, key), *others = self.live or [(lambda _: self.fixed, None)]
         if self.live and self.fixed is not None:
             others.append((lambda _: self.fixed, None))
-        return get, key, self.shape, self.dtype, self.device, self.requires_grad, others
+        return get, key, kinds, self.shape, self.dtype, self.device, self.requires_grad, others
 
 
 @dataclass(slots=True)
@@ -117,9 +120,9 @@ class Guard:
         if (place := self._changed()) is not None and not self._is_equal(place):
             return None
         tensors: list[Tensor] = []
-        for get, key, shape, dtype, device, requires_grad, others in self._sought:
+        for get, key, kinds, shape, dtype, device, requires_grad, others in self._sought:
             now = get(key)
-            if not isinstance(now, Tensor) or now.shape != shape or now.dtype is not dtype:
+            if type(now) not in kinds or now.shape != shape or now.dtype is not dtype:
                 return None
             if now.device != device or now.requires_grad is not requires_grad:
                 return None
@@ -248,12 +251,14 @@ def _sources(picture: Picture, tensors: list[Tensor]) -> Iterator[Source]:
                 f"the step reads a tensor {tuple(t.shape)} that is kept where it cannot be watched", op="tensor",
                 hint="register it as a buffer, or keep it in an attribute, a list or a dict",
             )  # fmt: skip
-        yield Source([], [], None, t.shape, t.dtype, t.device, t.requires_grad, visits.pop(id(t)), True)
+        yield Source(
+            [], [], None, t.shape, t.dtype, t.device, t.requires_grad, visits.pop(id(t)), True, type(t)
+        )
     names = set(picture.names)
     for found in visits.values():
         t, mapping, key, _ = picture.tensors[found[0]]
         if id(mapping) not in picture.registered or key in names:
-            yield Source([], [], None, t.shape, t.dtype, t.device, t.requires_grad, found, False)
+            yield Source([], [], None, t.shape, t.dtype, t.device, t.requires_grad, found, False, type(t))
 
 
 def _take(step: Any, owner: nn.Module | None, reached: Reached, alone: bool) -> Picture:
