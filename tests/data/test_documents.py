@@ -10,9 +10,26 @@ from hypothesis import strategies as st
 
 from elman.config import UserError
 from elman.data.corpus import CorpusSettings, read_corpus
-from elman.data.documents import columns_of, cut, shuffled
+from elman.data.documents import Kind, Shuffled, columns_of, ends_of
+from elman.data.documents import cut as cut_pieces
 
 FASTA = "; a remark\n>one\nACGT\nAC\n>two\nGG\n\n>three\nT\n"
+
+
+def cut(text: str, kind: Kind, *, chunk: int = 3, **given: str) -> list[str]:
+    """The documents of a text that comes in chunks."""
+    chunks = (text[at : at + chunk] for at in range(0, len(text), chunk))
+    found = [""]
+    for piece in cut_pieces(chunks, kind, **given):
+        found[-1] += piece.text
+        found += [""] * piece.last
+    assert found.pop() == ""
+    return found
+
+
+def shuffled(tokens: np.ndarray, mark: int, seed: int, epoch: int) -> np.ndarray:
+    """All tokens in the order of an epoch."""
+    return Shuffled(tokens, ends_of(tokens, mark), seed, epoch)[:]
 
 
 def test_what_a_document_is() -> None:

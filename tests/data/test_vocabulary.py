@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from elman.config import UserError
 from elman.data import vocabulary
-from elman.data.vocabulary import BytePairs, Bytes, Characters, Tokenizer, Words
+from elman.data.pieces import Piece
+from elman.data.vocabulary import Bytes, Characters, Tokenizer, Words
 
 SAMPLE = ["the cat sat on the mat\nthe dog saw the cat\n", "naïve café 😀 \u0000 end\n"]
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 BYTE_PAIRS = {
-    marked: BytePairs.learn([*SAMPLE, "the " * 50], size=300, min_count=1, marked=marked)
+    marked: vocabulary.learn("bpe", [*SAMPLE, "the " * 50], size=300, min_count=1, marked=marked)
     for marked in (False, True)
 }
 
@@ -37,14 +38,14 @@ def test_byte_pairs_lose_nothing_even_of_text_they_never_saw(text: str, marked: 
 
 @given(TEXTS, st.booleans())
 def test_characters_lose_nothing_of_the_text_they_learnt(text: str, marked: bool) -> None:
-    tokenizer = Characters.learn([text], size=0, min_count=1, marked=marked)
+    tokenizer = Characters.learn([Piece(text)], size=0, min_count=1, marked=marked)
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 @given(st.lists(st.lists(st.text("abc.<>", min_size=1), min_size=1), min_size=1))
 def test_words_keep_words_and_lines(lines: list[list[str]]) -> None:
     text = "".join(" ".join(words) + "\n" for words in lines)
-    tokenizer = Words.learn([text], size=0, min_count=1)
+    tokenizer = Words.learn([Piece(text)], size=0, min_count=1)
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
@@ -85,19 +86,19 @@ def test_a_mark_stands_behind_each_document() -> None:
 
 
 def test_characters_by_hand() -> None:
-    tokenizer = Characters.learn(["abba", "c"], size=0, min_count=1, marked=True)
+    tokenizer = Characters.learn([Piece("abba"), Piece("c")], size=0, min_count=1, marked=True)
     assert tokenizer.encode("abcd").tolist() == [2, 3, 4, 0]
     assert tokenizer.size == 5
-    rare = Characters.learn(["abba", "c"], size=0, min_count=2, marked=False)
+    rare = Characters.learn([Piece("abba"), Piece("c")], size=0, min_count=2, marked=False)
     assert rare.encode("abc").tolist() == [1, 2, 0]
-    small = Characters.learn(["aaabbc"], size=3, min_count=1, marked=False)
+    small = Characters.learn([Piece("aaabbc")], size=3, min_count=1, marked=False)
     assert small.encode("abc").tolist() == [1, 2, 0]
     assert small.decode([0, 1]) == "\N{REPLACEMENT CHARACTER}a"
 
 
 def test_words_are_read_as_penn_treebank_is() -> None:
     text = " a b b \n b <unk> \n"
-    tokenizer = Words.learn([text], size=0, min_count=1)
+    tokenizer = Words.learn([Piece(text)], size=0, min_count=1)
     assert tokenizer.words == ["b", "<eos>", "<unk>", "a"]
     assert tokenizer.encode_documents([text]).tolist() == [3, 0, 0, 1, 0, 2, 1]
     assert tokenizer.encode_documents([text.rstrip("\n")]).tolist() == [3, 0, 0, 1, 0, 2, 1]
@@ -106,21 +107,21 @@ def test_words_are_read_as_penn_treebank_is() -> None:
 
 
 def test_words_beyond_the_limit_are_unknown() -> None:
-    tokenizer = Words.learn(["a a a b b c\n"], size=4, min_count=1)
+    tokenizer = Words.learn([Piece("a a a b b c\n")], size=4, min_count=1)
     assert tokenizer.words == ["a", "b", "<eos>", "<unk>"]
-    rare = Words.learn(["a a a b b c\n"], size=0, min_count=2)
+    rare = Words.learn([Piece("a a a b b c\n")], size=0, min_count=2)
     assert rare.words == ["a", "b", "<eos>", "<unk>"]
 
 
 def test_words_go_on_from_a_prompt_with_a_space() -> None:
-    tokenizer = Words.learn(["a b\n"], size=0, min_count=1)
+    tokenizer = Words.learn([Piece("a b\n")], size=0, min_count=1)
     for prompt, expected in (("a", " b"), ("a ", "b"), ("a\n", "b"), ("", "b")):
         assert tokenizer.stream(prompt).push(int(tokenizer.encode("b")[0])) == expected
 
 
 def test_byte_pairs_need_room_for_the_bytes() -> None:
     with pytest.raises(UserError, match="--vocabulary 100 is too small"):
-        BytePairs.learn(SAMPLE, size=100, min_count=1, marked=False)
+        vocabulary.learn("bpe", SAMPLE, size=100, min_count=1, marked=False)
     assert BYTE_PAIRS[True].size <= 300
     assert len(BYTE_PAIRS[True].encode("the the the")) < 11
 

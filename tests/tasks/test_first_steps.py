@@ -15,6 +15,7 @@ from elman.data.corpus import read_part as read_text
 from elman.data.delimited import sniff
 from elman.data.inputs import check_inputs
 from elman.data.labelled import read_labelled
+from elman.data.pieces import Piece
 from elman.data.vocabulary import Words, learn
 from elman.tasks import verbs
 from elman.tasks.base import TASKS, configure, find
@@ -110,7 +111,7 @@ def test_a_bar_gives_way_in_whole_fields(width: int) -> None:
 
 
 def test_words_that_a_model_does_not_know_are_named() -> None:
-    words = Words.learn(["the cat sat\n"], size=0, min_count=1)
+    words = Words.learn([Piece("the cat sat\n")], size=0, min_count=1)
     assert words.strange("the dog sat\nby the dog a cat") == ["dog", "by", "a"]
     assert words.strange("the cat") == []
     assert learn("bytes", [], size=0, min_count=1, marked=False).strange("anything") == []

@@ -8,10 +8,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from elman.data.documents import Shuffled
+from elman.data.mapped import Tokens, let_go
+
 __all__ = ["IGNORED", "Streams", "TextBatch", "training_streams", "whole_text"]
 
-Tokens = npt.NDArray[np.integer]
+Places = npt.NDArray[np.int64]
 
+# Places read on their own before pages are let go of.
+LET_GO = 1024
 # A target with this value is counted neither in a loss nor in a metric (the default of torch's cross entropy).
 IGNORED = -100
 
@@ -38,40 +43,59 @@ class TextBatch(NamedTuple):
 
 
 class Streams:
-    """Streams `(B, N)` with their targets, indexed by piece: piece i holds the steps from i*T to (i+1)*T."""
+    """Streams of N steps, indexed by piece: piece i holds the steps from i*T to (i+1)*T.
 
-    def __init__(self, inputs: Tokens, targets: Tokens, steps: int, mark: int | None = None) -> None:
-        """Take `inputs` and `targets` of shape `(B, N)`; `steps`: T, the length of a piece; the last may be shorter.
+    Stream b reads the tokens from starts[b] on, and its target is always the token after. They are cut from the tokens
+    when they are asked for, so that these may lie in a file.
+    """
 
-        mark: the number behind which a document begins, where the network is to forget.
+    def __init__(
+        self, tokens: Tokens | Shuffled, starts: Places, length: int, steps: int, mark: int | None = None
+    ) -> None:
+        """starts: `(B,)`; length: N; steps: T, the length of a piece; the last may be shorter.
+
+        Past the last token the inputs are 0 and the targets `IGNORED`. mark: the number behind which a document begins,
+        where the network is to forget.
         """
-        self.mark = mark
-        self.inputs = inputs
-        self.targets = targets
+        self.tokens = tokens
+        self.starts = starts
+        self.length = length
         self.steps = steps
+        self.mark = mark
+        self._touched = 0
 
     @property
     def batch_size(self) -> int:
         """B, the number of streams."""
-        return int(self.inputs.shape[0])
+        return len(self.starts)
 
     def __len__(self) -> int:
         """Count the pieces of an epoch."""
-        return math.ceil(int(self.inputs.shape[1]) / self.steps)
+        return math.ceil(self.length / self.steps)
 
     def __getitem__(self, index: int) -> TextBatch:
         """Piece `index`, time first."""
         if not 0 <= index < len(self):
             raise IndexError(f"piece {index} of {len(self)}")
-        piece = slice(index * self.steps, (index + 1) * self.steps)
-        inputs, targets = (
-            np.ascontiguousarray(a[:, piece].T, dtype=np.int64) for a in (self.inputs, self.targets)
-        )
+        first = index * self.steps
+        places = np.arange(first, min(first + self.steps, self.length) + 1)[:, None] + self.starts
+        found = self.tokens[np.minimum(places, len(self.tokens) - 1)].astype(np.int64)
+        beyond = places[1:] >= len(self.tokens)
+        inputs, targets = np.where(beyond, 0, found[:-1]), np.where(beyond, IGNORED, found[1:])
+        self._let_go(inputs)
         reset = None if self.mark is None else inputs == self.mark
         return TextBatch(inputs, targets, reset if reset is not None and reset.any() else None)
 
+    def _let_go(self, inputs: Places) -> None:
+        """Of pages that were read, once they are many: each place that is read on its own may bring in 64 KiB."""
+        documents = 0 if self.mark is None else int((inputs == self.mark).sum())
+        self._touched += self.batch_size + documents
+        if self._touched > LET_GO:
+            self._touched = 0
+            let_go(self.tokens)
 
-def training_streams(tokens: Tokens, batch: int, steps: int, mark: int | None = None) -> Streams:
+
+def training_streams(tokens: Tokens | Shuffled, batch: int, steps: int, mark: int | None = None) -> Streams:
     """Cut a text into `batch` streams of equal length and pieces of exactly `steps`; the rest at the ends is left out.
 
     Zaremba, Sutskever and Vinyals (arXiv 1409.2329) read Penn Treebank so: a stream has N = len(tokens) // batch
@@ -81,8 +105,7 @@ def training_streams(tokens: Tokens, batch: int, steps: int, mark: int | None = 
     used = (length - 1) // steps * steps if length else 0
     if used < steps:
         raise ValueError(f"{len(tokens)} tokens are too few for {batch} streams of {steps} steps")
-    rows = tokens[: batch * length].reshape(batch, length)
-    return Streams(rows[:, :used], rows[:, 1 : used + 1], steps, mark)
+    return Streams(tokens, np.arange(batch) * length, used, steps, mark)
 
 
 def whole_text(tokens: Tokens, batch: int, steps: int, mark: int | None = None) -> Streams:
@@ -95,7 +118,4 @@ def whole_text(tokens: Tokens, batch: int, steps: int, mark: int | None = None) 
         raise ValueError(f"a text of {len(tokens)} tokens has nothing to predict; two are the least")
     batch = min(batch, pairs)
     length = -(-pairs // batch)
-    inputs = np.zeros(batch * length, dtype=np.int64)
-    targets = np.full(batch * length, IGNORED, dtype=np.int64)
-    inputs[:pairs], targets[:pairs] = tokens[:-1], tokens[1:]
-    return Streams(inputs.reshape(batch, length), targets.reshape(batch, length), steps, mark)
+    return Streams(tokens, np.arange(batch) * length, length, steps, mark)

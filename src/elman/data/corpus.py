@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,9 +12,16 @@ import numpy as np
 from elman.config import Count, Share, UserError, Whole, option
 from elman.data import documents, text, vocabulary
 from elman.data.account import Account
-from elman.data.vocabulary import Ids, Tokenizer
+from elman.data.feature_store import cache_folder
+from elman.data.mapped import Tokens, count
+from elman.data.pieces import Piece
+from elman.data.token_files import NAMES, Group, Source, digest_of, map_tokens
+from elman.data.vocabulary import Tokenizer
 
 __all__ = ["Corpus", "CorpusSettings", "Part", "read_corpus", "read_part"]
+
+# Bytes of files up to which all of the text and its tokens lie in memory.
+HELD = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,12 @@ class CorpusSettings:
         64, "steps the gradient goes back (truncated backpropagation through time)", unit="STEPS"
     )
     valid_batch: Count = option(16, "streams of text in a validation during training", unit="STREAMS")
+    cache: str = option(
+        "",
+        "folder for the tokens of texts of more than 32 MB, which are kept in files (empty: the user's own cache)",
+        unit="FOLDER",
+        late=True,
+    )
 
     def __post_init__(self) -> None:
         """Check what concerns two fields."""
@@ -111,9 +123,12 @@ class CorpusSettings:
 
 
 class Part(NamedTuple):
-    """A part of the data: its tokens, and how many characters they are; account: of its own files, if it has some."""
+    """A part of the data: its tokens, and how many characters they are; account: of its own files, if it has some.
 
-    tokens: Ids
+    Of large data the tokens lie in a file, in numbers as small as the vocabulary allows.
+    """
+
+    tokens: Tokens
     characters: int
     account: Account | None = None
 
@@ -121,7 +136,7 @@ class Part(NamedTuple):
         """The share of tokens that the tokenizer does not know."""
         if tokenizer.unknown is None or not len(self.tokens):
             return 0.0
-        return float(np.mean(self.tokens == tokenizer.unknown))
+        return count(self.tokens, tokenizer.unknown) / len(self.tokens)
 
 
 class Corpus(NamedTuple):
@@ -133,6 +148,7 @@ class Corpus(NamedTuple):
     test: Part
     account: Account
     apart: bool = False
+    digest: str = ""
 
     @property
     def parts(self) -> tuple[Part, Part, Part]:
@@ -163,7 +179,8 @@ class Corpus(NamedTuple):
             f"{sizes} {unit}s to train / validate / test on, {self.tokenizer.size:,} different ones",
         ]
         if self.apart:
-            counts = (int((part.tokens == self.tokenizer.mark).sum()) - 1 for part in self.parts)
+            assert self.tokenizer.mark is not None
+            counts = (count(part.tokens, self.tokenizer.mark) - 1 for part in self.parts)
             lines.append(f"{' / '.join(f'{max(count, 0):,}' for count in counts)} documents")
         unknown = self.valid.unknown(self.tokenizer)
         if unknown > 0.01 and self.tokenizer.kind != "words":
@@ -172,20 +189,57 @@ class Corpus(NamedTuple):
 
     def facts(self) -> dict[str, Any]:
         """Sizes, and a fingerprint of all tokens: the same text gives the same facts."""
-        digest = hashlib.sha256()
-        for part in (self.train, self.valid, self.test):
-            digest.update(len(part.tokens).to_bytes(8, "little") + part.tokens.astype("<i4").tobytes())
+        digest = self.digest or digest_of(part.tokens for part in self.parts)
         sizes = {name: len(getattr(self, name).tokens) for name in ("train", "valid", "test")}
-        return {"vocabulary": self.tokenizer.size, "tokens": sizes, "sha256": digest.hexdigest()}
+        return {"vocabulary": self.tokenizer.size, "tokens": sizes, "sha256": digest}
 
 
 def read_corpus(settings: CorpusSettings, tokenizer: Tokenizer | None = None) -> Corpus:
     """Read, divide and tokenize; without a tokenizer one is learnt from the training part.
 
+    Files of more than `HELD` bytes are read in pieces and their tokens kept in files; the numbers are the same.
     Raises UserError where a text is missing, not UTF-8, or too short for its streams.
     """
+    groups = _groups(settings)
+    large = bool(settings.train) and _bytes_of(groups, settings) > HELD
+    corpus = (_mapped if large else _held)(groups, settings, tokenizer)
+    _check_size(corpus, settings)
+    return corpus
+
+
+def read_part(paths: Sequence[str], settings: CorpusSettings, tokenizer: Tokenizer) -> Part:
+    """Read and tokenize a text of its own."""
+    group = Group(tuple(paths), part=0)
+    if _bytes_of([group], settings) > HELD:
+        corpus = _mapped([group], settings, tokenizer)
+        return corpus.train._replace(account=corpus.account)
     account = Account("files")
-    parts = _divide(settings, account)
+    return _tokenize(tokenizer, _texts(group, settings, account), settings)._replace(account=account)
+
+
+def _groups(settings: CorpusSettings) -> list[Group]:
+    """What is given for validation and test, and what is divided."""
+    given = [
+        Group(paths, NAMES.index(name)) for name in ("valid", "test") if (paths := getattr(settings, name))
+    ]
+    valid = 0.0 if settings.valid else settings.valid_share
+    return [*given, Group(settings.train, None, valid, 0.0 if given else settings.test_share)]
+
+
+def _bytes_of(groups: Sequence[Group], settings: CorpusSettings) -> int:
+    files = (path for group in groups for path in text.files_under(group.paths, settings.glob))
+    return sum(path.stat().st_size for path in files)
+
+
+# In memory: the plain way, to which the other is held by tests
+
+
+def _held(groups: Sequence[Group], settings: CorpusSettings, tokenizer: Tokenizer | None) -> Corpus:
+    account = Account("files")
+    *given, divided = groups
+    own = {NAMES[group.part or 0]: _texts(group, settings, account) for group in given}
+    whole = _texts(divided, settings, account) if divided.paths else text.standard_library()
+    parts = text.divide(whole, valid=divided.valid, test=divided.test, seed=0)._replace(**own)
     if tokenizer is None:
         tokenizer = vocabulary.learn(
             settings.tokens,
@@ -196,46 +250,12 @@ def read_corpus(settings: CorpusSettings, tokenizer: Tokenizer | None = None) ->
             apart=settings.apart,
         )
     train, valid, test = (_tokenize(tokenizer, part, settings) for part in parts)
-    corpus = Corpus(tokenizer, train, valid, test, account, settings.apart)
-    _check_size(corpus, settings)
-    return corpus
+    return Corpus(tokenizer, train, valid, test, account, settings.apart)
 
 
-def read_part(paths: Sequence[str], settings: CorpusSettings, tokenizer: Tokenizer) -> Part:
-    """Read and tokenize a text of its own."""
-    account = Account("files")
-    return _tokenize(tokenizer, _read(paths, settings, account), settings)._replace(account=account)
-
-
-def _divide(settings: CorpusSettings, account: Account) -> text.Division:
-    names = [name for name in ("valid", "test") if getattr(settings, name)]
-    given = {name: _read(getattr(settings, name), settings, account) for name in names}
-    train = _read(settings.train, settings, account) if settings.train else text.standard_library()
-    division = text.divide(
-        train,
-        valid=0.0 if "valid" in given else settings.valid_share,
-        test=0.0 if given else settings.test_share,
-        seed=0,
-    )
-    return division._replace(**given)
-
-
-def _read(paths: Sequence[str], settings: CorpusSettings, account: Account) -> list[str]:
-    separator = settings.separator.replace("\\n", "\n").replace("\\t", "\t")
-
-    def pieces(path: Path, found: str) -> list[str]:
-        if settings.documents == "column":
-            return documents.columns_of(path, found, settings.field)
-        return documents.cut(
-            found, settings.documents, separator=separator, record=settings.record, name=str(path)
-        )
-
+def _texts(group: Group, settings: CorpusSettings, account: Account) -> list[str]:
     return text.read_texts(
-        paths,
-        glob=settings.glob,
-        field=settings.field,
-        account=account,
-        pieces=pieces if settings.apart else None,
+        group.paths, glob=settings.glob, field=settings.field, account=account, cut=_cut(settings)
     )
 
 
@@ -245,6 +265,49 @@ def _tokenize(tokenizer: Tokenizer, texts: Sequence[str], settings: CorpusSettin
         assert tokenizer.mark is not None
         tokens = np.concatenate([np.array([tokenizer.mark], dtype=tokens.dtype), tokens])
     return Part(tokens, sum(map(len, texts)))
+
+
+# In files
+
+
+def _mapped(groups: Sequence[Group], settings: CorpusSettings, tokenizer: Tokenizer | None) -> Corpus:
+    def read(group: Group, account: Account) -> Iterator[Piece]:
+        return text.pieces_under(
+            group.paths, glob=settings.glob, field=settings.field, account=account, cut=_cut(settings)
+        )
+
+    def learn(pieces: Iterable[Piece], documents: int, length: int) -> Tokenizer:
+        return vocabulary.learn_pieces(
+            settings.tokens,
+            pieces,
+            size=settings.vocabulary,
+            min_count=settings.min_count,
+            marked=settings.apart or documents > 1,
+            apart=settings.apart,
+            length=length,
+        )
+
+    follows = [settings.glob, settings.field, settings.documents, settings.separator, settings.record]
+    source = Source(tuple(groups), read, settings.glob, follows, opening=settings.apart)
+    folder = Path(settings.cache) if settings.cache else cache_folder().with_name("tokens")
+    limits = [settings.vocabulary, settings.min_count]
+    found = map_tokens(source, folder, tokenizer, learn, settings.tokens, limits)
+    train, valid, test = map(Part, found.tokens, found.characters)
+    return Corpus(found.tokenizer, train, valid, test, found.account, settings.apart, found.digest)
+
+
+def _cut(settings: CorpusSettings) -> Callable[[Path, Iterator[str]], Iterator[Piece]] | None:
+    """What a file's documents are; None where it is one."""
+    separator = settings.separator.replace("\\n", "\n").replace("\\t", "\t")
+
+    def pieces(path: Path, chunks: Iterator[str]) -> Iterator[Piece]:
+        if settings.documents == "column":
+            return map(Piece, documents.columns_of(path, "".join(chunks), settings.field))
+        return documents.cut(
+            chunks, settings.documents, separator=separator, record=settings.record, name=str(path)
+        )
+
+    return pieces if settings.apart else None
 
 
 def _check_size(corpus: Corpus, settings: CorpusSettings) -> None:

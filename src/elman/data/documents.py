@@ -9,6 +9,7 @@ tokenizer's mark; where documents are kept apart, one stands in front of the fir
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -18,31 +19,47 @@ import numpy.typing as npt
 
 from elman.config import UserError, nearest
 from elman.data.account import Account
+from elman.data.mapped import Tokens, blocks
+from elman.data.pieces import Piece, split, whole
 from elman.data.table import read_table
 
-__all__ = ["Kind", "columns_of", "compiled", "cut", "shuffled"]
+__all__ = ["Kind", "Shuffled", "columns_of", "compiled", "cut", "ends_of"]
 
-Tokens = npt.NDArray[np.int32]
 Kind = Literal["joined", "files", "lines", "separated", "column", "records"]
 
 
-def cut(text: str, kind: Kind, *, separator: str = "", record: str = "", name: str = "") -> list[str]:
-    """The documents of a text; those without a letter are left out.
+def cut(
+    chunks: Iterable[str], kind: Kind, *, separator: str = "", record: str = "", name: str = ""
+) -> Iterator[Piece]:
+    """The documents of a text that comes in chunks, in pieces; those without a letter are left out.
 
     joined, files, column: all of it is one. lines: each line. separated: what stands between two `separator`s, without
     the line ends around it. records: what stands from one match of the regular expression `record` to the next, `^` a
-    line's start; without the line ends behind it.
+    line's start; without the line ends behind it. Of records the whole text is held, else a document at most; of a
+    file that is one, a chunk.
     Raises UserError for a pattern that is none, and for one that is nowhere in the text. name: of its file, for these.
     """
     if kind == "lines":
-        found = text.split("\n")
+        found = split(chunks, "\n")
     elif kind == "separated":
-        found = [piece.strip("\n") for piece in text.split(separator)]
+        found = (text.strip("\n") for text in split(chunks, separator))
     elif kind == "records":
-        found = [piece.rstrip("\n") for piece in _records(text, record, name)]
+        found = (text.rstrip("\n") for text in _records("".join(chunks), record, name))
     else:
-        found = [text]
-    return [piece for piece in found if piece.strip()]
+        return _lettered(whole(chunks))
+    return (Piece(text) for text in found if text.strip())
+
+
+def _lettered(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """A document, or nothing where there is no letter in it."""
+    blank: list[Piece] | None = []
+    for piece in pieces:
+        if blank is not None and not piece.text.strip():
+            blank.append(piece)
+            continue
+        yield from blank or ()
+        blank = None
+        yield piece
 
 
 def compiled(record: str) -> re.Pattern[str]:
@@ -81,12 +98,39 @@ def columns_of(path: Path, text: str, field: str) -> list[str]:
     return [cell for cell in cells if isinstance(cell, str) and cell.strip()]
 
 
-def shuffled(tokens: Tokens, mark: int, seed: int, epoch: int) -> Tokens:
-    """The documents of `mark d_1 mark d_2 mark ...` in another order, which seed and epoch decide."""
-    marks = np.flatnonzero(tokens == mark)
-    begins, lengths = marks[:-1] + 1, np.diff(marks)
-    order = np.random.default_rng([seed, epoch]).permutation(len(begins))
-    begins, lengths = begins[order], lengths[order]
-    into = np.cumsum(lengths) - lengths
-    places = np.arange(lengths.sum()) + np.repeat(begins - into, lengths)
-    return np.concatenate([tokens[:1], tokens[places]])
+def ends_of(tokens: Tokens, mark: int) -> npt.NDArray[np.int64]:
+    """Where the marks of `mark d_1 mark d_2 mark ...` stand."""
+    found = [first + np.flatnonzero(block == mark) for first, block in blocks(tokens)]
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+
+
+class Shuffled:
+    """The documents of `mark d_1 mark d_2 mark ...` in another order, which seed and epoch decide.
+
+    Indexed as the array of all these tokens would be, which is never made: two numbers are held for each document.
+    """
+
+    def __init__(self, tokens: Tokens, marks: npt.NDArray[np.int64], seed: int, epoch: int) -> None:
+        """marks: their places, `ends_of`."""
+        begins, lengths = marks[:-1] + 1, np.diff(marks)
+        order = np.random.default_rng([seed, epoch]).permutation(len(begins))
+        lengths = lengths[order]
+        # The places in front of a document's first one are those of the mark and of the documents before it.
+        self._ends = np.cumsum(lengths) + 1
+        self._moved = begins[order] - (self._ends - lengths)
+        # Under this name an array has what it is cut from, too.
+        self.base = tokens
+        self.dtype = tokens.dtype
+
+    def __len__(self) -> int:
+        """Count the tokens."""
+        return int(self._ends[-1]) if len(self._ends) else len(self.base)
+
+    def __getitem__(self, places: npt.NDArray[np.int64] | slice) -> Tokens:
+        """The tokens at some places, from 0."""
+        if isinstance(places, slice):
+            places = np.arange(len(self))[places]
+        if not len(self._ends):
+            return self.base[places]
+        document = np.searchsorted(self._ends, places, side="right")
+        return self.base[np.where(places == 0, 0, places + self._moved[document])]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LARGEST", "bigram_loss", "unigram_loss"]
+from elman.data.mapped import SPAN, Tokens, let_go
 
-Tokens = npt.NDArray[np.integer]
+__all__ = ["LARGEST", "bigram_loss", "unigram_loss"]
 
 # Counting goes over so many tokens of the training text at most: more would change little and take memory.
 LARGEST = 10_000_000
@@ -19,7 +21,18 @@ def unigram_loss(train: Tokens, text: Tokens, size: int) -> float:
 
     p(w) = (c(w) + 1) / (N + V)                          c(w) times among the N tokens of the training text
     """
-    return float(-np.log(_frequencies(train[:LARGEST], size)[text[1:]]).mean())
+    chances = _frequencies(train[:LARGEST], size)
+    return _mean(text, lambda block: -np.log(chances[block[1:]]))
+
+
+def _mean(text: Tokens, losses: Callable[[Tokens], npt.NDArray[np.float64]]) -> float:
+    """The mean over all tokens of a text but the first, a part of it at a time."""
+    parts = [
+        (float(losses(text[first : first + SPAN + 1]).mean()), min(SPAN, len(text) - 1 - first))
+        for first in range(0, len(text) - 1, SPAN)
+    ]
+    let_go(text)
+    return parts[0][0] if len(parts) == 1 else sum(mean * n for mean, n in parts) / (len(text) - 1)
 
 
 def _frequencies(train: Tokens, size: int) -> npt.NDArray[np.float64]:
@@ -39,12 +52,18 @@ def bigram_loss(train: Tokens, text: Tokens, size: int) -> float:
     pairs, counts = np.unique(train[:-1] * size + train[1:], return_counts=True)
     followed = np.bincount(train[:-1], minlength=size)
     different = np.bincount(pairs // size, minlength=size)
-    before, token = text[:-1].astype(np.int64), text[1:].astype(np.int64)
-    often = _looked_up(before * size + token, pairs, counts)
-    alone = _frequencies(train, size)[token]
-    total = np.maximum(followed[before], 1)
-    mixed = np.maximum(often - DISCOUNT, 0) / total + DISCOUNT * different[before] / total * alone
-    return float(-np.log(np.where(followed[before] > 0, mixed, alone)).mean())
+    chances = _frequencies(train, size)
+
+    def losses(block: Tokens) -> npt.NDArray[np.float64]:
+        before, token = block[:-1].astype(np.int64), block[1:].astype(np.int64)
+        often = _looked_up(before * size + token, pairs, counts)
+        alone = chances[token]
+        total = np.maximum(followed[before], 1)
+        mixed = np.maximum(often - DISCOUNT, 0) / total + DISCOUNT * different[before] / total * alone
+        found: npt.NDArray[np.float64] = -np.log(np.where(followed[before] > 0, mixed, alone))
+        return found
+
+    return _mean(text, losses)
 
 
 def _looked_up(

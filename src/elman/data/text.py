@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import random
 import sysconfig
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from elman.config import UserError, check_regular, nearest, pasted
 from elman.data.account import Account, Place
+from elman.data.pieces import BLOCK, Piece, split, whole
 
-__all__ = ["Division", "divide", "read_text", "read_texts", "standard_library"]
+__all__ = [
+    "MANY",
+    "Division",
+    "bounds",
+    "chunks_of",
+    "divide",
+    "drawn",
+    "files_under",
+    "pieces_under",
+    "places",
+    "read_text",
+    "read_texts",
+    "standard_library",
+]
 
-Pieces = Callable[[Path, str], list[str]]
+# The documents of a file, of its path and its text in chunks.
+Cut = Callable[[Path, Iterator[str]], Iterator[Piece]]
 
 # From so many documents on, a share is made of whole documents.
 MANY = 20
@@ -47,30 +66,66 @@ def read_texts(
     glob: str,
     field: str,
     account: Account | None = None,
-    pieces: Pieces | None = None,
+    cut: Cut | None = None,
 ) -> list[str]:
-    """The documents under the given paths, in the order given (a folder's files by name).
+    """The documents under the given paths, each whole; see `pieces_under`."""
+    texts: list[str] = []
+    held: list[str] = []
+    for text, last in pieces_under(paths, glob=glob, field=field, account=account, cut=cut):
+        held.append(text)
+        if last:
+            texts.append("".join(held))
+            held = []
+    return texts
 
-    A file is one document, a line of a .jsonl file is one (its `field`). Line ends become a single newline and a byte
-    order mark is dropped. In a folder, hidden and binary files are passed over. The account (of files) is told what was
-    read and what was not.
+
+def pieces_under(
+    paths: Iterable[str],
+    *,
+    glob: str,
+    field: str,
+    account: Account | None = None,
+    cut: Cut | None = None,
+) -> Iterator[Piece]:
+    """The documents under the given paths in pieces, in the order given (a folder's files by name).
+
+    A file is one document, or what `cut` makes of it; a line of a .jsonl file is one (its `field`). Line ends become a
+    single newline and a byte order mark is dropped. In a folder, hidden and binary files are passed over. The account
+    (of files) is told what was read and what was not.
     Raises UserError for a path that is missing, empty or not UTF-8.
     """
-    texts: list[str] = []
     account = Account("files") if account is None else account
     for path in map(Path, paths):
-        if not path.exists():
-            raise UserError(f"no such file or folder: {path}{_beside(path)}")
-        found = (
-            _read_folder(path, glob, field, account, pieces)
-            if path.is_dir()
-            else _read_file(path, field, pieces)
-        )
+        _check_there(path)
         account.read += not path.is_dir()
-        if not any(found):
+        found = (
+            _folder_pieces(path, glob, field, account, cut)
+            if path.is_dir()
+            else _file_pieces(path, field, cut)
+        )
+        empty = True
+        for piece in found:
+            empty = False
+            yield piece
+        if empty:
             raise UserError(f"{path} is empty: it holds no text to learn from")
-        texts += [text for text in found if text]
-    return texts
+
+
+def files_under(paths: Iterable[str], glob: str) -> list[Path]:
+    """The files that are read under the given paths, the binary ones among them. Raises UserError as `pieces_under`."""
+    found: list[Path] = []
+    for path in map(Path, paths):
+        _check_there(path)
+        if not path.is_dir():
+            check_regular(path)
+        inside = _inside(path, glob) if path.is_dir() else [path]
+        found += [file for file in inside if file == path or not _hidden(file, path)]
+    return found
+
+
+def _check_there(path: Path) -> None:
+    if not path.exists():
+        raise UserError(f"no such file or folder: {path}{_beside(path)}")
 
 
 def _beside(path: Path) -> str:
@@ -79,27 +134,31 @@ def _beside(path: Path) -> str:
     return nearest(path.name, [entry.name for entry in path.parent.iterdir()], form=str(path.parent / "{}"))
 
 
-def _read_folder(folder: Path, glob: str, field: str, account: Account, pieces: Pieces | None) -> list[str]:
+def _inside(folder: Path, glob: str) -> list[Path]:
     try:
         found = sorted(path for path in folder.glob(glob) if path.is_file())
     except (ValueError, NotImplementedError, IndexError) as error:
         raise UserError(f"--glob {glob!r} is not a pattern: {error}") from None
-    inside = [path for path in found if not _hidden(path, folder)]
-    if not inside:
+    if all(_hidden(path, folder) for path in found):
         raise UserError(f"no file in {folder} fits --glob {glob!r}{_kinds(folder)}")
+    return found
+
+
+def _folder_pieces(folder: Path, glob: str, field: str, account: Account, cut: Cut | None) -> Iterator[Piece]:
+    found = _inside(folder, glob)
     account.read += len(found)
-    texts: list[str] = []
     for path in found:
         if _hidden(path, folder):
             account.set_aside("hidden", Place(str(path)))
         elif _binary(path):
             account.set_aside("binary", Place(str(path)))
         else:
-            here = _read_file(path, field, pieces)
-            texts += here
-            if not any(here):
+            empty = True
+            for piece in _file_pieces(path, field, cut):
+                empty = False
+                yield piece
+            if empty:
                 account.set_aside("empty", Place(str(path)))
-    return texts
 
 
 def _hidden(path: Path, folder: Path) -> bool:
@@ -127,40 +186,51 @@ def _is_utf16(raw: bytes) -> bool:
     return raw[:2] in {b"\xff\xfe", b"\xfe\xff"} or alike
 
 
-def _read_file(path: Path, field: str, pieces: Pieces | None) -> list[str]:
-    text = read_text(path)
+def _file_pieces(path: Path, field: str, cut: Cut | None) -> Iterator[Piece]:
+    chunks = chunks_of(path)
     if path.suffix.lower() in JSON_LINES:
-        return _json_lines(path, text, field)
-    return [text] if pieces is None else pieces(path, text)
+        return (Piece(text) for text in _json_lines(path, chunks, field) if text)
+    return whole(chunks) if cut is None else cut(path, chunks)
 
 
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, its line ends as newlines. Raises UserError for a file that is none."""
+    return "".join(chunks_of(path))
+
+
+def chunks_of(path: Path) -> Iterator[str]:
+    """The text of a UTF-8 file, about `BLOCK` bytes at a time. Raises UserError as `read_text`."""
     check_regular(path)
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")(), translate=True)
+    read = 0
     try:
-        raw = path.read_bytes()
-        if _is_utf16(raw):
-            raise UserError(f"{path} is UTF-16 text, not UTF-8; {_converted(path, 'utf-16')}")
-        text = raw.decode("utf-8-sig")
+        with path.open("rb") as file:
+            if _is_utf16(file.read(8192)):
+                raise UserError(f"{path} is UTF-16 text, not UTF-8; {_converted(path, 'utf-16')}")
+            file.seek(0)
+            while block := file.read(BLOCK):
+                read += len(block)
+                yield decoder.decode(block)
+            yield decoder.decode(b"", final=True)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         if _binary(path):
             raise UserError(f"{path} is not text: it holds zero bytes; name UTF-8 text files") from None
+        # What the decoder was given ends with the last byte that was read.
+        at = read - len(error.object) + error.start
         raise UserError(
-            f"{path} is not UTF-8 text (byte 0x{error.object[error.start]:02x} at offset {error.start}); "
+            f"{path} is not UTF-8 text (byte 0x{error.object[error.start]:02x} at offset {at}); "
             f"{_converted(path, 'cp1252')}"
         ) from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _converted(path: Path, encoding: str) -> str:
     return f"convert it, for example: iconv -f {encoding} -t utf-8 {pasted(path)} > converted.txt"
 
 
-def _json_lines(path: Path, text: str, field: str) -> list[str]:
-    found = []
-    for number, line in enumerate(text.split("\n"), 1):
+def _json_lines(path: Path, chunks: Iterator[str], field: str) -> Iterator[str]:
+    for number, line in enumerate(split(chunks, "\n"), 1):
         if not line.strip():
             continue
         try:
@@ -171,8 +241,7 @@ def _json_lines(path: Path, text: str, field: str) -> list[str]:
             ) from None
         if not isinstance(record, dict) or not isinstance(record.get(field), str):
             raise UserError(f"{path}:{number} {_no_field(record, field)}")
-        found.append(record[field])
-    return found
+        yield record[field]
 
 
 def _no_field(record: object, field: str) -> str:
@@ -204,29 +273,48 @@ def divide(texts: Sequence[str], *, valid: float, test: float, seed: int) -> Div
     From 20 documents on, whole documents are drawn with `seed`; of fewer, each one gives its end, cut at a line.
     """
     if len(texts) >= MANY:
-        return _draw(texts, valid, test, seed)
+        part = drawn([len(text) for text in texts], valid, test, seed)
+        return Division(
+            *([text for text, own in zip(texts, part, strict=True) if own == i] for i in range(3))
+        )
     parts = [_ends(text, valid, test) for text in texts]
     return Division(*([part[i] for part in parts if part[i]] for i in range(3)))
 
 
-def _draw(texts: Sequence[str], valid: float, test: float, seed: int) -> Division:
-    order = list(range(len(texts)))
+def drawn(lengths: Sequence[int], valid: float, test: float, seed: int) -> bytearray:
+    """The part of each document (0: train, 1: valid, 2: test), from the characters of each."""
+    order = array("q", range(len(lengths)))
+    # An array is mixed as a list of the same length would be.
     random.Random(seed).shuffle(order)
-    total = sum(map(len, texts))
-    drawn: list[set[int]] = []
-    for share in (valid, test):
-        part: set[int] = set()
-        while order and sum(len(texts[i]) for i in part) < share * total:
-            part.add(order.pop())
-        drawn.append(part)
-    pick = [[text for i, text in enumerate(texts) if i in part] for part in (set(order), *drawn)]
-    return Division(*pick)
+    total = sum(lengths)
+    part = bytearray(len(lengths))
+    for number, share in enumerate((valid, test), 1):
+        taken = 0
+        while order and taken < share * total:
+            last = order.pop()
+            part[last] = number
+            taken += lengths[last]
+    return part
 
 
-def _ends(text: str, valid: float, test: float) -> tuple[str, str, str]:
-    first = _line_start(text, round(len(text) * (1 - valid - test))) if valid + test else len(text)
-    second = max(first, _line_start(text, round(len(text) * (1 - test)))) if test else len(text)
-    return text[:first], text[first:second], text[second:]
+def places(length: int, valid: float, test: float) -> tuple[int, int]:
+    """Where the shares for validation and test begin in a document, lines not minded; its end where there is none."""
+    first = round(length * (1 - valid - test)) if valid + test else length
+    return first, round(length * (1 - test)) if test else length
+
+
+def bounds(
+    length: int, valid: float, test: float, line_start: Callable[[int], int]
+) -> tuple[int, int, int, int]:
+    """Where train, valid and test begin and end in a document, cut at lines; line_start: see `_line_start`."""
+    a, b = places(length, valid, test)
+    first = line_start(a) if valid + test else length
+    return 0, first, max(first, line_start(b)) if test else length, length
+
+
+def _ends(text: str, valid: float, test: float) -> list[str]:
+    cuts = bounds(len(text), valid, test, lambda at: _line_start(text, at))
+    return [text[a:b] for a, b in pairwise(cuts)]
 
 
 def _line_start(text: str, at: int) -> int:

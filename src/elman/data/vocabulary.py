@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from elman.data.pieces import Piece
 from elman.errors import UserError
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "byte_letters",
     "from_json",
     "learn",
+    "learn_pieces",
 ]
 
 Ids = npt.NDArray[np.int32]
@@ -69,6 +71,14 @@ class Tokenizer(ABC):
     def encode(self, text: str) -> Ids:
         """The numbers of a text."""
 
+    @staticmethod
+    def cut(text: str) -> int:
+        """The last place at which a text may be cut, its pieces having the numbers of the whole; 0 where there is none.
+
+        So whatever comes behind it.
+        """
+        return len(text)
+
     def strange(self, text: str) -> list[str]:
         """What the text holds that no training text did, each once, in order; nothing where all can be spelled."""
         return []
@@ -90,12 +100,16 @@ class Tokenizer(ABC):
     def to_json(self) -> dict[str, Any]:
         """All of it, for a file."""
 
+    def encode_piece(self, piece: Piece) -> Ids:
+        """The numbers of a piece of a document that ends where `cut` allows; behind its last one the mark, if any."""
+        ids = self.encode(piece.text)
+        if self.mark is None or not piece.last:
+            return ids
+        return np.append(ids, np.int32(self.mark))
+
     def encode_documents(self, texts: Sequence[str]) -> Ids:
         """The numbers of several documents in one row, a mark behind each where the tokenizer has one."""
-        rows = [self.encode(text) for text in texts]
-        if self.mark is not None:
-            mark = np.array([self.mark], dtype=np.int32)
-            rows = [part for row in rows for part in (row, mark)]
+        rows = [self.encode_piece(Piece(text)) for text in texts]
         return np.concatenate(rows) if rows else np.zeros(0, dtype=np.int32)
 
     def decode(self, tokens: Iterable[int]) -> str:
@@ -140,10 +154,10 @@ class Characters(Tokenizer):
         self._table[points] = np.arange(first, self.size, dtype=np.int32)
 
     @classmethod
-    def learn(cls, texts: Sequence[str], *, size: int, min_count: int, marked: bool) -> Characters:
+    def learn(cls, pieces: Iterable[Piece], *, size: int, min_count: int, marked: bool) -> Characters:
         """The characters seen at least `min_count` times, at most `size` numbers in all (0: no limit)."""
         seen = np.zeros(0x110000, dtype=np.int64)
-        for text in texts:
+        for text, _ in pieces:
             found, counts = np.unique(_code_points(text), return_counts=True)
             seen[found] += counts
         kept = np.flatnonzero(seen >= min_count)
@@ -243,10 +257,12 @@ class Words(Tokenizer):
         self.unknown = self._numbers[UNKNOWN]
 
     @classmethod
-    def learn(cls, texts: Sequence[str], *, size: int, min_count: int, marked: bool = False) -> Words:
+    def learn(cls, pieces: Iterable[Piece], *, size: int, min_count: int, marked: bool = False) -> Words:
         """The words seen at least `min_count` times, at most `size` numbers in all (0: no limit)."""
-        counts = Counter(word for text in texts for word in text.split())
-        counts[END_OF_LINE] += sum(text.count("\n") + (not text.endswith("\n")) for text in texts)
+        counts = Counter[str]()
+        for text, last in pieces:
+            counts.update(text.split())
+            counts[END_OF_LINE] += text.count("\n") + (last and not text.endswith("\n"))
         words = [word for word, count in counts.items() if count >= min_count or word == END_OF_LINE]
         words.sort(key=lambda word: (-counts[word], word))
         if size:
@@ -264,9 +280,15 @@ class Words(Tokenizer):
         """The words without a number of their own."""
         return list(dict.fromkeys(word for word in text.split() if word not in self._numbers))
 
-    def encode_documents(self, texts: Sequence[str]) -> Ids:
+    @staticmethod
+    def cut(text: str) -> int:
+        """Behind a space of any kind."""
+        return len(text) if text[-1:].isspace() else len(text) - len(text.rsplit(None, 1)[-1])
+
+    def encode_piece(self, piece: Piece) -> Ids:
         """As the base, but a document always ends with a line end."""
-        return super().encode_documents([text if text.endswith("\n") else text + "\n" for text in texts])
+        ends = not piece.last or piece.text.endswith("\n")
+        return super().encode_piece(piece if ends else Piece(piece.text + "\n"))
 
     def stream(self, before: str = "") -> Stream:
         """Words with a space between them."""
@@ -301,13 +323,18 @@ class BytePairs(Tokenizer):
         self.size = pairs + marked
 
     @classmethod
-    def learn(cls, texts: Sequence[str], *, size: int, min_count: int, marked: bool) -> BytePairs:
-        """Merge pairs until there are `size` numbers (0: 4,096), or no pair is seen max(2, `min_count`) times."""
+    def learn(
+        cls, pieces: Iterable[Piece], *, size: int, min_count: int, marked: bool, length: int
+    ) -> BytePairs:
+        """Merge pairs until there are `size` numbers (0: 4,096), or no pair is seen max(2, `min_count`) times.
+
+        length: the characters of all pieces.
+        """
         import tokenizers
         from tokenizers import models, pre_tokenizers, trainers
 
         # More numbers than bytes cannot come of merging; the trainer reserves memory for all that it is asked for.
-        most = 256 + sum(len(text) for text in texts) * 4
+        most = 256 + length * 4
         room = min(size or BYTE_PAIRS, most) - marked
         if room < 256:
             raise UserError(
@@ -321,8 +348,18 @@ class BytePairs(Tokenizer):
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        model.train_from_iterator(texts, trainer)
+        model.train_from_iterator((text for text, _ in pieces), trainer)
         return cls(model.to_str(), marked=marked)
+
+    @staticmethod
+    def cut(text: str) -> int:
+        """Between what is no space and a space or a line end: no pair goes from the one into the other."""
+        at = len(text)
+        while (at := max(text.rfind(" ", 0, at), text.rfind("\n", 0, at))) > 0:
+            # Of a few control characters it is not agreed whether they are spaces; all that is printable is clear.
+            if text[at - 1].isprintable() and text[at - 1] != " ":
+                return at
+        return 0
 
     def encode(self, text: str) -> Ids:
         """The numbers after all merges."""
@@ -380,12 +417,34 @@ def learn(
 
     marked: documents have a mark behind them. apart: also of words, whose line ends are enough for texts read on.
     """
+    return learn_pieces(
+        kind,
+        map(Piece, texts),
+        size=size,
+        min_count=min_count,
+        marked=marked,
+        apart=apart,
+        length=sum(map(len, texts)),
+    )
+
+
+def learn_pieces(
+    kind: str,
+    pieces: Iterable[Piece],
+    *,
+    size: int,
+    min_count: int,
+    marked: bool,
+    apart: bool,
+    length: int,
+) -> Tokenizer:
+    """As `learn`, of documents in pieces that end where the tokenizer's `cut` allows, of `length` characters in all."""
     if kind == "characters":
-        return Characters.learn(texts, size=size, min_count=min_count, marked=marked)
+        return Characters.learn(pieces, size=size, min_count=min_count, marked=marked)
     if kind == "words":
-        return Words.learn(texts, size=size, min_count=min_count, marked=apart)
+        return Words.learn(pieces, size=size, min_count=min_count, marked=apart)
     if kind == "bpe":
-        return BytePairs.learn(texts, size=size, min_count=min_count, marked=marked)
+        return BytePairs.learn(pieces, size=size, min_count=min_count, marked=marked, length=length)
     return Bytes(marked=marked)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elman.config import Option, UserError, build, options, pasted, require, tables, values_of
+from elman.data.watching import watched
 from elman.tasks.base import (
     BASELINES,
     SCORES,
@@ -182,7 +183,7 @@ def spread_in_words(scores: Sequence[Score]) -> str:
 def _learner(task: Task, config: Any, display: Display, start: Run | None) -> TaskLearner:
     _check_extras(config.training)
     check_threads(config.training.threads)
-    prepared = task.prepare(config, None if start is None else task.codec(start))
+    prepared = _prepared(task, config, None if start is None else task.codec(start), display)
     _check_validation(config, prepared)
     for line in prepared.lines():
         display.note(line)
@@ -192,6 +193,14 @@ def _learner(task: Task, config: Any, display: Display, start: Run | None) -> Ta
     if start is not None:
         fill_from(learner.model, start)
     return learner
+
+
+def _prepared(task: Task, config: Any, codec: Any, display: Display) -> Prepared:
+    """The data, with a bar where reading them takes long."""
+    from elman.training.progress import Reading
+
+    with Reading(display) as reading, watched(reading):
+        return task.prepare(config, codec)
 
 
 def _entries(task: Task, config: Any, prepared: Prepared) -> dict[str, Any]:
@@ -206,7 +215,7 @@ def resume(task: Task, run: Run, changes: Mapping[str, Any], *, display: Display
     config = _changed(task, run, changes)
     _check_extras(config.training)
     check_threads(config.training.threads)
-    prepared = task.prepare(config, task.codec(run))
+    prepared = _prepared(task, config, task.codec(run), display)
     check_same_data(run, prepared)
     _check_validation(config, prepared)
     with _held(run):

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
-__all__ = ["Bar", "Display", "Glance", "Lines", "Silent", "duration", "fitted", "for_console"]
+__all__ = ["Bar", "Display", "Glance", "Lines", "Reading", "Silent", "duration", "fitted", "for_console"]
 
 LINE_SECONDS = 10.0
 
@@ -153,6 +153,35 @@ class Silent:
 
     def close(self) -> None:
         """Nothing."""
+
+
+class Reading:
+    """What is read before the training, as a display shows it; `elman.data.watching` tells it."""
+
+    def __init__(self, display: Display) -> None:
+        """Nothing is shown yet."""
+        self._display = display
+        self._what = ""
+        self._begun = 0.0
+
+    def __call__(self, what: str, done: float) -> None:
+        """Show how far something is."""
+        now = time.monotonic()
+        if not self._what:
+            self._display.open()
+        if what != self._what:
+            self._what, self._begun = what, now
+        left = (now - self._begun) * (1 - done) / done if done else None
+        self._display.show(Glance(done, f"{what} the text", "", "", left))
+
+    def __enter__(self) -> Reading:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End, where anything was shown."""
+        if self._what:
+            self._display.close()
 
 
 def for_console(console: Console) -> Display:

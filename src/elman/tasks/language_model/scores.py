@@ -44,7 +44,8 @@ def loss_interval(losses: Sequence[float], counts: Sequence[int]) -> tuple[float
     """Where the mean loss of a token lies at 95 %: pieces of the text drawn anew 1,000 times; None of too few."""
     if len(losses) < FEWEST_PIECES:
         return None
-    drawn = np.random.default_rng(0).integers(len(losses), size=(1000, len(losses)))
-    means = np.asarray(losses)[drawn].sum(1) / np.asarray(counts)[drawn].sum(1)
+    rng, lost, over = np.random.default_rng(0), np.asarray(losses), np.asarray(counts)
+    draws = (rng.integers(len(lost), size=len(lost)) for _ in range(1000))
+    means = [lost[drawn].sum() / over[drawn].sum() for drawn in draws]
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)

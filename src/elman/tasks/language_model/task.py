@@ -13,7 +13,7 @@ from elman.config import UserError, pasted
 from elman.data import vocabulary
 from elman.data.batching import Streams, TextBatch, training_streams, whole_text
 from elman.data.corpus import Corpus, Part, read_corpus, read_part
-from elman.data.documents import shuffled
+from elman.data.documents import Shuffled, ends_of
 from elman.data.ngrams import bigram_loss, unigram_loss
 from elman.data.vocabulary import Tokenizer
 from elman.tasks import verbs
@@ -55,7 +55,8 @@ class LanguageModelTask(Task):
         """Paths made absolute."""
         data = config.data
         train, valid, test = (_absolute(paths) for paths in (data.train, data.valid, data.test))
-        return replace(config, data=replace(data, train=train, valid=valid, test=test))
+        cache = str(Path(data.cache).absolute()) if data.cache else ""
+        return replace(config, data=replace(data, train=train, valid=valid, test=test, cache=cache))
 
     def prepare(self, config: Config, codec: Tokenizer | None) -> Corpus:
         """Read the text; the tokenizer of a run that is continued is its own."""
@@ -83,10 +84,11 @@ class LanguageModelTask(Task):
     def batches(self, config: Config, prepared: Prepared) -> tuple[Batches, int]:
         """Pieces of B streams; a text read on is the same in all epochs, documents come in another order in each."""
         settings, tokens, mark = config.data, prepared.part("train").tokens, _apart(config, prepared.codec)
+        ends = None if mark is None else ends_of(tokens, mark)
 
         @lru_cache(maxsize=1)
         def streams(epoch: int) -> Streams:
-            ordered = tokens if mark is None else shuffled(tokens, mark, config.training.seed, epoch)
+            ordered = tokens if ends is None else Shuffled(tokens, ends, config.training.seed, epoch)
             return training_streams(ordered, settings.batch, settings.steps, mark)
 
         if mark is None:
