@@ -2,17 +2,19 @@
 
 In each clip (mp4, three seconds, 48 x 48, 10 to 14 frames a second at uneven times, noise of deviation 8):
 
-    a figure (circle, square, triangle) that goes round, once or three times      clockwise: which way; fast: three
-    a band of stripes that scrolls                                                rightward: which way
-    a lamp that is red for a part of the clip and blue for the other              red first: which of them first
-    a pointer that goes to and fro between two ends, turning once or three times  three turns: how often
-    a block between small and large, at an even pace                              grows: which way
+    a figure (circle, square, triangle) that goes round, once or three times        clockwise: which way; fast: three
+    a band of stripes that scrolls                                                  rightward: which way
+    a lamp that is red, blue and white by turns                                     red to blue: what follows red
+    a pointer that goes to and fro between two ends, turning twice or four times    four turns: how often
+    a block between small and large, at an even pace; at its end it starts anew     grows: which way
     tags of one frame: circle, square, triangle; large (the figure), dark (the ground), framed (a border)
 
-Of the six tags on movement both answers show the same frames, in another order or at another speed, so that a frame
-of a time that is not known, and the mean of all, say next to nothing. The middle frame of the file does give two of
-them away: `benchmarks.single_frame` says how far, and why. Everything is drawn from the seed; the parts have seeds of
-their own. Written are train, valid and test as folders of clips with a table `tags.csv` each.
+No single frame shows one of the six tags on movement. Each of the five movements is a phase that begins anywhere and
+makes whole rounds in the clip, and a frame is drawn from the phases of its moment alone: at any moment every phase is
+as likely whatever the tags, and over a clip both answers show the same frames, in another order or at another speed.
+The times of frames and the noise know nothing of the tags, and each frame is compressed by itself, with one quantizer.
+`benchmarks.single_frame` asks trees how much a frame gives away. Everything is drawn from the seed; the parts have
+seeds of their own. Written are train, valid and test as folders of clips with a table `tags.csv` each.
 """
 
 from __future__ import annotations
@@ -29,126 +31,124 @@ import numpy as np
 import numpy.typing as npt
 
 SIDE, SECONDS, NOISE = 48, 3.0, 8.0
-MOVING = ("clockwise", "fast", "rightward", "red first", "three turns", "grows")
+MOVING = ("clockwise", "fast", "rightward", "red to blue", "four turns", "grows")
 STILL = ("circle", "square", "triangle", "large", "dark", "framed")
 SIZES = {"train": 1200, "valid": 150, "test": 400}
 SEEDS = {"train": 1, "valid": 2, "test": 3}
+LAMP = ((230, 30, 30), (30, 30, 230), (230, 230, 230))
+QUANTIZER = 3
 Pixels = npt.NDArray[np.float64]
 
 
-class Scene(NamedTuple):
-    """What a clip shows; phases from 0 to 1."""
+class Phases(NamedTuple):
+    """Where each movement is, from 0 to 1; or by how many rounds it goes on in the clip."""
 
-    tags: frozenset[str]
-    shape: str
-    colour: tuple[float, float, float]
-    round: float
+    figure: float
     stripes: float
-    switch: float
+    lamp: float
     pointer: float
     block: float
 
 
+class Scene(NamedTuple):
+    """What a clip shows; start: the phases at its beginning."""
+
+    tags: frozenset[str]
+    shape: str
+    colour: tuple[float, float, float]
+    start: Phases
+
+
 def draw_scene(generator: np.random.Generator) -> Scene:
-    """A scene: each tag with a chance of one half, and one of three shapes."""
+    """A scene: each tag with a chance of one half, one of three shapes, and movements that begin anywhere."""
     tags = {name for name in (*MOVING, "large", "dark", "framed") if generator.random() < 0.5}
     shape = ("circle", "square", "triangle")[int(generator.integers(3))]
     red, green, blue = generator.uniform(90, 250, 3).tolist()
-    phases = generator.random(5)
-    return Scene(
-        frozenset({*tags, shape}),
-        shape,
-        (red, green, blue),
-        phases[0],
-        phases[1],
-        0.35 + 0.3 * phases[2],
-        phases[3],
-        phases[4],
+    return Scene(frozenset({*tags, shape}), shape, (red, green, blue), Phases(*generator.random(5).tolist()))
+
+
+def rounds(tags: frozenset[str]) -> Phases:
+    """Whole ones, of each movement; this is all that the tags on movement say."""
+
+    def way(name: str) -> int:
+        return 1 if name in tags else -1
+
+    return Phases(
+        figure=way("clockwise") * (3 if "fast" in tags else 1),
+        stripes=5 * way("rightward"),
+        lamp=way("red to blue"),
+        pointer=2 if "four turns" in tags else 1,
+        block=way("grows"),
     )
+
+
+def phases_at(scene: Scene, u: float) -> Phases:
+    """The phases at the share u of the clip."""
+    return Phases(*((start + n * u) % 1 for start, n in zip(scene.start, rounds(scene.tags), strict=True)))
 
 
 def picture(scene: Scene, u: float) -> Pixels:
     """The frame `(48, 48, 3)` at the share u of the clip, without noise."""
+    return drawn(scene.tags & set(STILL), scene.shape, scene.colour, phases_at(scene, u))
+
+
+def drawn(tags: frozenset[str], shape: str, colour: tuple[float, float, float], at: Phases) -> Pixels:
+    """The frame of some phases; of the tags it sees those of one frame."""
     y, x = np.mgrid[0:SIDE, 0:SIDE].astype(float)
-    frame = np.full((SIDE, SIDE, 3), 40.0 if "dark" in scene.tags else 140.0)
-    _stripes(frame, scene, u)
-    _lamp(frame, scene, u)
-    _pointer(frame, scene, u, x, y)
-    _block(frame, scene, u)
-    _figure(frame, scene, u, x, y)
-    if "framed" in scene.tags:
+    frame = np.full((SIDE, SIDE, 3), 40.0 if "dark" in tags else 140.0)
+    frame[41:47] = (128 + 90 * np.sign(np.sin(2 * np.pi * (np.arange(SIDE) / 12 - at.stripes))))[
+        None, :, None
+    ]
+    frame[2:8, 2:8] = LAMP[int(3 * at.lamp)]
+    # To and fro: each place between the ends is as likely, and each way to go on from it.
+    frame[(abs(x - 15 - 17 * abs(2 * at.pointer - 1)) <= 1.5) & (abs(y - 5) <= 3)] = (240, 240, 60)
+    half = 1.0 + 3.2 * at.block
+    frame[round(6 - half) : round(6 + half), round(41.5 - half) : round(41.5 + half)] = (60, 200, 90)
+    frame[_figure(shape, 5.0 if "large" in tags else 3.2, at.figure, x, y)] = colour
+    if "framed" in tags:
         frame[[0, -1]] = frame[:, [0, -1]] = 255
     return frame
 
 
-def _figure(frame: Pixels, scene: Scene, u: float, x: Pixels, y: Pixels) -> None:
-    """On a circle about the middle; whole rounds, so that every place is as likely at any speed."""
-    rounds = 3 if "fast" in scene.tags else 1
-    turn = 2 * math.pi * (scene.round + rounds * u * (1 if "clockwise" in scene.tags else -1))
+def _figure(shape: str, size: float, phase: float, x: Pixels, y: Pixels) -> npt.NDArray[np.bool_]:
+    """Where it is: on a circle about the middle."""
+    turn = 2 * math.pi * phase
     across, down = x - (23.5 + 9.5 * math.cos(turn)), y - (25.5 + 9.5 * math.sin(turn))
-    size = 5.0 if "large" in scene.tags else 3.2
-    inside = {
+    inside: npt.NDArray[np.bool_] = {
         "circle": across**2 + down**2 <= size**2,
         "square": np.maximum(abs(across), abs(down)) <= 0.88 * size,
         "triangle": (down <= 0.8 * size) & (down >= 2 * abs(across) - size),
-    }[scene.shape]
-    frame[inside] = scene.colour
+    }[shape]
+    return inside
 
 
-def _stripes(frame: Pixels, scene: Scene, u: float) -> None:
-    """At the foot: stripes of 12 pixels, five of which pass in the clip."""
-    way = 1 if "rightward" in scene.tags else -1
-    waves = np.sin(2 * np.pi * (np.arange(SIDE) / 12 - scene.stripes - way * 5 * u))
-    frame[41:47] = (128 + 90 * np.sign(waves))[None, :, None]
-
-
-def _lamp(frame: Pixels, scene: Scene, u: float) -> None:
-    """Top left: red and blue. Of both orders it is red for the same share of the clip."""
-    first = u < (scene.switch if "red first" in scene.tags else 1 - scene.switch)
-    red = first == ("red first" in scene.tags)
-    frame[2:8, 2:8] = (230, 30, 30) if red else (30, 30, 230)
-
-
-def _pointer(frame: Pixels, scene: Scene, u: float, x: Pixels, y: Pixels) -> None:
-    """Top middle: to and fro between two ends; one turn or three, each end and each place between as long."""
-    legs = 4 if "three turns" in scene.tags else 2
-    along = abs((u * legs + 1) % 2 - 1)
-    at = 15 + 17 * (1 - along if scene.pointer < 0.5 else along)
-    frame[(abs(x - at) <= 1.5) & (abs(y - 5) <= 3)] = (240, 240, 60)
-
-
-def _block(frame: Pixels, scene: Scene, u: float) -> None:
-    """Top right: from small to large, or from large to small, at an even pace."""
-    size = u if "grows" in scene.tags else 1 - u
-    half = 1.0 + 3.2 * size
-    low, high = round(41.5 - half), round(41.5 + half)
-    frame[round(6 - half) : round(6 + half), low:high] = (60, 200, 90)
-
-
-def draw_times(generator: np.random.Generator) -> Pixels:
-    """When the frames of a clip are taken, in seconds."""
+def draw_shares(generator: np.random.Generator) -> Pixels:
+    """Which shares of the clip its frames show: one of each equal part, at any time in the midst of it."""
     count = int(generator.integers(30, 43))
-    times = np.sort((np.arange(count) + generator.uniform(-0.3, 0.3, count)) / count * SECONDS)
-    return np.asarray(np.maximum(times - times[0], 0))
+    return np.asarray((np.arange(count) + 0.5 + generator.uniform(-0.3, 0.3, count)) / count)
+
+
+def times_of(shares: Pixels) -> Pixels:
+    """When the file shows these frames, in seconds from the first, to a thousandth."""
+    return np.asarray(np.round((shares - shares[0]) * SECONDS, 3))
 
 
 def write_clip(path: Path, scene: Scene, generator: np.random.Generator) -> None:
     """Film a scene, at times of uneven distance."""
     import av
 
-    times = draw_times(generator)
+    shares = draw_shares(generator)
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("mpeg4", rate=1000)
         stream.width = stream.height = SIDE
-        stream.pix_fmt, stream.bit_rate = "yuv420p", 400_000
+        stream.pix_fmt, stream.codec_context.gop_size = "yuv420p", 1
+        stream.codec_context.qmin = stream.codec_context.qmax = QUANTIZER
         stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
-        last = -1
-        for time in times:
+        for u, time in zip(shares, times_of(shares), strict=True):
             noise = NOISE * generator.standard_normal((SIDE, SIDE, 3))
-            pixels = np.clip(picture(scene, float(time) / SECONDS) + noise, 0, 255).astype(np.uint8)
+            pixels = np.clip(picture(scene, float(u)) + noise, 0, 255).astype(np.uint8)
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            last = max(last + 1, round(1000 * float(time)))
-            frame.pts, frame.time_base = last, Fraction(1, 1000)
+            frame.pts, frame.time_base = round(1000 * float(time)), Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
