@@ -1,7 +1,9 @@
 """Translators, trained and timed from their configurations: `python -m benchmarks.translation [PART ...]`.
 
 multi30k  the translator of configs/translation/multi30k.toml, with several seeds: a training each by `elman train`,
-          which reads the test data (test_2016_flickr) once, at its end. One that stands in `--runs` is not done again.
+          which reads the test data (test_2016_flickr) once, at its end. One that stands in `--runs` is not done again;
+          seeds that are recorded in the folder of `--out` stay there.
+en-de     the same from English to German, the sizes of the two vocabularies exchanged.
 decoding  the 1,000 test sentences by the first of these runs, beam 5, from the loaded model to the last line.
 loop      tokens a second of the whole training loop, H = 256, 64 pairs a batch, beside packed torch.nn.GRU and a
           Python loop over the same decoder step; the output layer is asked once, over all steps, on both sides.
@@ -50,27 +52,40 @@ TOYS: dict[str, tuple[Callable[[list[str]], Sequence[str]], tuple[int, int], int
     "sorting": (sorted, (3, 20), 3, 0.95),
 }
 LEARNT = (3, 20)
+# Of configs/translation/multi30k.toml: what is read and what is written change places.
+OTHER_WAY = ("--from", "en", "--to", "de", "--source-vocabulary", "3500", "--target-vocabulary", "5000")
 BLEU, DECODING, LOOP, DECODER = (40.0, 42.0), (15.0, 6.0), (1.5, 2.0), (2.3, 2.8)
 
 Options = argparse.Namespace
 
 
 def multi30k(options: Options) -> dict[str, Any]:
-    """BLEU on the test data with each seed."""
+    """BLEU on the test data with each seed, German to English."""
+    return {**_trained(options, "multi30k"), "bars": BLEU}
+
+
+def english_german(options: Options) -> dict[str, Any]:
+    """The same the other way."""
+    return _trained(options, "en-de", *OTHER_WAY)
+
+
+def _trained(options: Options, name: str, *flags: str) -> dict[str, Any]:
+    """A training with each seed, and those of other seeds that are recorded."""
     data, runs = options.data / "multi30k", []
     for seed in options.seeds:
-        run = options.runs / f"multi30k-{seed}"
-        flags = [
-            *("--config", str(CONFIGS / "multi30k.toml"), "--data", str(data.resolve())),
+        run = options.runs / f"{name}-{seed}"
+        words = [
+            *("--config", str(CONFIGS / "multi30k.toml"), "--data", str(data.resolve()), *flags),
             *("--test", str((data / TEST).resolve()), "--seed", str(seed)),
             *("--threads", str(options.threads)),
         ]
         hidden = {"DATA": options.data, "RUNS": options.runs}
-        lines = trainings.trained("translation", flags, run, hidden)
+        lines = trainings.trained("translation", words, run, hidden)
         done = trainings.read(run)
         runs.append(
             {
                 "seed": seed,
+                "where": f"{done.day}, {machine()['processor']}",
                 "BLEU": done.score["value"],
                 "interval": done.score["interval"],
                 "figures": done.score["figures"],
@@ -80,7 +95,16 @@ def multi30k(options: Options) -> dict[str, Any]:
                 "lines": "\n".join(lines),
             }
         )
-    return {"runs": runs, "mean": statistics.fmean(run["BLEU"] for run in runs), "bars": BLEU}
+    known = _recorded(options.out).get(name, {"found": {"runs": []}})["found"]["runs"]
+    runs += [run for run in known if run["seed"] not in options.seeds]
+    runs.sort(key=lambda run: int(run["seed"]))
+    return {"runs": runs, "mean": statistics.fmean(run["BLEU"] for run in runs)}
+
+
+def _recorded(folder: Path | None) -> dict[str, Any]:
+    record = (folder or RESULTS) / "translation.json"
+    found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    return found
 
 
 def decoding(options: Options) -> dict[str, Any]:
@@ -264,6 +288,7 @@ def toys(options: Options) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Options], dict[str, Any]]] = {
     "multi30k": multi30k,
+    "en-de": english_german,
     "decoding": decoding,
     "loop": loop,
     "decoder": decoder,
@@ -296,7 +321,7 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"no part is called {unknown[0]}; they are {', '.join(PARTS)}")
     record = (options.out or RESULTS) / "translation.json"
-    recorded = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    recorded = _recorded(options.out)
     for part in options.parts or PARTS:
         torch.set_num_threads(options.threads)
         conditions = {**machine(), "torch.mm GFLOP/s": round(product_rate())}

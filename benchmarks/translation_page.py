@@ -29,7 +29,8 @@ def _multi30k(found: Found) -> str:
     runs = found["runs"]
     first = runs[0]
     beside = "; ".join(f"{name} {value:.2f}" for name, value in first["baselines"].items())
-    lines = [f"Mean BLEU of {len(runs)} seed{'s' * (len(runs) > 1)}: {found['mean']:.2f} ({_bars(found)})."]
+    bars = f" ({_bars(found)})" if "bars" in found else ""
+    lines = [f"Mean BLEU of {len(runs)} seed{'s' * (len(runs) > 1)}: {found['mean']:.2f}{bars}."]
     lines += [f"Beside it: {beside}. {first['figures']['signature']}.", ""]
     lines += [
         "| seed | BLEU, beam 5 | 13a | chrF | validation, greedy | minutes |",
@@ -44,7 +45,7 @@ def _multi30k(found: Found) -> str:
             f"| {run['valid']:.2f} | {run['minutes']:.0f} |"
         )
     for run in runs:
-        lines += ["", f"Seed {run['seed']}:", "", "```", run["lines"], "```"]
+        lines += ["", f"Seed {run['seed']} ({run['where']}):", "", "```", run["lines"], "```"]
     return "\n".join(lines)
 
 
@@ -83,6 +84,7 @@ def _toys(found: Found) -> str:
 
 TOLD: dict[str, Callable[[Found], str]] = {
     "multi30k": _multi30k,
+    "en-de": _multi30k,
     "decoding": _decoding,
     "loop": _loop,
     "decoder": _decoder,
