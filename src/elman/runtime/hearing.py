@@ -64,21 +64,21 @@ def words_of(path: Sequence[Path], symbols: Symbols, seconds: float) -> Heard:
 
 
 class BestPath:
-    """The best path, step by step: a symbol is final as soon as it appears."""
+    """The best path, step by step: a symbol is final as soon as it appears. before: the number of the last step."""
 
     def __init__(self) -> None:
         self.symbols: list[Path] = []
         self.steps = 0
-        self._before = BLANK
+        self.before = BLANK
 
     def read(self, values: Iterable[float], numbers: Iterable[int]) -> None:
         """The next steps: the likeliest symbol of each, or the blank, and log p of it."""
         for value, number in zip(values, numbers, strict=True):
             if number != BLANK:
-                if number == self._before:
+                if number == self.before:
                     last = self.symbols[-1]
                     self.symbols[-1] = last._replace(last=self.steps, total=last.total + value)
                 else:
                     self.symbols.append(Path(number, self.steps, self.steps, value))
-            self._before = number
+            self.before = number
             self.steps += 1

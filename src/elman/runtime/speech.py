@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from elman.data.audio.mel import LogMel, Mel, mel_bank
+from elman.data.audio.mel import LARGEST, LogMel, LogMelStream, Mel, mel_bank
 from elman.data.audio.normalizing import Statistics
 from elman.data.audio.stacking import stacked
 from elman.data.audio.symbols import Symbols
 from elman.runtime.hearing import BestPath, Heard, words_of
+from elman.runtime.listening import Listening, SoundSteps, Update, Utterances
 from elman.runtime.model import Frozen, FrozenError
 from elman.runtime.model import text_of as _text
 
-__all__ = ["SoundReader", "WholeLogMel"]
+__all__ = ["Listener", "SoundReader", "WholeLogMel", "check_samples"]
 
 Singles = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -26,27 +27,42 @@ Floats = npt.NDArray[np.float64]
 BLOCK = 1 << 14
 
 
+class _Constants(NamedTuple):
+    """The window; and of all bands in a row the points of the transform that each has, their weights, and where each
+    begins."""
+
+    window: Singles
+    bins: npt.NDArray[np.int64]
+    weights: Singles
+    begins: npt.NDArray[np.int64]
+
+
 class WholeLogMel(LogMel):
-    """`LogMel` by numpy: the same to float error."""
+    """`LogMel` by numpy: the same to float error. A frame is computed alike whatever stands beside it: its bands are
+    summed by themselves, where a product of matrices takes another order for other numbers of rows."""
 
     @cached_property
-    def _constants(self) -> tuple[Singles, Singles]:
+    def _constants(self) -> _Constants:
         n = np.arange(self.mel.window)
         window = 0.5 - 0.5 * np.cos(2 * np.pi * n / self.mel.window)
-        return window.astype(np.float32), mel_bank(self.mel).T.astype(np.float32)
+        bank = mel_bank(self.mel)
+        bands, bins = np.nonzero(bank)
+        begins = np.searchsorted(bands, np.arange(self.mel.bands))
+        return _Constants(window.astype(np.float32), bins, bank[bands, bins].astype(np.float32), begins)
 
     def of_emphasized(self, samples: Singles) -> Singles:
         """X of all whole windows in y."""
         mel = self.mel
         if len(samples) < mel.window:
             return np.zeros((0, mel.bands), dtype=np.float32)
-        window, bank = self._constants
+        window, bins, weights, begins = self._constants
         frames = np.lib.stride_tricks.sliding_window_view(samples, mel.window)[:: mel.hop]
         found = []
         for first in range(0, len(frames), BLOCK):
             spectrum = np.fft.rfft(frames[first : first + BLOCK] * window, n=mel.size).astype(np.complex64)
             power = np.square(spectrum.real) + np.square(spectrum.imag)
-            found.append(np.log(np.maximum(power @ bank, np.float32(mel.floor))))
+            bands = np.add.reduceat(power[:, bins] * weights, begins, axis=1)
+            found.append(np.log(np.maximum(bands, np.float32(mel.floor))))
         return np.concatenate(found)
 
 
@@ -102,14 +118,37 @@ class SoundReader(Frozen):
             if not len(x):
                 found.append(np.zeros((0, self.outputs[0].shape[0])))
                 continue
-            y = (
-                self.run(x[:, None], lengths=[len(one)])
-                .y.astype(np.float64)
-                .reshape(-1, self.outputs[0].shape[0])
-            )
-            top = y - y.max(axis=-1, keepdims=True)
-            found.append(top - np.log(np.exp(top).sum(axis=-1, keepdims=True)))
+            found.append(log_softmax(self.run(x[:, None], lengths=[len(one)]).y))
         return found
+
+    @property
+    def live(self) -> str:
+        """Why sound cannot be heard as it comes; empty where it can."""
+        if self.classes:
+            return "it tells classes of whole recordings"
+        if not self.can_step:
+            return "it reads from both ends"
+        if self.normalization not in {"running", "global"}:
+            return f"it is normalized by {self.normalization}, for which it needs the whole recording"
+        return ""
+
+    def listen(self, *, endpoint: float = 0.8) -> Listener:
+        """A recognizer for sound that comes in pieces: `listener(samples)`, `listener.finish()`.
+
+        endpoint: seconds without a symbol after which an utterance has ended (0: only the end of the sound ends one).
+        What is heard does not depend on the pieces, bit for bit. FrozenError for a network that cannot, which says why.
+        """
+        if self.live:
+            raise FrozenError(
+                f"the network cannot hear sound as it comes: {self.live}; train one with --no-bidirectional "
+                f"--normalize running, or give whole recordings"
+            )
+        return Listener(self, endpoint)
+
+    def sound_steps(self) -> SoundSteps:
+        """What the network reads of a new sound."""
+        stream = LogMelStream(self.log_mel)
+        return SoundSteps(stream, self.statistics, self.normalization, self.stride, self.ahead)
 
     def _heard(self, logs: Floats) -> dict[str, Any]:
         path = BestPath()
@@ -123,6 +162,44 @@ class SoundReader(Frozen):
     def _class(self, logs: Floats) -> dict[str, Any]:
         chances = {name: round(float(p), 6) for name, p in zip(self.classes, np.exp(logs[0]), strict=True)}
         return {"label": max(chances, key=lambda name: chances[name]), "probabilities": chances}
+
+
+class Listener(Listening):
+    """What `SoundReader.listen` gives: sound `(N,)` at the model's rate in, `Update`s out."""
+
+    def __init__(self, model: SoundReader, endpoint: float) -> None:
+        stream = model.stream(1)
+        self._heard, self._rate = 0, model.rate
+
+        def logs(steps: Singles) -> Floats:
+            return log_softmax(np.concatenate([stream(one[None]) for one in steps]))
+
+        super().__init__(model.sound_steps(), logs, Utterances(model.symbols, model.seconds, endpoint))
+
+    def __call__(self, samples: npt.ArrayLike) -> list[Update]:
+        """Hear the next samples: the utterances that have ended with them, and the one that goes on. FrozenError for
+        samples that are no numbers, and nothing is heard."""
+        sound = _samples(sound=samples, number=0)
+        check_samples(sound, self._heard / self._rate, self._rate)
+        self._heard += len(sound)
+        return super().__call__(sound)
+
+
+def log_softmax(logits: npt.NDArray[Any]) -> Floats:
+    """log p of logits `(S, ..., V)`, `(S, V)`."""
+    y = logits.astype(np.float64).reshape(-1, logits.shape[-1])
+    top = y - y.max(axis=-1, keepdims=True)
+    return np.asarray(top - np.log(np.exp(top).sum(axis=-1, keepdims=True)))
+
+
+def check_samples(samples: Singles, begins: float, rate: int) -> None:
+    """FrozenError for samples that are no numbers or of no scale; begins: seconds of sound in front of them."""
+    wrong = np.flatnonzero(~(np.abs(samples) <= LARGEST))
+    if len(wrong):
+        raise FrozenError(
+            f"{begins + int(wrong[0]) / rate:.2f} s from its start the sound has samples that are no numbers, or "
+            f"beyond any scale; are they of the form that was said?"
+        )
 
 
 def _samples(sound: npt.ArrayLike, number: int) -> Singles:

@@ -21,9 +21,11 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LogMel", "LogMelStream", "Mel", "mel_bank"]
+__all__ = ["LARGEST", "LogMel", "LogMelStream", "Mel", "mel_bank"]
 
 Floats = npt.NDArray[np.float32]
+# Beyond this a number is no sample of any scale, and its square no number any more.
+LARGEST = 1e9
 # Frames that are computed at once.
 BLOCK = 1 << 14
 
@@ -115,30 +117,34 @@ class LogMel:
 
 
 class LogMelStream:
-    """The same features as the samples come, each frame as soon as its last sample is there."""
+    """The same features as the samples come, each frame as soon as its last sample is there.
 
-    def __init__(self, mel: Mel) -> None:
-        """Begin a sound."""
-        self.log_mel = LogMel(mel)
-        self._rest = np.zeros(0, dtype=np.float32)
-        self._before: float | None = None
-        self._given = False
+    rest: y of the samples that no whole window has had yet, fewer than a window. before: the last sample, None before
+    the first. given: whether there was a frame.
+    """
+
+    def __init__(self, mel: Mel | LogMel) -> None:
+        """Begin a sound; by torch, or as a `LogMel` computes it."""
+        self.log_mel = mel if isinstance(mel, LogMel) else LogMel(mel)
+        self.rest = np.zeros(0, dtype=np.float32)
+        self.before: float | None = None
+        self.given = False
 
     def __call__(self, samples: Floats) -> Floats:
         """X `(T, bands)` of the frames that have become whole."""
         if len(samples) == 0:
             return np.zeros((0, self.log_mel.mel.bands), dtype=np.float32)
-        before = float(samples[0]) if self._before is None else self._before
-        self._before = float(samples[-1])
-        whole = np.concatenate((self._rest, self.log_mel.emphasize(samples, before)))
+        before = float(samples[0]) if self.before is None else self.before
+        self.before = float(samples[-1])
+        whole = np.concatenate((self.rest, self.log_mel.emphasize(samples, before)))
         frames = self.log_mel.of_emphasized(whole)
-        self._rest = whole[len(frames) * self.log_mel.mel.hop :]
-        self._given = self._given or len(frames) > 0
+        self.rest = whole[len(frames) * self.log_mel.mel.hop :]
+        self.given = self.given or len(frames) > 0
         return frames
 
     def finish(self) -> Floats:
         """The only frame of a sound that was shorter than a window; else nothing."""
-        short = self.log_mel.mel.window - len(self._rest)
-        if self._given or not len(self._rest):
+        short = self.log_mel.mel.window - len(self.rest)
+        if self.given or not len(self.rest):
             return np.zeros((0, self.log_mel.mel.bands), dtype=np.float32)
-        return self.log_mel.of_emphasized(np.pad(self._rest, (0, short)))
+        return self.log_mel.of_emphasized(np.pad(self.rest, (0, short)))

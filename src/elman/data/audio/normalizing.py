@@ -94,7 +94,8 @@ class RunningNormalizer:
         """z of the next frames `(T, F)`."""
         if not len(x):
             return x
-        sums = self.total + np.cumsum(x, axis=0, dtype=np.float64)
+        # One sum from the first frame on, so that it does not matter how the frames are cut into calls.
+        sums = np.concatenate((self.total[None], x)).cumsum(axis=0)[1:]
         counts = self.count + np.arange(1, len(x) + 1)[:, None]
         self.total, self.count = sums[-1], self.count + len(x)
         centres = (self.prior * self.statistics.mean + sums) / (self.prior + counts)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from elman.config import require
 from elman.data.audio.containers import ContainerError, decoded
+from elman.data.audio.mel import LARGEST
 from elman.data.audio.whole import is_cut_off
 
 __all__ = [
@@ -39,8 +40,6 @@ SUFFIXES = frozenset(_SUFFIXES.split())
 FOREIGN = frozenset({".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr"})
 # Below this peak a recording is silence: a quarter of the smallest step of 16 bits.
 SILENCE = 2.0**-17
-# Beyond this a number is no sample of any scale, and its square no number any more.
-LARGEST = 1e9
 # Where the mean of the channels has less than this part of their power, they cancel each other.
 CANCELLED = 0.25
 

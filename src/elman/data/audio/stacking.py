@@ -23,6 +23,8 @@ def stacked(z: Floats, stride: int, ahead: int) -> Floats:
     """
     T, F = z.shape
     count = steps_of(T, stride)
+    if not count:
+        return np.zeros((0, (stride + ahead) * F), dtype=np.float32)
     whole = np.zeros((count * stride + ahead, F), dtype=np.float32)
     whole[:T] = z
     views = np.lib.stride_tricks.sliding_window_view(whole, stride + ahead, axis=0)[::stride][:count]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from elman.config import UserError
-from elman.data.audio.mel import LogMelStream
-from elman.data.audio.normalizing import RunningNormalizer
-from elman.data.audio.sound import LARGEST, Resampler
-from elman.data.audio.stacking import stacked
+from elman.data.audio.mel import LARGEST, LogMelStream
+from elman.data.audio.sound import Resampler
 from elman.data.audio.symbols import BLANK
 from elman.runtime.hearing import BestPath, Heard, HeardWord, Path, words_of
+from elman.runtime.listening import Listening, SoundSteps, Update, Utterances
 from elman.tasks.speech.learning import aligner_of
 from elman.tasks.speech.recordings import Codec, needed
 from elman.tasks.speech.searching import Search
@@ -121,13 +120,6 @@ def _aligned(logs: npt.NDArray[np.float64], numbers: Sequence[int]) -> list[Path
     return found
 
 
-class Update(NamedTuple):
-    """What is known after a piece of sound: the words of the utterance so far; final: it has ended, and stays so."""
-
-    heard: Heard
-    final: bool
-
-
 class Listener:
     """A recognizer that writes while one speaks: sound comes in pieces of any size, and what it hears is the same.
 
@@ -159,23 +151,15 @@ class Listener:
                 "the run tells classes of whole recordings; train a recognizer with --target text"
             )
         model.eval()
-        self._aligner = aligner_of(model)
-        self.model, self.codec, self.features = model, codec, config.features
-        self.seconds = step_seconds(codec, config.features)
-        self.endpoint = endpoint
         self.rate = rate or codec.mel.rate
         self._heard = 0
         self._resample = Resampler(self.rate, codec.mel.rate)
-        self._log_mel = LogMelStream(codec.mel)
-        self._running = RunningNormalizer(codec.statistics) if config.normalization == "running" else None
-        self._frames: Floats = np.zeros((0, codec.mel.bands), dtype=np.float32)
-        self._state: Any = None
-        self._path = _Greedy()
-        # Symbols in front of this one belong to utterances that have ended.
-        self._begun = 0
-        self._known: tuple[Any, Heard] = None, Heard("", [])
-        # A space may be written anywhere in a silence, and ends none.
-        self._spaces = {number for number, name in enumerate(codec.symbols.names, 1) if name.isspace()}
+        features = config.features
+        steps = SoundSteps(
+            LogMelStream(codec.mel), codec.statistics, config.normalization, features.stride, features.ahead
+        )
+        utterances = Utterances(codec.symbols, step_seconds(codec, features), endpoint)
+        self._listening = Listening(steps, _reader(model), utterances)
 
     def __call__(self, samples: Floats) -> list[Update]:
         """Hear the next samples `(N,)`: the utterances that have ended with them, and the one that goes on.
@@ -183,8 +167,7 @@ class Listener:
         Raises UserError for samples that are no numbers: nothing behind them could be heard any more.
         """
         self._check(samples)
-        frames = self._log_mel(self._resample(samples))
-        return self._hear(frames, last=False)
+        return self._listening(self._resample(samples))
 
     def _check(self, samples: Floats) -> None:
         # Beyond the largest a power would be infinite, and the running level with it.
@@ -198,72 +181,31 @@ class Listener:
 
     def finish(self) -> list[Update]:
         """The sound has ended: what is left of it; the last update is final, and may be empty."""
-        frames = self._log_mel(self._resample(np.zeros(0, dtype=np.float32), last=True))
-        frames = np.concatenate((frames, self._log_mel.finish()))
-        found = self._hear(frames, last=True)
-        return [update for update in found if update.final or update.heard.text]
+        rest = self._listening(self._resample(np.zeros(0, dtype=np.float32), last=True))
+        return [*(update for update in rest if update.final), *self._listening.finish()]
 
     @property
     def whole(self) -> Heard:
         """All that has been heard."""
-        return words_of(self._path.symbols, self.codec.symbols, self.seconds)
+        utterances = self._listening.utterances
+        return words_of(utterances.path.symbols, utterances.symbols, utterances.seconds)
 
     @property
     def symbols(self) -> list[int]:
         """The numbers of all symbols heard so far; none of them changes any more."""
-        return [entry.number for entry in self._path.symbols]
+        return [entry.number for entry in self._listening.utterances.path.symbols]
 
-    def _hear(self, frames: Floats, *, last: bool) -> list[Update]:
-        z = self._running(frames) if self._running else self.codec.statistics.normalize(frames, "global")
-        self._frames = np.concatenate((self._frames, z)) if len(self._frames) else z
-        stride, ahead = self.features.stride, self.features.ahead
-        whole = len(self._frames) if last else max(0, (len(self._frames) - ahead) // stride * stride)
-        ended: list[Update] = []
-        if whole:
-            steps = stacked(self._frames[: whole if last else whole + ahead], stride, ahead)
-            steps = steps if last else steps[: whole // stride]
-            self._frames = self._frames[whole:]
-            ended = self._read(steps)
-        found = self._utterance(len(self._path.symbols))
-        if last:
-            self._begun = len(self._path.symbols)
-        return [*ended, Update(found, final=last)] if found.text or not ended else ended
 
-    def _read(self, steps: Floats) -> list[Update]:
-        """Go on by some steps; the utterances that end within them."""
-        import torch
+def _reader(model: Any) -> Callable[[Floats], npt.NDArray[np.float32]]:
+    """Steps `(S, F)` -> log p `(S, V)`, going on from the last call."""
+    import torch
 
+    aligner, state = aligner_of(model), None
+
+    def logs(steps: Floats) -> npt.NDArray[np.float32]:
+        nonlocal state
         with torch.no_grad():
-            logits, self._state = self._aligner(torch.from_numpy(steps).unsqueeze(1), self._state)
-            logs = logits[:, 0].log_softmax(dim=-1)
-        if not self.endpoint:
-            self._path(logs)
-            return []
-        before, ended = len(self._path.symbols), []
-        self._path(logs)
-        # The silence that ends an utterance may lie within these steps, with the next one behind it.
-        for number in range(max(before, self._begun + 1), len(self._path.symbols)):
-            sounds = self._path.symbols[number].number not in self._spaces
-            if sounds and self._silent(self._path.symbols[number].first, number):
-                ended.append(Update(self._utterance(number), final=True))
-                self._begun = number
-        if self._silent(self._path.steps, len(self._path.symbols)):
-            ended.append(Update(self._utterance(len(self._path.symbols)), final=True))
-            self._begun = len(self._path.symbols)
-        return [update for update in ended if update.heard.text]
+            logits, state = aligner(torch.from_numpy(steps).unsqueeze(1), state)
+            return np.asarray(logits[:, 0].log_softmax(dim=-1).numpy())
 
-    def _silent(self, until: int, number: int) -> bool:
-        """Whether the utterance in front of symbol `number` ends: long enough it has no symbol up to a step."""
-        said = range(number - 1, self._begun - 1, -1)
-        last = next((i for i in said if self._path.symbols[i].number not in self._spaces), None)
-        if last is None:
-            return False
-        return (until - self._path.symbols[last].last - 1) * self.seconds >= self.endpoint
-
-    def _utterance(self, until: int) -> Heard:
-        """The symbols up to one; made anew only where something has come."""
-        own = self._path.symbols[self._begun : until]
-        key = (self._begun, until, own[-1] if own else None)
-        if key != self._known[0]:
-            self._known = key, words_of(own, self.codec.symbols, self.seconds)
-        return self._known[1]
+    return logs
