@@ -179,7 +179,7 @@ class Listener(Listening):
     def __call__(self, samples: npt.ArrayLike) -> list[Update]:
         """Hear the next samples: the utterances that have ended with them, and the one that goes on. FrozenError for
         samples that are no numbers, and nothing is heard."""
-        sound = _samples(sound=samples, number=0)
+        sound = _one_channel(samples, "the sound")
         check_samples(sound, self._heard / self._rate, self._rate)
         self._heard += len(sound)
         return super().__call__(sound)
@@ -203,11 +203,14 @@ def check_samples(samples: Singles, begins: float, rate: int) -> None:
 
 
 def _samples(sound: npt.ArrayLike, number: int) -> Singles:
-    samples = np.asarray(sound, dtype=np.float32)
-    if samples.ndim != 1:
-        raise FrozenError(
-            f"sound {number} has the shape {samples.shape}; expected samples (N,) of one channel"
-        )
+    samples = _one_channel(sound, f"sound {number}")
     if not np.isfinite(samples).all():
         raise FrozenError(f"sound {number} has samples that are no numbers")
+    return samples
+
+
+def _one_channel(sound: npt.ArrayLike, called: str) -> Singles:
+    samples = np.asarray(sound, dtype=np.float32)
+    if samples.ndim != 1:
+        raise FrozenError(f"{called} has the shape {samples.shape}; expected samples (N,) of one channel")
     return samples

@@ -175,14 +175,18 @@ class Batcher(Worker):
                 raise BusyError(
                     f"{len(session.works)} requests of this session wait, which is as many as are allowed"
                 )
-            if self._waiting >= self.limits["waiting"]:
-                raise FullError(f"{self._waiting} requests wait, which is as many as are allowed")
+            self.check_room()
             session.works.append(work)
             self._waiting += 1
             session.touched = self.clock()
             if session.place is None and session not in self._ready:
                 self._ready[session] = None
                 self._change.notify()
+
+    def check_room(self) -> None:
+        """FullError where no more work is taken."""
+        if self._waiting >= self.limits["waiting"]:
+            raise FullError(f"{self._waiting} requests wait, which is as many as are allowed")
 
     def close(self, session: Session, why: RefusalError | None = None) -> None:
         """End a session at once; what it still had to do is told `why`. One that is closed stays so."""

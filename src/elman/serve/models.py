@@ -8,6 +8,7 @@ from typing import Any
 
 from elman.config import UserError
 from elman.runtime import Frozen, FrozenError, load
+from elman.runtime.speech import SoundReader
 from elman.serve.batcher import Batcher
 from elman.serve.settings import Serve
 from elman.serve.whole import Whole
@@ -33,9 +34,11 @@ def verbs_of(model: Frozen) -> tuple[str, ...]:
 
 
 def streams(model: Frozen) -> str:
-    """What a session of the model is fed: "text", "rows", or nothing where it has none."""
+    """What a session of the model is fed: "text", "audio", "rows", or nothing where it has none."""
     if not model.can_step or model.contexts:
         return ""
+    if isinstance(model, SoundReader):
+        return "" if model.live else "audio"
     if type(model).__name__ == "TextWriter":
         return "text"
     plain = len(model.inputs) == len(model.outputs) == 1 and len(model.inputs[0].shape) <= 1
@@ -93,6 +96,8 @@ class Served:
             "requests": self.verbs,
             "stream": self.streams or None,
         }
+        if self.streams == "audio":
+            found |= {"rate": self.model.rate, "seconds": self.model.seconds}
         if self.streams == "rows":
             one, other = self.model.inputs[0], self.model.outputs[0]
             found["input"] = {"shape": one.shape, "dtype": one.dtype.name}

@@ -9,7 +9,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from elman.runtime import FrozenError
+from elman.runtime.listening import Update
 from elman.serve.batcher import FullError, GoneError, LateError, RefusalError, Session
 from elman.serve.metrics import Board
 from elman.serve.models import Served
 from elman.serve.refusals import RefusedError, code_of, decoded
 from elman.serve.requests import Generate, checked_length, plain, promise
 from elman.serve.settings import Serve
+from elman.serve.sounds import Declared, Sound, told
 from elman.serve.states import Kept, new_name, pack, unpack
 from elman.serve.works import Reading, Rows, Writing
 
@@ -33,6 +35,8 @@ __all__ = ["Message", "Streams"]
 GOING_DOWN, FULL, FAULT, UNKNOWN, IDLE, LATE = 1012, 1013, 1011, 4404, 4408, 4504
 # So much of a text is remembered as decides how the next token is spelled.
 BEFORE = 64
+# Seconds after which a sound of which a part is heard asks again for room.
+AGAIN = 0.01
 
 
 class Message(msgspec.Struct, forbid_unknown_fields=True):
@@ -40,6 +44,8 @@ class Message(msgspec.Struct, forbid_unknown_fields=True):
 
     rows: list[Any] | None = None
     text: str | None = None
+    sound: Declared | None = None
+    finish: bool | None = None
     generate: Generate | None = None
     state: bool | None = None
     restore: str | None = None
@@ -121,6 +127,7 @@ class Connection:
         self.task = asyncio.current_task()
         self.pending, self.before = 0, ""
         self.spell: Any = None
+        self.sound: Sound | None = None
         if served.streams == "text":
             self.begin_text(served.model.tokenizer.start, "")
 
@@ -163,14 +170,14 @@ class Connection:
             raise RefusedError(404, f"no session {name!r} is kept here")
         try:
             row, more = unpack(self.served.hash, data)
+            beside = self.beside(more)
             self.session = self.batcher.open(row)
         except (FullError, FrozenError):  # it stays for whom it is of
             assert self.streams.kept is not None
             self.streams.kept.save(name, data)
             raise
         self.name = name
-        if self.spell is not None:
-            self.begin_text(int(more["pending"]), str(more["before"]))
+        self.adopt(beside)
         return True
 
     def end(self, ending: EndingError) -> None:
@@ -207,7 +214,9 @@ class Connection:
         began = time.perf_counter()
         try:
             data = message.get("bytes")
-            if data is not None:
+            if data is not None and self.served.streams == "audio":
+                await self.say(await self.hear(data))
+            elif data is not None:
                 answer = await self.steps(self.from_bytes(data))
                 await self.websocket.send({"type": "websocket.send", "bytes": answer.tobytes()})
             else:
@@ -232,6 +241,12 @@ class Connection:
             await self.say(await self.listen(message.text))
         elif message.generate is not None:
             await self.write(message.generate)
+        elif message.sound is not None:
+            self.check_kind("audio")
+            self.begin_sound(Sound(self.served.model, message.sound))
+            await self.say({"sound": msgspec.to_builtins(message.sound)})
+        elif message.finish:
+            await self.say(await self.finish())
         elif message.state:
             await self.say({"state": base64.b64encode(self.packed()).decode()})
         elif message.restore is not None:
@@ -241,6 +256,8 @@ class Connection:
             self.batcher.put_state(self.session, None)
             if self.spell is not None:
                 self.begin_text(self.served.model.tokenizer.start, "")
+            if self.sound is not None:
+                self.sound = Sound(self.served.model, self.sound.declared)
             await self.say({"reset": True})
 
     # Rows
@@ -341,12 +358,73 @@ class Connection:
         self.pending, self.before = work.last, (before + work.text)[-BEFORE:]
         await self.say({"text": "".join(work.pieces[shown:]), "done": length})
 
+    # Sound
+
+    def begin_sound(self, sound: Sound) -> None:
+        """From where the model begins."""
+        self.batcher.put_state(self.session, None)
+        self.sound = sound
+
+    def the_sound(self) -> Sound:
+        """What is being heard. RefusedError before it was said what comes."""
+        self.check_kind("audio")
+        if self.sound is None:
+            rate = self.served.model.rate
+            raise RefusedError(
+                422, f'first say what sound comes: {{"sound": {{"rate": {rate}, "form": "s16le"}}}}'
+            )
+        return self.sound
+
+    async def hear(self, data: bytes) -> dict[str, Any]:
+        """Samples: the utterances that have ended with them, and the one that goes on."""
+        sound = self.the_sound()
+        samples = sound.samples(data, self.settings.longest, self.settings.length)
+        ended = await self.read_sound(sound, sound.steps(samples))
+        going_on = sound.utterances.going_on
+        found = [*ended, going_on] if going_on.heard.text else ended
+        return {"heard": [told(update) for update in found], "seconds": sound.seconds}
+
+    async def finish(self) -> dict[str, Any]:
+        """The end of the sound; another may follow."""
+        sound = self.the_sound()
+        ended = await self.read_sound(sound, sound.rest())
+        last = sound.utterances.finish()
+        found = [*ended, last] if last.heard.text else ended
+        self.begin_sound(Sound(self.served.model, sound.declared))
+        return {"heard": [told(update) for update in found], "finished": True, "seconds": sound.seconds}
+
+    async def read_sound(self, sound: Sound, pieces: Iterator[Any]) -> list[Update]:
+        """Steps of the network, piece by piece. What is refused is refused before the first of them."""
+        self.batcher.check_room()
+        deadline, ended = self.deadline, []
+        for steps in pieces:
+            future, tell = promise()
+            work = Rows(self.served.model, [steps], tell, deadline=deadline)
+            while not self.submitted(work):
+                await asyncio.sleep(AGAIN)
+            ended += sound.read((await future).ys[0])
+        return ended
+
+    def submitted(self, work: Rows) -> bool:
+        """Whether there was room for it. A sound of which a part is heard waits for room, until it is late."""
+        try:
+            self.batcher.submit(self.session, work)
+        except FullError:
+            if time.monotonic() > work.deadline:
+                self.batcher.close(self.session, LateError("there was no room for the rest of the sound"))
+            if self.session.closed is not None:
+                raise self.session.closed from None
+            return False
+        return True
+
     # States
 
     def packed(self) -> bytes:
         """The state with what belongs to it."""
         state = self.batcher.state(self.session) if self.session.closed is None else self.session.state
         more: dict[str, Any] = {} if self.spell is None else {"pending": self.pending, "before": self.before}
+        if self.sound is not None:
+            more = {"sound": self.sound.state()}
         return pack(self.served.hash, state, more)
 
     def restore(self, text: str) -> None:
@@ -356,21 +434,41 @@ class Connection:
         except (binascii.Error, ValueError):
             raise FrozenError("the state is not in base64") from None
         row, more = unpack(self.served.hash, data)
+        beside = self.beside(more)
+        self.batcher.put_state(self.session, row)
+        self.adopt(beside)
+
+    def beside(self, more: dict[str, Any]) -> tuple[int, str] | Sound | None:
+        """What belongs to a state beside the core's. FrozenError for what never does."""
         if self.spell is not None:
             pending, before = more.get("pending"), more.get("before")
             size = self.served.model.tokenizer.size
             if not isinstance(pending, int) or not 0 <= pending < size or not isinstance(before, str):
                 raise FrozenError("the state lacks the token that was read last")
-            self.batcher.put_state(self.session, row)
-            self.begin_text(pending, before[-BEFORE:])
-        else:
-            self.batcher.put_state(self.session, row)
+            return pending, before[-BEFORE:]
+        if self.served.streams == "audio" and more.get("sound") is not None:
+            return Sound.from_state(self.served.model, more["sound"])
+        return None
+
+    def adopt(self, beside: tuple[int, str] | Sound | None) -> None:
+        """Go on with that."""
+        self.sound = beside if isinstance(beside, Sound) else None
+        if isinstance(beside, tuple):
+            self.begin_text(*beside)
+
+    def last_state(self, ending: EndingError) -> bytes | None:
+        """What the client may go on from; None where there is nothing that could be handed out."""
+        if ending.code not in {GOING_DOWN, IDLE} or ending.state == b"":
+            return None
+        with contextlib.suppress(RefusedError):
+            return self.packed()
+        return None
 
     async def farewell(self, ending: EndingError) -> None:
         """Say why, and hand out the state, where there is one."""
         said: dict[str, Any] = {"closing": str(ending)}
-        if ending.code in {GOING_DOWN, IDLE} and ending.state != b"":
-            data = self.packed()
+        data = self.last_state(ending)
+        if data is not None:
             if self.streams.kept is not None:
                 await asyncio.to_thread(self.streams.kept.save, self.name, data)
                 said["resume"] = self.name
