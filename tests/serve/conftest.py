@@ -13,6 +13,7 @@ from elman.frozen import export
 from elman.nn import Embedding
 from elman.nn.networks import LanguageModel, SequenceClassifier
 from tests.classification import moods
+from tests.speech.untrained import write_reader
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz ,.\n"
 
@@ -46,6 +47,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     texts = {"task": "classification", "codec": json.dumps(codec)}
     export(network, folder / "reviews.elman", texts=texts)
     return {name: folder / f"{name}.elman" for name in ("book", "words", "reviews", "layer")}
+
+
+@pytest.fixture(scope="session")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recognizer that hears sound as it comes."""
+    return write_reader(tmp_path_factory.mktemp("reader") / "ear.elman")
 
 
 @pytest.fixture(scope="session")

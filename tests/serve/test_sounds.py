@@ -18,15 +18,10 @@ from websockets.exceptions import ConnectionClosed
 from elman.runtime import load
 from tests.serve.serving import Running, serving, until
 from tests.serve.test_streams import Client, say
-from tests.speech.untrained import RATE, cuts, noise, whole, write_reader
+from tests.speech.untrained import RATE, cuts, noise, whole
 
 Files = dict[str, Path]
 SEEDS = st.integers(0, 2**32 - 1)
-
-
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_reader(tmp_path_factory.mktemp("reader") / "ear.elman")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """`elman serve` as processes: what is refused before anything listens, two processes on one port, their end."""
 
+import json
 import os
 import re
 import signal
@@ -8,11 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 import elman as package
 from command import begin, elman
 from elman.frozen import export
 from elman.runtime import load
+from tests.speech.untrained import noise
 
 Files = dict[str, Path]
 
@@ -60,14 +63,20 @@ def test_two_processes_of_a_run_and_a_frozen_file(files: Files, run: Path, tmp_p
     assert not any(Path(f"/proc/{pid}").exists() for pid in (*now, first))
 
 
-def test_a_frozen_file_is_served_without_torch(files: Files) -> None:
-    with begin("serve", files["book"], "--port", 0, "--processes", 1) as server:
+def test_a_frozen_file_is_served_without_torch(files: Files, reader: Path) -> None:
+    with begin("serve", files["book"], reader, "--port", 0, "--processes", 1) as server:
         try:
             address = re.search(r"http\S+", server.stdout.readline())[0]
             said = httpx.post(
                 f"{address}/models/book/generate", json={"length": 5, "seed": 1}, trust_env=False
             )
             assert said.json()["text"] == load(files["book"]).generate(length=5, seed=1)
+            with connect(f"{address.replace('http', 'ws')}/models/ear/stream") as client:
+                client.recv()
+                for message in ('{"sound": {"rate": 8000}}', noise(5, 8000).tobytes(), '{"finish": true}'):
+                    client.send(message)
+                    heard = client.recv(timeout=20)
+                assert json.loads(heard)["finished"]
             (child,) = children(server.pid)
             assert not has_torch(server.pid) and not has_torch(child)
             taken = elman("serve", files["book"], "--port", address.rsplit(":", 1)[1])

@@ -60,6 +60,29 @@ def test_drawn_requests_are_each_answered_once_and_right(seed: int, widest: int)
                 assert isinstance(error, LateError) and one.deadline <= now[0]
 
 
+@settings(max_examples=40)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=9), st.integers(1, 5))
+def test_requests_apart_have_turns(sizes: list[int], widest: int) -> None:
+    """Each step is of one request; all of them have had k turns before one has its next but one."""
+    seen: list[set[int]] = []
+
+    def own(inputs: list[int]) -> list[int]:
+        seen.append(set(inputs))
+        return inputs
+
+    whole, answers = Whole(own, waiting=1000, widest=widest, apart=True), {}
+    for k, size in enumerate(sizes):
+        whole.submit(Asked([k] * size, lambda found, error, k=k: answers.update({k: (found, error)})))
+    turns = dict.fromkeys(range(len(sizes)), 0)
+    while whole.step():
+        (k,) = seen[-1]
+        turns[k] += 1
+        left = [turns[i] for i in turns if i not in answers]
+        assert not left or turns[k] <= min(left) + 1
+    assert answers == {k: ([k] * size, None) for k, size in enumerate(sizes)}
+    assert turns == {k: -(-size // widest) for k, size in enumerate(sizes)}
+
+
 def test_nothing_after_the_end() -> None:
     whole = Whole(squares)
     whole.start()

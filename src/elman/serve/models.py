@@ -1,4 +1,4 @@
-"""What a frozen model can be asked, by its task."""
+"""What a model can be asked, by its task."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from elman.runtime import Frozen, FrozenError, load
 from elman.runtime.speech import SoundReader
 from elman.serve.batcher import Batcher
 from elman.serve.settings import Serve
+from elman.serve.translating import Translator
 from elman.serve.whole import Whole
 
 __all__ = ["VERBS", "Served", "check_model", "verbs_of"]
@@ -22,20 +23,21 @@ REQUESTS = {
     "TextTagger": ("tag",),
     "SeriesForecaster": ("forecast",),
     "SeriesClassifier": ("classify",),
+    "Translator": ("translate",),
 }
-VERBS = ("generate", "score", "classify", "tag", "forecast")
+VERBS = ("generate", "score", "classify", "tag", "forecast", "translate")
 
 
-def verbs_of(model: Frozen) -> tuple[str, ...]:
+def verbs_of(model: Frozen | Translator) -> tuple[str, ...]:
     """The requests that a model answers, none where it answers no request as a whole."""
     if getattr(model, "target", "") == "anomalies":
         return ()
     return REQUESTS.get(type(model).__name__, ())
 
 
-def streams(model: Frozen) -> str:
+def streams(model: Frozen | Translator) -> str:
     """What a session of the model is fed: "text", "audio", "rows", or nothing where it has none."""
-    if not model.can_step or model.contexts:
+    if isinstance(model, Translator) or not model.can_step or model.contexts:
         return ""
     if isinstance(model, SoundReader):
         return "" if model.live else "audio"
@@ -45,8 +47,10 @@ def streams(model: Frozen) -> str:
     return "rows" if plain and type(model) is Frozen else ""
 
 
-def check_model(path: Path) -> Frozen:
-    """The model of a file, if it can be served. Raises UserError, naming what it is."""
+def check_model(path: Path, settings: Serve) -> Frozen | Translator:
+    """The model of a file, or of the run of a translator, if it can be served. Raises UserError, naming what it is."""
+    if path.is_dir():
+        return Translator(path, settings)
     try:
         model: Frozen = load(path)
     except FrozenError as error:
@@ -64,9 +68,9 @@ class Served:
 
     def __init__(self, name: str, path: Path, settings: Serve) -> None:
         self.name = name
-        self.hash = hashlib.sha256(path.read_bytes()).hexdigest()
-        model: Any = check_model(path)  # of the class that its task has in elman.runtime
+        model: Any = check_model(path, settings)  # of the class that its task has in elman.runtime
         self.model = model
+        self.hash = model.hash if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
         self.verbs, self.streams = verbs_of(self.model), streams(self.model)
         self.batcher: Batcher | None = None
         self.whole: Whole | None = None
@@ -80,7 +84,8 @@ class Served:
             )
         self.series = type(self.model).__name__.startswith("Series")
         if self.verbs and self.streams != "text":
-            self.whole = Whole(model.predict, waiting=settings.waiting, widest=settings.widest)
+            apart = isinstance(model, Translator)
+            self.whole = Whole(model.predict, waiting=settings.waiting, widest=settings.widest, apart=apart)
 
     @property
     def workers(self) -> list[Batcher | Whole]:

@@ -22,6 +22,7 @@ from elman.serve.metrics import Board
 from elman.serve.models import Served
 from elman.serve.refusals import RefusedError, code_of, decoded, refused
 from elman.serve.settings import Serve
+from elman.serve.translating import Line, Translate
 from elman.serve.whole import Asked
 from elman.serve.works import Reading, Writing
 
@@ -96,6 +97,7 @@ class Requests:
             "generate": self.generate,
             "score": self.score,
             **dict.fromkeys(("classify", "tag", "forecast"), self.inputs),
+            "translate": self.translate,
         }
 
     async def answer(self, request: Request) -> Response:
@@ -182,6 +184,25 @@ class Requests:
         else:
             given = (await self.read(request, Texts)).texts
             checked_length(self.settings, *given)
+        return await self.answered(served, given, request)
+
+    async def translate(self, served: Served, request: Request) -> Response:
+        """A translation of each line, or the best of them."""
+        asked = await self.read(request, Translate)
+        checked_length(self.settings, *asked.texts)
+        if asked.beam > self.settings.widest:
+            raise RefusedError(
+                413, f"a beam of {asked.beam} is asked for; {self.settings.widest} are allowed"
+            )
+        if asked.n_best > asked.beam:
+            raise RefusedError(
+                422, f"the {asked.n_best} best of a beam of {asked.beam} are asked for; give a wider beam"
+            )
+        flags = asked.flags()
+        return await self.answered(served, [Line(text, flags) for text in asked.texts], request)
+
+    async def answered(self, served: Served, given: Sequence[Any], request: Request) -> Response:
+        """All answers, when the last is there."""
         assert served.whole is not None
         checked_count(given, min(MOST, served.whole.limit))
         future, tell = promise()

@@ -103,15 +103,17 @@ def _names(runs: tuple[str, ...]) -> list[str]:
 
 
 def _ready(path: Path, name: str, settings: Serve, folder: Path) -> Path:
-    """The frozen file of a run, or of what is one; seen to be one that can be served."""
+    """The frozen file of a run, or of what is one; the run itself, where it needs torch; seen to be one that can be
+    served."""
     from elman.serve.models import check_model
+    from elman.serve.translating import is_translator
 
     if not path.exists():
         raise UserError(f"no such run folder or frozen file: {path}")
-    if path.is_dir():
+    if path.is_dir() and not is_translator(path, settings):
         path = _frozen(path, settings, folder / f"{name}.elman")
-    check_model(path)
-    return path
+    check_model(path, settings)
+    return path.resolve()
 
 
 def _frozen(path: Path, settings: Serve, to: Path) -> Path:

@@ -83,8 +83,9 @@ class Translator:
     def predict(self, lines: Sequence[Line]) -> list[Any]:
         """An answer to each line of one request, as `elman predict --json` has it."""
         flags = self._flags(**dict(lines[0].flags))
-        found = list(self._trained.answer([line.text for line in lines], flags))
-        wrong = next((answer for answer in found if isinstance(answer, str)), None)
-        if wrong is not None:
-            raise UserError(wrong)
-        return [dict(answer.data) for answer in found]
+        found = []
+        for answer in self._trained.answer([line.text for line in lines], flags):
+            if isinstance(answer, str):
+                raise UserError(answer)
+            found.append(dict(answer.data))
+        return found

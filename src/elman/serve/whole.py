@@ -32,7 +32,8 @@ class Asked:
 class Whole(Worker):
     """`predict`, inputs -> an answer for each, carried out in a thread for up to `widest` inputs of all that wait.
 
-    waiting: how many inputs may wait or be in progress.
+    waiting: how many inputs may wait or be in progress. apart: those of one request at a time, which then goes to the
+    end of the line: for models whose last bits depend on what stands beside an input, and that take long.
     """
 
     def __init__(
@@ -41,10 +42,12 @@ class Whole(Worker):
         *,
         waiting: int = 1024,
         widest: int = 32,
+        apart: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
         self.predict, self.limit, self.widest, self.clock = predict, waiting, widest, clock
+        self.apart = apart
         self.waiting = 0
         self._line: deque[Asked] = deque()
 
@@ -100,6 +103,9 @@ class Whole(Worker):
             while asked.taken < len(asked.inputs) and len(taken) < self.widest:
                 taken.append((asked, asked.inputs[asked.taken]))
                 asked.taken += 1
+            if self.apart and taken:
+                self._line.rotate(-1)
+                break
             if len(taken) == self.widest:
                 break
         return taken
