@@ -96,6 +96,8 @@ def test_what_a_writer_refuses(folder: Path) -> None:
     for call, said in (
         (lambda: model.generate("\u2603"), "a character that the model has never seen"),
         (lambda: model.generate(temperature=-1), "temperature=-1"),
+        (lambda: model.generate(temperature=float("nan")), "temperature=nan"),
+        (lambda: model.generate(temperature=float("inf")), "temperature=inf"),
         (lambda: model.generate(length=-1), "length=-1"),
     ):
         with pytest.raises(FrozenError, match=said):
@@ -109,17 +111,35 @@ def test_a_classifier_gives_the_same_answers(folder: Path, name: str) -> None:
         "I am so happy today",
         "this is sad , sad news and nothing else at all to be said of it here",
         "xyzzy",
+        "",
         "a",
+        " \t\u2003\n",
     ]
     expected = package.load(folder / name).predict(texts, words=0)
     found = load(path).predict(texts)
     assert alone(path, f"model.predict({texts!r})") == found
+    assert [text for text, one in zip(texts, found, strict=True) if one == {"error": "empty text"}] == [
+        "",
+        texts[-1],
+    ]
     for a, b in zip(found, expected, strict=True):
+        assert ("error" in a) == ("error" in b)
+        if "error" in a:
+            assert a == b
+            continue
         assert {key: value for key, value in a.items() if key != "probabilities"} == {
             key: value for key, value in b.items() if key != "probabilities"
         }
         assert a["probabilities"] == pytest.approx(b["probabilities"], abs=2e-6)
     assert load(path).predict([]) == []
+    assert load(path).predict(["  "]) == [{"error": "empty text"}]
+    for wrong, said in (
+        ("so", "one text is given"),
+        ([b"so"], "text 0 is of the type bytes"),
+        (["a", 1], "text 1 is"),
+    ):
+        with pytest.raises(FrozenError, match=said):
+            load(path).predict(wrong)
 
 
 def test_where_the_file_goes(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,9 +154,40 @@ def test_where_the_file_goes(folder: Path, tmp_path: Path, monkeypatch: pytest.M
     done = elman("export", folder / "bytes", "--to", "c", "--file", tmp_path)
     assert done.code == 2
     assert "cannot be written: there is something else of this name" in done.err
+    for name, text in (("main.c", "int main(void) { return 0; }"), ("Makefile", "all:")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text(text)
+        done = elman("export", folder / "bytes", "--to", "c", "--file", tmp_path / name)
+        assert done.code == 2
+        assert (tmp_path / name / name).read_text() == text
     done = elman("export", folder / "bytes", "--to", "onyx")
     assert done.code == 2
     assert "frozen" in done.err
+
+
+@pytest.mark.parametrize("form", ["frozen", "html", "onnx"])
+def test_only_an_earlier_export_is_replaced(folder: Path, tmp_path: Path, form: str) -> None:
+    path = exported(folder, "bytes")
+    others = [
+        b"weights",
+        (folder / "text.txt").read_bytes(),
+        b"<html></html>",
+        (8).to_bytes(8, "little") + b"{}" * 40,
+    ]
+    others += [] if form == "frozen" else [path.read_bytes()]
+    mine = tmp_path / "mine"
+    for other in others:
+        mine.write_bytes(other)
+        done = elman("export", folder / "bytes", "--to", form, "--file", mine)
+        assert done.code == 2
+        assert f"{mine} is there already, and is no file that `elman export --to {form}` wrote" in done.err
+        assert mine.read_bytes() == other
+    if form == "frozen":
+        mine.write_bytes(b"")  # as made to hold a name
+        for _ in range(2):
+            done = elman("export", folder / "bytes", "--file", mine)
+            assert done.code == 0, done.err
+            assert mine.read_bytes() == path.read_bytes()
 
 
 @pytest.mark.skipif(

@@ -114,6 +114,17 @@ def test_rows_as_they_come(folder: Path, name: str) -> None:
         assert model.predict([cells]) == found[:1]
 
 
+@pytest.mark.parametrize("name", ["decay", "anomalies"])
+def test_what_is_no_series_is_told_alike(folder: Path, name: str) -> None:
+    odd: list[Any] = [
+        [], [[]], [[1.0, 2.0], [3.0]], ["a", "b"], None, 3.0, [[[1.0]]], np.zeros((0, 2)), [[1.0] * 7], "", " ",
+        np.full((3, 2), np.nan),
+    ]  # fmt: skip
+    found = load(exported(folder, name)).predict(odd)
+    assert found == package.load(folder / name).predict(odd)
+    assert all("error" in one for one in found)
+
+
 def trained_more(trained: Any, rows: list[str]) -> list[Any]:
     """Answers to rows that follow on those that came."""
     from elman.config import build
@@ -173,9 +184,10 @@ def test_classes(tmp_path: Path, more: list[Any]) -> None:
     cases: list[Any] = [draw.normal(size=(T, 2)) for T in (1, 2, 17, 40, 8)]
     cases[2][3:6, 1] = np.nan
     cases += ["1,2,3:4,?,6", "words", np.zeros(4), np.full((3, 2), np.nan)]
+    cases += [[], [[1.0, 2.0], [3.0]], None, 3.0, np.zeros((2, 2, 2)), np.zeros((0, 2)), ["a"], ""]
     found = load(path).predict(cases)
     assert_like(found, [dict(one) for one in package.load(tmp_path / "run").predict(cases)])
-    assert ["error" in one for one in found] == [False] * 6 + [True] * 3
+    assert ["error" in one for one in found] == [False] * 6 + [True] * 11
     assert load(path).predict([]) == []
 
 

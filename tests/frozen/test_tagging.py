@@ -163,6 +163,9 @@ def test_a_run_of_tagging_gives_the_same_answers(folder: Path, kind: str) -> Non
     texts += [
         "Ada Lovelace\u2019s  unheard-of \u2603 word, Antidisestablishmentarianismsandsoon!",
         ["in", "Xa", "ton"],
+        "",
+        [],
+        " \u2003",
     ]
     model = load(folder / f"{kind}.elman")
     found = model.predict(texts)
@@ -175,6 +178,13 @@ def test_a_run_of_tagging_gives_the_same_answers(folder: Path, kind: str) -> Non
                 assert x == y
         assert a == b
     assert alone(folder / f"{kind}.elman", f"model.predict({texts[:2]!r})") == model.predict(texts[:2])
+    assert found[-3:] == [{"error": "empty text"}] * 3
     assert model.predict([]) == []
-    with pytest.raises(FrozenError, match="text 1 has no words"):
-        model.predict(["so", "  "])
+    assert model.predict([" "]) == [{"error": "empty text"}]
+    for wrong, said in (
+        ("so", "one text"),
+        (["so", 3], "text 1 is neither"),
+        ([["so", None]], "text 0 is neither"),
+    ):
+        with pytest.raises(FrozenError, match=said):
+            model.predict(wrong)

@@ -138,6 +138,34 @@ class Noisy(nn.Module):
         return nn.functional.dropout(h, 0.5, self.training) + x
 
 
+class Rotating(nn.Module):
+    """A complex state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = nn.Parameter(torch.polar(torch.ones(4), torch.linspace(0, 1, 4)))
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = h * self.turn + x
+        return h.real, h
+
+
+@pytest.mark.parametrize(
+    ("x", "h", "said"),
+    [
+        (torch.float32, torch.complex64, r"state is of torch\.complex64"),
+        (torch.complex64, torch.complex64, r"x is of torch\.complex64"),
+        (torch.float32, torch.float32, "the step makes complex numbers, which its state becomes"),
+    ],
+)
+def test_complex_numbers_are_refused_by_their_name(x: Any, h: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=f"^{said}, and ONNX's operations know no complex numbers; instead"):
+        export_step(
+            Rotating(), tmp_path / "a.onnx", torch.zeros(3, 2, 4, dtype=x), torch.zeros(2, 4, dtype=h)
+        )
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_onnx_has_not_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.onnx"
     with pytest.raises(EngineError, match=r"lgamma.* ONNX has no such function"):

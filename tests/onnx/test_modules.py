@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections import Counter
 from pathlib import Path
@@ -267,8 +268,15 @@ def by_torch(model: nn.Module, given: tuple[Tensor, ...], shapes: Any, path: Pat
     return path
 
 
-def test_torchs_own_exporter_without_the_table_says_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(surroundings, "_translated", [])
+def test_torchs_own_exporter_without_the_table_says_what_to_give() -> None:
+    """A table that is gone has told nobody anything."""
+    tables = [translations(), translations()]
+    assert len(surroundings._translated) == 2
+    del tables[0]
+    assert len(surroundings._translated) == 1
+    tables.clear()
+    gc.collect()
+    assert not surroundings._translated
     with pytest.raises(Exception, match=r"custom_translation_table=elman\.onnx\.translations\(\)"):
         torch.onnx.export(elman.LSTM(I, H).eval(), (torch.randn(5, 3, I),), dynamo=True, verbose=False)
 

@@ -21,6 +21,7 @@ pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 import elman as package
 import onnx
 from command import SOURCE, TINY, elman, verse
+from elman.engine import EngineError
 from elman.nn import Affixes, Embedding, LanguageModel, SequenceClassifier, SpelledWords, Speller, Tagger
 from elman.onnx import export
 from elman.onnx.answering import answered_by
@@ -165,6 +166,8 @@ def test_a_file_answers_for_its_network_with_resets(tmp_path: Path) -> None:
     expected = own(x, state, reset=reset)
     with answered_by(network, path):
         found = network(x, state, reset=reset)
+        with pytest.raises(EngineError, match=r"x has none: its shape is \(9, 0\)"):
+            network(x[:, :0], network.initial_state(0))
     assert "forward" not in vars(network)
     for mine, right in zip((found.logits, *found.state), (expected.logits, *expected.state), strict=True):
         assert_near(mine, right)

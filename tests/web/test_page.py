@@ -53,6 +53,8 @@ def pages(folder: Path) -> Path:
     for name in (*KINDS, "one", "several"):
         done = elman("export", folder / name, "--to", "html", "--file", folder / f"{name}.html")
         assert (done.code, done.out) == (0, f"{folder / name}.html\n"), done.err
+    again = elman("export", folder / "one", "--to", "html", "--file", folder / "one.html")  # over its own
+    assert again.code == 0, again.err
     return folder
 
 
@@ -184,6 +186,30 @@ def test_the_page_writes_what_torch_writes_and_asks_for_nothing(pages: Path, tab
     tab.value("document.querySelector('button').click()")
     tab.wait(DONE)
     assert tab.value("document.querySelector('#text').textContent") != f"the sea {text}"
+
+
+@needs_browser
+@needs_modules
+def test_numbers_that_are_none_are_told(pages: Path, tab: Page, tmp_path: Path) -> None:
+    def opens(name: str, given: str) -> str:
+        page = tmp_path / f"{name}.html"  # to go to another hash of the same page loads nothing
+        page.write_bytes((pages / "characters.html").read_bytes())
+        tab.open(page, given)
+        tab.wait(DONE)
+        return str(tab.value("document.querySelector('#speed').textContent"))
+
+    for i, (given, said) in enumerate(
+        (
+            ("length=-5", "The length is “-5”; expected a whole number from 1 to 100000."),
+            ("length=2.5", "The length is “2.5”; expected a whole number from 1 to 100000."),
+            ("temperature=nan", "The temperature is “nan”; expected a number from 0 to 1.5."),
+            ("temperature=", "The temperature is “”; expected a number from 0 to 1.5."),
+            ("length=9&seed=x", f"The seed is “x”; expected a whole number from -{2**53} to {2**53}."),
+        )
+    ):
+        assert opens(str(i), given) == ""
+        assert tab.value("document.querySelector('#text').textContent") == said
+    assert "∞" not in opens("one", "length=1&temperature=0")
 
 
 @needs_browser

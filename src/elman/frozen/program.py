@@ -35,6 +35,12 @@ clean:
 	rm -f main main.o
 """
 FILES = ("main.c", "CMakeLists.txt", "Makefile", "model.elman")
+# How the texts among them begin.
+BEGINNINGS = {
+    "main.c": "/* Runs a frozen model",
+    "CMakeLists.txt": "# The model of ",
+    "Makefile": "# The model of ",
+}
 
 
 def write_program(folder: Path, write_model: Callable[[Path], None]) -> None:
@@ -42,7 +48,7 @@ def write_program(folder: Path, write_model: Callable[[Path], None]) -> None:
 
     Raises FileExistsError for a folder with other files, which stay as they are.
     """
-    if folder.exists() and (not folder.is_dir() or {p.name for p in folder.iterdir()} - set(FILES)):
+    if folder.exists() and not (folder.is_dir() and all(map(_ours, folder.iterdir()))):
         raise FileExistsError(17, "there is something else of this name", str(folder))
     name = folder.name
     with tempfile.TemporaryDirectory(dir=folder.parent) as made:
@@ -54,3 +60,9 @@ def write_program(folder: Path, write_model: Callable[[Path], None]) -> None:
         folder.mkdir(exist_ok=True)
         for file in FILES:
             shutil.move(Path(made) / file, folder / file)
+
+
+def _ours(path: Path) -> bool:
+    """Whether a file is one that `write_program` wrote."""
+    begins = BEGINNINGS.get(path.name, "").encode()
+    return path.name in FILES and path.is_file() and path.read_bytes()[: len(begins)] == begins

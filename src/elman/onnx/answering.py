@@ -44,6 +44,11 @@ class _Forward:
         given = dict(self.signature.bind(self.network, *args, **kwargs).arguments)
         x, lengths, state, reset = (given.get(name) for name in ("x", "lengths", "state", "reset"))
         assert isinstance(x, Tensor)
+        if not x.shape[1]:
+            # onnxruntime ends the process at a loop over no rows.
+            raise EngineError(
+                f"a file answers one row or more, and x has none: its shape is {tuple(x.shape)}"
+            )
         if state is None and self._states():
             state = self.network.initial_state(x.shape[1])
         if reset is None or not bool(reset.any()):

@@ -12,14 +12,20 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from elman.engine import Scan
+from elman.engine.complexes import BECOMES
+from elman.engine.errors import EngineError
 from elman.onnx.files import Drawn, Held, check_folder, drawn_like, put, wanted
 from elman.onnx.graph import Refused
 from elman.onnx.modules import form_of, model_of
 from elman.onnx.own import KINDS
-from elman.onnx.steps import StepModel
+from elman.onnx.steps import StepModel, names_of
 
 __all__ = ["export", "export_step", "exported"]
 
+_COMPLEX = (
+    "{}, and ONNX's operations know no complex numbers; instead: give and take pairs of real ones, and in the step "
+    "torch.view_as_complex(s) before the sums, torch.view_as_real(z) behind them"
+)
 _SIZES = ((1, 2), (6, 3))  # T and B of the cases that a file is verified on
 
 
@@ -104,10 +110,26 @@ def export_step(
     if isinstance(scan.owner, torch.nn.Module) and any(m.training for m in scan.owner.modules()):
         _refuse_training(scan.owner)
     form = StepModel(scan, lengths=lengths, reset=reset, reverse=reverse, return_states=return_states)
-    model = form.build(x, state, context)
+    _refuse_complex(x=x, state=state, context=context)
+    try:
+        model = form.build(x, state, context)
+    except EngineError as error:
+        if BECOMES in str(error):
+            raise Refused(
+                _COMPLEX.format("the step makes complex numbers, which its state becomes")
+            ) from error
+        raise
     model.metadata_props.update({"elman": "step", **(metadata or {})})
     cases = [_case(form, x, state, context, T, B) for T, B in _SIZES] if wanted(verify) else []
     return put(model, path, cases).path
+
+
+def _refuse_complex(**given: Any) -> None:
+    for role, tree in given.items():
+        leaves = [] if tree is None else pytree.tree_leaves(tree)
+        for name, leaf in zip(names_of(tree, role), leaves, strict=True) if leaves else ():
+            if isinstance(leaf, Tensor) and leaf.is_complex():
+                raise Refused(_COMPLEX.format(f"{name} is of {leaf.dtype}"))
 
 
 def _refuse_training(owner: torch.nn.Module) -> None:

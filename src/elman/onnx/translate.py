@@ -29,11 +29,17 @@ _nodes: ContextVar[Collection[str]] = ContextVar("_nodes", default=KINDS)
 _refusals: ContextVar[list[EngineError] | None] = ContextVar("_refusals", default=None)
 
 
+class _Table(dict[Callable[..., Any], Callable[..., Any]]):
+    """A dict that weak references may name."""
+
+
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """The table for `torch.onnx.export(..., dynamo=True, custom_translation_table=elman.onnx.translations())`, which
-    writes a model that holds recurrent layers of Elman among other modules."""
-    allow_translation()
-    return {torch.ops.elman.scan.default: translate_scan}
+    writes a model that holds recurrent layers of Elman among other modules. Such layers let themselves be exported as
+    long as a table lives."""
+    table = _Table({torch.ops.elman.scan.default: translate_scan})
+    allow_translation(table)
+    return table
 
 
 @contextmanager

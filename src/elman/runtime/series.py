@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from elman.data.series.encoded import CaseCodec, case_of, numbers_of
+from elman.data.series.encoded import CaseCodec, case_of, numbers_of, rows_in
 from elman.data.series.frames import Frame
 from elman.data.series.rows import BadRowError, Row, as_cells, header_of, row_of
 from elman.data.series.scaled import Codec, Numbers, encode
@@ -108,7 +108,8 @@ class SeriesForecaster(Frozen):
                 return self._row(row_of(value, self.codec), interval)
         except BadRowError as error:
             return str(error)
-        return self._series(value if isinstance(value, Frame) else self._frame(value), interval)
+        frame = value if isinstance(value, Frame) else self._frame(value)
+        return frame if isinstance(frame, str) else self._series(frame, interval)
 
     def _row(self, row: Row, interval: str) -> dict[str, Any]:
         if row.series not in self._lives:
@@ -123,8 +124,10 @@ class SeriesForecaster(Frozen):
         q = live.forecast(live.quantiles())
         return forecast_of(self.codec, row.series, row.time, q, self.codec.clock, interval)
 
-    def _frame(self, values: Any) -> Frame:
-        rows = np.array(values, dtype=np.float64).reshape(len(values), -1)
+    def _frame(self, values: Any) -> Frame | str:
+        rows = rows_in(values)
+        if isinstance(rows, str):
+            return rows
         step = self.codec.step
         times = np.array([step.after(0.0, i) for i in range(len(rows))])
         return Frame("", rows, times, np.ones(len(rows)), step, self.codec.clock, [None] * len(rows))

@@ -210,25 +210,29 @@ class TextTagger(Frozen):
         return np.asarray(self.run(*arrays, lengths=lengths).y, dtype=np.float64)
 
     def predict(self, texts: Sequence[str | Sequence[str]]) -> list[dict[str, Any]]:
-        """The answer to each text, or to the words of one, as `elman predict --json` has it.
+        """The answer to each text, or to the words of one, as `elman predict --json` has it: of a text without words
+        too, {"error": "empty text"}.
 
-        FrozenError for a text without words.
+        FrozenError for one text in place of a list of them, and for what is neither a text nor words.
         """
-        if isinstance(texts, str):
+        if isinstance(texts, str | bytes):
             raise FrozenError("one text is given; expected a list of texts, or of lists of words")
+        for number, text in enumerate(texts):
+            words = () if isinstance(text, str) else text
+            if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+                raise FrozenError(f"text {number} is neither a text nor a list of words")
         sources = [
             Words(text, self.codec.tokenizer.spans(text)) if isinstance(text, str) else as_words(text)
             for text in texts
         ]
-        for number, source in enumerate(sources):
-            if not source.spans:
-                raise FrozenError(f"text {number} has no words")
-        emissions = shifted(self.emissions([source.words for source in sources]), self.outside)
+        asked = [source for source in sources if source.spans]
+        emissions = shifted(self.emissions([source.words for source in asked]), self.outside)
         best = best_tags(emissions, self.chain)
-        return [
+        found = (
             answer_of(tagged(source, row, tags, self.chain, self.codec), self.codec)
-            for source, row, tags in zip(sources, emissions, best, strict=True)
-        ]
+            for source, row, tags in zip(asked, emissions, best, strict=True)
+        )
+        return [next(found) if source.spans else {"error": "empty text"} for source in sources]
 
 
 def _log_softmax(o: Floats) -> Floats:

@@ -14,7 +14,7 @@ from elman.data.words import Lexicon
 from elman.runtime.library import FrozenError
 from elman.runtime.model import Frozen, Numbers, text_of
 
-__all__ = ["TextClassifier", "TextWriter"]
+__all__ = ["TextClassifier", "TextWriter", "check_texts"]
 
 
 class TextWriter(Frozen):
@@ -43,7 +43,7 @@ class TextWriter(Frozen):
         the same text for the same seed, another one than torch draws. top_k: from so many of the likeliest (0: all).
         FrozenError for a temperature or a top_k below 0, and a character that the model has never seen.
         """
-        if temperature < 0 or top_k < 0 or length < 0:
+        if not 0 <= temperature < float("inf") or top_k < 0 or length < 0:
             raise FrozenError(
                 f"temperature={temperature}, top_k={top_k}, length={length}; expected 0 or more"
             )
@@ -108,9 +108,19 @@ class TextClassifier(Frozen):
         return 1 / (1 + np.exp(-logits)) if self.several else _softmax(logits)
 
     def predict(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """The answer to each text, as `elman predict --json` has it but for the words that weighed."""
-        found = []
-        for text, p in zip(texts, self.probabilities(texts), strict=True):
+        """The answer to each text, as `elman predict --json` has it but for the words that weighed: of a text with
+        nothing in it too, {"error": "empty text"}.
+
+        FrozenError for one text in place of a list of them, and for what is no text.
+        """
+        check_texts(texts)
+        found: list[dict[str, Any]] = []
+        rows = iter(self.probabilities([text for text in texts if text.strip()]))
+        for text in texts:
+            if not text.strip():
+                found.append({"error": "empty text"})
+                continue
+            p = next(rows)
             if self.several:
                 said: Any = [self.labels[k] for k in np.flatnonzero(p >= self.thresholds)]
             else:
@@ -118,6 +128,15 @@ class TextClassifier(Frozen):
             shown = {name: round(float(value), 6) for name, value in zip(self.labels, p, strict=True)}
             found.append({"text": text, "labels" if self.several else "label": said, "probabilities": shown})
         return found
+
+
+def check_texts(texts: Sequence[Any], kinds: tuple[type, ...] = (str,)) -> None:
+    """FrozenError for one text in place of a list of them, and for what is of none of the kinds."""
+    if isinstance(texts, str | bytes):
+        raise FrozenError("one text is given; expected a list of texts")
+    for place, text in enumerate(texts):
+        if not isinstance(text, kinds):
+            raise FrozenError(f"text {place} is of the type {type(text).__name__}; expected str")
 
 
 def _json(model: Frozen, key: str) -> Any:

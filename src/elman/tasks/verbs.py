@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from elman.config import Count, Flag, UserError, option
 from elman.data.inputs import check_inputs
+from elman.tasks.replacing import check_replaced
 
 if TYPE_CHECKING:
     from elman.tasks.base import Trained
@@ -193,10 +194,12 @@ class Export:
 
 
 def export(trained: Trained, settings: Export) -> Iterator[str]:
-    """Write the model of a run so that it runs without torch; gives the file's path."""
+    """Write the model of a run so that it runs without torch; gives the file's path. An earlier export of that form is
+    replaced; UserError for any other file of that name."""
     form = EXPORTS[settings.to]
     own = trained.run.path.resolve()
     path = Path(settings.file) if settings.file else own / f"{own.name}{form.ending}"
+    check_replaced(settings.to, path)
     try:
         (form.int8 if settings.int8 and form.int8 else form.write)(trained, path)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -1,5 +1,7 @@
 // What a model of music composes, event by event or step by step, and the page that draws and plays it.
 
+import { settings } from "./texts.js";
+
 const START = 0, END = 1, FIRST = 2, LOW = 21, FIRST_DRUM = 35, HANGING = 4;
 
 // Numbers from 0 to 1, the same for the same seed (mulberry32).
@@ -169,6 +171,7 @@ export function show(model, place) {
     <canvas id="roll" role="img" aria-label="The notes over time"></canvas>`;
   const form = place.querySelector("form"), canvas = place.querySelector("#roll"), said = place.querySelector("#speed");
   const { temperature, count, shown, play } = form.elements, given = new URLSearchParams(location.hash.slice(1));
+  const checked = settings(given, count, temperature);  // of the address; fields put right in silence what they are given
   for (const field of [temperature, count]) if (given.has(field.name)) field.value = given.get(field.name);
   const tell = () => { shown.value = Number(temperature.value).toFixed(2); };
   temperature.addEventListener("input", tell), tell();
@@ -181,9 +184,7 @@ export function show(model, place) {
 
   function compose() {
     stop();
-    const settings = { length: Number(count.value), temperature: Number(temperature.value) };
-    settings.seed = given.has("seed") ? Number(given.get("seed")) : Math.floor(Math.random() * 2 ** 31);
-    const found = [...(by_events ? events : steps)(model, codec, settings)];
+    const found = [...(by_events ? events : steps)(model, codec, checked())];
     notes = (by_events ? notes_of_events : notes_of_steps)(found, codec);
     const last = Math.max(0, ...notes.map((note) => note.end)) * seconds;
     said.textContent = notes.length ? `${notes.length.toLocaleString("en")} notes, ${last.toFixed(0)} seconds` : "No note: try another temperature";
@@ -206,9 +207,13 @@ export function show(model, place) {
     draw();
   }
 
-  form.addEventListener("submit", (event) => { event.preventDefault(), compose(); });
+  function begun(values) {
+    try { checked(values), compose(); } catch (error) { said.textContent = error.message, play.disabled = !notes.length; }
+  }
+
+  form.addEventListener("submit", (event) => { event.preventDefault(), begun(); });
   play.addEventListener("click", () => (context ? stop() : begin()));
   new ResizeObserver(() => context || roll(canvas, notes, -1)).observe(canvas);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => roll(canvas, notes, -1));
-  compose();
+  begun(given);
 }

@@ -5,6 +5,26 @@ const WHITE = "\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u2
 const BLANKS = new RegExp(`[${WHITE}${OTHER_WHITE}]+`, "u");
 const ENCODER = new TextEncoder();
 
+// A number that was typed or stands in the address; an Error where it is none, or not from `least` to `most`.
+function number(name, value, least, most, whole) {
+  const found = Number(value);
+  if (String(value).trim() && found >= least && found <= most && (!whole || Number.isInteger(found))) return found;
+  throw new Error(`The ${name} is “${value}”; expected a ${whole ? "whole " : ""}number from ${least} to ${most}.`);
+}
+
+// How much is to be drawn, how freely, and the seed: what the fields say, or the address alone, where it speaks of them.
+// The seed is the address's, or another one each time. An Error for what is no such number.
+export function settings(address, length, temperature) {
+  const from = (field, values) => {
+    const value = values?.get(field.name) ?? field.value;
+    return number(field.name, value, Number(field.min), Number(field.max), field === length);
+  };
+  return (values = null) => ({
+    length: from(length, values), temperature: from(temperature, values),
+    seed: address.has("seed") ? number("seed", address.get("seed"), -(2 ** 53), 2 ** 53, true) : Math.floor(Math.random() * 2 ** 31),
+  });
+}
+
 const numbered = (words, first = 0) => new Map(words.map((word, i) => [word, first + i]));
 
 // Each token has a text of its own.

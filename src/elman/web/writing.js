@@ -1,5 +1,5 @@
 // What a language model writes, token by token, and the page on which it does.
-import { tokenizer } from "./texts.js";
+import { settings, tokenizer } from "./texts.js";
 
 // Numbers from 0 to 1, the same for the same seed (mulberry32).
 function drawn(seed) {
@@ -22,6 +22,8 @@ function chosen(logits, temperature, random) {
 
 // Yields text as it comes, `length` tokens in all; temperature 0: always the likeliest.
 export function* written(model, prompt, { length, temperature = 0, seed = 0 }) {
+  if (!(length >= 0 && temperature >= 0 && temperature < Infinity))
+    throw new Error(`length = ${length}, temperature = ${temperature}; expected 0 or more.`);
   const codec = tokenizer(JSON.parse(model.said("tokenizer"))), stream = model.stream(1);
   const strange = codec.strange?.(prompt);
   if (strange) throw new Error(`The prompt has “${strange}”, a character that the model has never seen.`);
@@ -55,22 +57,25 @@ export function show(model, place) {
   const form = place.querySelector("form"), { prompt, temperature, shown, go } = form.elements, length = form.elements.namedItem("length");
   const text = place.querySelector("#text"), speed = place.querySelector("#speed");
   const given = new URLSearchParams(location.hash.slice(1));
+  const checked = settings(given, length, temperature);  // of the address; fields put right in silence what they are given
   for (const field of [prompt, temperature, length]) if (given.has(field.name)) field.value = given.get(field.name);
   const tell = () => { shown.value = Number(temperature.value) ? Number(temperature.value).toFixed(2) : "0: always the likeliest"; };
   temperature.addEventListener("input", tell), tell();
   let turn = 0;
 
+  function refuse(error) {
+    text.replaceChildren(error.message), text.classList.add("wrong"), speed.textContent = "", text.dataset.done = "yes";
+  }
+
   async function write() {
-    const own = ++turn, settings = { length: Number(length.value), temperature: Number(temperature.value) };
-    settings.seed = given.has("seed") ? Number(given.get("seed")) : Math.floor(Math.random() * 2 ** 31);
-    const begin = Object.assign(document.createElement("span"), { className: "given", textContent: prompt.value });
+    const own = ++turn, begin = Object.assign(document.createElement("span"), { className: "given", textContent: prompt.value });
     const made = document.createTextNode("");
     text.replaceChildren(begin, made), text.classList.remove("wrong");
     go.textContent = "Stop";
     let count = 0, busy = 0, until = performance.now() + TURN, since = performance.now();
-    const said = () => { if (count) speed.textContent = `${count.toLocaleString("en")} ${unit}, ${Math.round((count / busy) * 1000).toLocaleString("en")} a second`; };
+    const said = () => { if (count > 0 && busy > 0) speed.textContent = `${count.toLocaleString("en")} ${unit}, ${Math.round((count / busy) * 1000).toLocaleString("en")} a second`; };
     try {
-      for (const piece of written(model, prompt.value, settings)) {
+      for (const piece of written(model, prompt.value, checked())) {
         made.data += piece, ++count;
         if (performance.now() < until) continue;
         busy += performance.now() - since, said();
@@ -79,9 +84,7 @@ export function show(model, place) {
         since = performance.now(), until = since + TURN;
       }
       --count, busy += performance.now() - since, said();
-    } catch (error) {
-      text.replaceChildren(error.message), text.classList.add("wrong"), speed.textContent = "";
-    }
+    } catch (error) { refuse(error); }
     turn = 0, go.textContent = "Write", text.dataset.done = "yes";
   }
 
@@ -93,5 +96,5 @@ export function show(model, place) {
   prompt.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
-  write();
+  try { checked(given), write(); } catch (error) { refuse(error); }
 }

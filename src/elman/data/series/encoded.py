@@ -13,7 +13,7 @@ from elman.data.labels import Labels
 from elman.data.series.cases import Case, as_case
 from elman.data.series.frames import since_of
 
-__all__ = ["CaseCodec", "CaseReading", "case_of", "columns_of", "filled", "numbers_of"]
+__all__ = ["CaseCodec", "CaseReading", "case_of", "columns_of", "filled", "numbers_of", "rows_in"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -123,6 +123,17 @@ def numbers_of(case: Case, codec: CaseCodec, how: CaseReading) -> npt.NDArray[np
     return np.concatenate(pieces, axis=1).astype(np.float32)
 
 
+def rows_in(value: Any) -> Floats | str:
+    """The rows `(T, C)` of `(T,)` or `(T, C)` numbers; a few words where it is neither, and where it has none."""
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return "no numbers: expected (T,) or (T, C) of them"
+    if array.ndim not in (1, 2):
+        return f"numbers of {array.ndim} dimensions; expected (T,) or (T, C)"
+    return array.reshape(len(array), -1) if array.size else "no values"
+
+
 def case_of(value: Any, columns: int, how: CaseReading) -> Case | str:
     """A case from what was given; a few words where it is none."""
     channels = columns // (2 if how.differences else 1)
@@ -132,8 +143,10 @@ def case_of(value: Any, columns: int, how: CaseReading) -> Case | str:
             return "no numbers: expected values set apart by commas, channels by colons"
         value = found
     elif not isinstance(value, Case):
-        array = np.asarray(value, dtype=np.float64)
-        value = Case(Place("-"), array.reshape(len(array), -1), "")
+        rows = rows_in(value)
+        if isinstance(rows, str):
+            return rows
+        value = Case(Place("-"), rows, "")
     if value.values.shape[1] != channels:
         return f"{value.values.shape[1]} channels; the model has {channels}"
     return value if len(value.values) and not np.isnan(value.values).all() else "no values"

@@ -7,6 +7,7 @@ without the engine. What others have set is taken off for the time of such a run
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,7 +46,7 @@ _TRACED = (
     "torch.jit.trace would write down the steps of this one sequence, and a longer one would lose its end without a "
     "word; use torch.export.export, which keeps the number of steps open (torch.export.Dim)"
 )
-_translated: list[bool] = []
+_translated: list[weakref.ref[Any]] = []
 _ONNX = (
     "torch.onnx.export does not know what a recurrent layer of elman is until it is told: torch.onnx.export(model, "
     "args, dynamo=True, custom_translation_table=elman.onnx.translations()); a layer or a network of elman.nn alone: "
@@ -57,9 +58,9 @@ class Unfinished(NotSupported):
     """A module that its first call makes ready: for this call the plain loop, without a word."""
 
 
-def allow_translation() -> None:
-    """torch.onnx.export with dynamo=True has been told what a recurrent layer is."""
-    _translated.append(True)
+def allow_translation(table: object) -> None:
+    """As long as `table` lives, torch.onnx.export with dynamo=True has been told what a recurrent layer is."""
+    _translated.append(weakref.ref(table, _translated.remove))
 
 
 def refuse_tracing() -> None:

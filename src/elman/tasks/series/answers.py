@@ -16,6 +16,7 @@ from elman.config import Flag, option
 from elman.data.account import Account, OnBad
 from elman.data.inputs import STANDARD_INPUT, Item, check_inputs, files_of, lines
 from elman.data.series import Frame
+from elman.data.series.encoded import rows_in
 from elman.data.series.rows import header_of
 from elman.data.series.scaled import Codec
 from elman.runtime.following import forecast_of
@@ -160,8 +161,10 @@ def table_of_answers(found: Sequence[tuple[str, Answer | str]]) -> str:
     return out.getvalue()
 
 
-def frame_of(values: Sequence[float], codec: Codec) -> Frame:
-    """A series without times from plain numbers, for Python."""
-    rows = np.array(values, dtype=np.float64).reshape(len(values), -1)
+def frame_of(values: Any, codec: Codec) -> Frame | str:
+    """A series without times from plain numbers, for Python; a few words where it is none."""
+    rows = rows_in(values)
+    if isinstance(rows, str):
+        return rows
     times = np.array([codec.step.after(0.0, i) for i in range(len(rows))])
     return Frame("", rows, times, np.ones(len(rows)), codec.step, codec.clock, [None] * len(rows))

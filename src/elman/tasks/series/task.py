@@ -136,7 +136,8 @@ class TrainedSeries(Trained):
                 line, names = value if isinstance(value, tuple) else (value, self.codec.layout.order)
                 yield self._row(line, names, settings)
             else:
-                yield self._series(answers.frame_of(value, self.codec), settings)
+                frame = answers.frame_of(value, self.codec)
+                yield frame if isinstance(frame, str) else self._series(frame, settings)
 
     def _classes(self, values: Sequence[Any]) -> Iterator[Answer | str]:
         """The class of each case: a `Case`, a line of numbers, or an array `(T,)` or `(T, C)`."""
@@ -151,6 +152,9 @@ class TrainedSeries(Trained):
         """The forecast behind the last row of a frame in which a target was seen."""
         from elman.tasks.series.learning import frame_forecasts
 
+        channels = len(self.codec.layout.channels)
+        if frame.values.shape[1] != channels:
+            return f"{frame.values.shape[1]} channels; the model has {channels}"
         known = np.flatnonzero(~np.isnan(frame.values[:, : self.codec.targets]).all(axis=1))
         if not len(known):
             return "no values"
