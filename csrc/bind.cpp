@@ -266,6 +266,7 @@ NB_MODULE(_core, m) {
       .def_prop_ro("dtype", [](const Kernel& k) { return k.number() == Number::f32 ? "float32" : "float64"; })
       .def_prop_ro("isa", [](const Kernel& k) { return k.isa().name; })
       .def("__str__", [](const Kernel& k) { return describe(k.program()); });
+  bind_entropy(m);
   bind_live(m);
   bind_profile(m);
 }

@@ -202,6 +202,35 @@ template <class T> struct RowSum {
   bool adds;
 };
 
+// Classes of a row of logits that are taken at once; `factor` has one element for each such chunk.
+inline constexpr Int entropy_chunk = 1024;
+
+// Of rows r of logits l_r = z_r + bias, with targets t_r: nll[r] = -log p[t_r] and even[r] = -sum_v weight[v] log p[v], where
+// p = softmax(l_r). keeps: p stands in the place of z then, but for a factor: p[v] = z[v] factor[r, v / entropy_chunk].
+template <class T> struct Entropy {
+  T* z;
+  Int rows, classes, stride;
+  const T* bias;    // (classes,), or null
+  const T* weight;  // (classes,), or null: ones
+  const Int* target;
+  T *factor, *nll;
+  T* even;  // or null
+  bool keeps;
+};
+
+// The gradient g of such rows in the place of z: g[v] = scale[r] p[v] - even[r] weight[v], less right[r] where v is t_r;
+// and sum[v] (+)= sum_r g_r[v].
+template <class T> struct EntropyGradient {
+  T* z;
+  Int rows, classes, stride;
+  const T* weight;  // (classes,), or null: ones
+  const Int* target;
+  const T *factor, *scale, *right;
+  const T* even;  // or null: zeros
+  T* sum;         // (classes,), or null
+  bool adds;
+};
+
 template <class T> struct Engine {
   // Columns of a panel that are good for products of so many rows at once by one thread.
   Int (*panel_columns)(Int rows);
@@ -216,6 +245,8 @@ template <class T> struct Engine {
   // sums_scratch(jobs[0]) elements of scratch, aligned.
   void (*sums)(const RowSum<T>* jobs, int count, Int first, Int last, T* scratch);
   Int (*sums_scratch)(const RowSum<T>& job);
+  void (*entropy)(const Entropy<T>& entropy, Int first_row, Int last_row);
+  void (*entropy_gradient)(const EntropyGradient<T>& gradient, Int first_chunk, Int last_chunk);
 };
 
 struct Isa {

@@ -79,6 +79,54 @@ def sum_rows(
     A sum is blocks of 256 rows, added in order: it depends on nothing but its own column.
     """
 
+ENTROPY_CHUNK: Final[int]
+"""Classes of a row that `entropy` takes at once."""
+
+def entropy(
+    dtype: str,
+    rows: int,
+    classes: int,
+    z: int,
+    stride: int,
+    bias: int,
+    weight: int,
+    target: int,
+    factor: int,
+    nll: int,
+    even: int,
+    keeps: bool,
+    threads: int,
+    *,
+    isa: str = "",
+) -> None:
+    """Of rows of logits l_r = z_r + bias: nll[r] = -log p[target[r]] and even[r] = -sum_v weight[v] log p[v], with
+    p = softmax(l_r). keeps: p[v] = z[v] factor[r, v // ENTROPY_CHUNK] afterwards; else z stays.
+
+    Addresses; 0 for no bias, for weights of 1 and for an `even` that is not wanted. target: int64. All contiguous, but
+    for z, whose rows are `stride` elements apart. The interpreter lock is released. ValueError before any work.
+    """
+
+def entropy_gradient(
+    dtype: str,
+    rows: int,
+    classes: int,
+    z: int,
+    stride: int,
+    weight: int,
+    target: int,
+    factor: int,
+    scale: int,
+    right: int,
+    even: int,
+    sum: int,
+    adds: bool,
+    threads: int,
+    *,
+    isa: str = "",
+) -> None:
+    """The gradient of such rows in the place of z: g_r[v] = scale[r] p[v] - even[r] weight[v], less right[r] at the
+    target; sum[v] = sum_r g_r[v], added to what is there where `adds`. even, sum: 0 for none."""
+
 class Recipe:
     """A whole call in one: kernels and sums over rows in order, on arrays that are laid out and made here.
 

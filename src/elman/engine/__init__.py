@@ -3,6 +3,7 @@
 from elman.engine.call.masks import Taken, taken
 from elman.engine.call.surroundings import refuse_tracing
 from elman.engine.checking import check
+from elman.engine.entropy import LogitBlock, RowScales, empty_rows, in_memory
 from elman.engine.errors import EngineError, EngineWarning
 from elman.engine.explain import Explanation
 from elman.engine.freeze import FrozenCode, FrozenStep, freeze, freeze_rows
@@ -17,13 +18,17 @@ __all__ = [
     "Explanation",
     "FrozenCode",
     "FrozenStep",
+    "LogitBlock",
+    "RowScales",
     "Scan",
     "ScanResult",
     "Stepper",
     "Taken",
     "check",
+    "empty_rows",
     "freeze",
     "freeze_rows",
+    "in_memory",
     "refuse_tracing",
     "taken",
 ]

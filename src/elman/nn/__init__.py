@@ -34,6 +34,12 @@ from elman.nn.chain import ChainCell, LinearChain
 from elman.nn.dropout import SequenceDropout, WordDropout
 from elman.nn.embedding import Embedding, Features, SequenceInput
 from elman.nn.gru import GRU
+from elman.nn.linear_cross_entropy import (
+    HeadLoss,
+    LinearCrossEntropy,
+    head_cross_entropy,
+    linear_cross_entropy,
+)
 from elman.nn.losses import smoothed_cross_entropy
 from elman.nn.lstm import LSTM
 from elman.nn.nade import NADE
@@ -108,12 +114,14 @@ __all__ = [
     "GRUCell",
     "GRUDCell",
     "GeneralAttention",
+    "HeadLoss",
     "LSTMCell",
     "LaggedMap",
     "LanguageModel",
     "LayerNormGRUCell",
     "LayerNormLSTMCell",
     "LinearChain",
+    "LinearCrossEntropy",
     "LiteEncoder",
     "LocationAttention",
     "MaskedBatchNorm",
@@ -150,6 +158,8 @@ __all__ = [
     "Transcriber",
     "WordDropout",
     "cell_factory",
+    "head_cross_entropy",
+    "linear_cross_entropy",
     "lite_weights",
     "recurrent_stack",
     "smoothed_cross_entropy",

@@ -30,8 +30,12 @@ __all__ = [
     "Watch",
     "array_shape",
     "empty",
+    "entropy",
+    "entropy_factors",
+    "entropy_gradient",
     "from_dlpack",
     "is_plain",
+    "isa",
     "shaped",
     "sum_rows",
     "threads",
@@ -53,6 +57,11 @@ os.register_at_fork(after_in_child=_forked.set)
 def threads() -> int:
     """As many as torch uses; one in a forked child, whose OpenMP runtime is that of its parent."""
     return 1 if _forked.is_set() else torch.get_num_threads()
+
+
+def isa() -> str:
+    """The instruction set that the core uses."""
+    return _core.isa()
 
 
 def empty(rows: int, width: int, dtype: torch.dtype) -> Tensor:
@@ -209,6 +218,39 @@ def sum_rows(R: int, jobs: Sequence[tuple[Tensor, Sequence[tuple[Tensor | None, 
         for a, columns, products in jobs
     ]  # fmt: skip
     _core.sum_rows(DTYPES[written[0].dtype], R, calls, threads())
+
+
+def entropy_factors(rows: int, classes: int, dtype: torch.dtype) -> Tensor:
+    """Uninitialised factors for `entropy`: one for each row and chunk of classes."""
+    return torch.empty(rows, -(-classes // _core.ENTROPY_CHUNK), dtype=dtype)
+
+
+def entropy(
+    z: Tensor, bias: Tensor | None, weight: Tensor | None, target: Tensor, factor: Tensor, nll: Tensor,
+    even: Tensor | None, *, keeps: bool,
+) -> None:  # fmt: skip
+    """See `_core.entropy`: z `(R, K)`, factor of `entropy_factors`, bias and weight `(K,)`, else `(R,)`."""
+    R, K = z.shape
+    _core.entropy(
+        DTYPES[z.dtype], R, K, z.data_ptr(), z.stride(0), _address(bias), _address(weight), target.data_ptr(),
+        factor.data_ptr(), nll.data_ptr(), _address(even), keeps, threads(),
+    )  # fmt: skip
+
+
+def entropy_gradient(
+    z: Tensor, weight: Tensor | None, target: Tensor, factor: Tensor, scale: Tensor, right: Tensor,
+    even: Tensor | None, total: Tensor | None, *, adds: bool,
+) -> None:  # fmt: skip
+    """See `_core.entropy_gradient`: z, weight, target and factor as `entropy` left them; total `(K,)`, else `(R,)`."""
+    R, K = z.shape
+    _core.entropy_gradient(
+        DTYPES[z.dtype], R, K, z.data_ptr(), z.stride(0), _address(weight), target.data_ptr(), factor.data_ptr(),
+        scale.data_ptr(), right.data_ptr(), _address(even), _address(total), adds, threads(),
+    )  # fmt: skip
+
+
+def _address(t: Tensor | None) -> int:
+    return 0 if t is None else t.data_ptr()
 
 
 def array_shape(sizes: Sequence[int], dtype: torch.dtype) -> _core.ArrayShape | None:

@@ -38,6 +38,7 @@ __all__ = [
     "only_the_loop",
     "refuse_tracing",
     "unseen",
+    "watched",
 ]
 
 TRANSFORMED = "a torch.func transform is under way (vmap, grad, jvp)"
@@ -75,21 +76,26 @@ def refuse_tracing() -> None:
 def only_the_loop(given: Inputs) -> str | None:
     """Why the plain loop has to answer this call, or None: modes and tensors under which a step cannot be looked at,
     and derivative modes that only autograd itself knows."""
-    if torch._C._functorch.peek_interpreter_stack() is not None:
-        return TRANSFORMED
-    if forward_ad._current_level >= 0:
-        return "forward-mode derivatives are under way"
-    device = given.x[0].device
-    if device.type == "meta":
-        return "meta tensors have no values"
-    mode = _foreign_mode(device)
-    if mode is not None:
-        return f"{mode} is under way, which may see or change each operation"
+    seen = watched(given.x[0].device)
+    if seen is not None:
+        return seen
     if given.B == 0:
         return "the batch is empty"
     if given.lengths is not None and int(given.lengths.max()) == 0:
         return "all rows have length 0"
     return None
+
+
+def watched(device: torch.device) -> str | None:
+    """Why each operation has to be torch's own, or None: a transform, a derivative mode, a mode that may see them."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return TRANSFORMED
+    if forward_ad._current_level >= 0:
+        return "forward-mode derivatives are under way"
+    if device.type == "meta":
+        return "meta tensors have no values"
+    mode = _foreign_mode(device)
+    return None if mode is None else f"{mode} is under way, which may see or change each operation"
 
 
 def faster_than_a_transform() -> str:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from elman.nn.embedding import Embedding
+from elman.nn.networks.network import NetworkOutput
 from elman.nn.networks.stacks import Engine, recurrent_stack
 from elman.nn.networks.tagger import Tagger
 from elman.nn.norms import FeatureNorm
@@ -79,3 +80,12 @@ class LanguageModel(Tagger):
         if init:
             for parameter in self.parameters():
                 nn.init.uniform_(parameter, -init, init)
+
+    def features(
+        self, x: Tensor, state: Any = None, lengths: Tensor | None = None, reset: Tensor | None = None
+    ) -> NetworkOutput:
+        """dropout(n_t) `(T, B, H)` in the place of the logits; the rest is that of a call.
+
+        For a loss that takes the output layer too: `head_cross_entropy(model.head, features, targets)`.
+        """
+        return self._features(x, state, lengths, reset)

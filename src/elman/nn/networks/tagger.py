@@ -56,8 +56,15 @@ class Tagger(Network):
         lengths: integers `(B,)`, None where every row takes every step; logits in the padding say nothing.
         reset: bool `(T, B)`, true where a row begins anew, from its layers' start, before that step.
         """
+        features, final = self._features(x, state, lengths, reset)
+        return NetworkOutput(self.head(features), final)
+
+    def _features(
+        self, x: Tensor, state: Any, lengths: Tensor | None, reset: Tensor | None = None
+    ) -> NetworkOutput:
+        """What the output layer reads, `(T, B, F)`, in the place of the logits; the rest is that of a call."""
         (y, final), lengths = self._run(x, state, lengths, reset)
-        return NetworkOutput(self._read_out(y, lengths), final)
+        return NetworkOutput(self._before_head(y, lengths), final)
 
     @torch.no_grad()
     def step(self, x: Tensor, state: Any) -> NetworkOutput:

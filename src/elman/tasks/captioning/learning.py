@@ -203,7 +203,7 @@ def loss_of(model: Captioner, batch: CaptionBatch, config: Config) -> StepLoss:
     r"""Cross entropy of each token, and with `doubly` λ Σ_s (1 − Σ_t a_ts)², its mean over the pictures (Xu et al.)."""
     import torch
 
-    from elman.nn import smoothed_cross_entropy
+    from elman.nn import head_cross_entropy
     from elman.training.loop import StepLoss
 
     device = model.head.weight.device
@@ -215,12 +215,15 @@ def loss_of(model: Captioner, batch: CaptionBatch, config: Config) -> StepLoss:
     found = model.taught(x, target, lengths)
     taken = torch.arange(len(target)).unsqueeze(1) < lengths
     rows = taken.flatten().nonzero().squeeze(1).to(device)
-    logits = model.head(found.features.flatten(0, 1).index_select(0, rows))
-    losses, total = smoothed_cross_entropy(logits, truth.flatten()[rows], config.data.smoothing)
-    objective = losses.mean()
+    objective, nll = head_cross_entropy(
+        model.head,
+        found.features.flatten(0, 1).index_select(0, rows),
+        truth.flatten()[rows],
+        label_smoothing=config.data.smoothing,
+    )
     if found.looked is not None and config.data.doubly:
         objective = objective + config.data.doubly * (1 - found.looked).square().sum(1).mean()
-    return StepLoss(objective, total, len(losses), ())
+    return StepLoss(objective, float(nll.sum(dtype=torch.float64)), len(rows), ())
 
 
 # Captions

@@ -42,17 +42,24 @@ def build_model(settings: ModelSettings, size: int, unknown: int = -1) -> Langua
     )
 
 
-def summed_loss(model: LanguageModel, batch: TextBatch, state: Any) -> tuple[Tensor, int, Any]:
-    """-sum log p(target) in nats over a piece, over how many targets, and the state behind it."""
+def summed_loss(
+    model: LanguageModel, batch: TextBatch, state: Any, *, by_torch: bool = False
+) -> tuple[Tensor, int, Any]:
+    """-sum log p(target) in nats over a piece, over how many targets, and the state behind it.
+
+    by_torch: of all logits at once, by torch's own calls.
+    """
     import torch
+
+    from elman.nn import head_cross_entropy
 
     device = model.head.weight.device
     inputs, targets = (torch.from_numpy(array).to(device) for array in (batch.inputs, batch.targets))
     reset = None if batch.reset is None else torch.from_numpy(batch.reset).to(device)
-    logits, state = model(inputs, state, reset=reset)
-    loss = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=IGNORED
-    )
+    features, state = model.features(inputs, state, reset=reset)
+    loss = head_cross_entropy(
+        model.head, features, targets, reduction="sum", ignore_index=IGNORED, by_torch=by_torch
+    ).loss
     return loss, int((batch.targets != IGNORED).sum()), state
 
 

@@ -104,7 +104,7 @@ class LanguageModelTask(Task):
         """The mean over all tokens of a piece, or the sum over its steps averaged over the streams."""
         from elman.training.loop import StepLoss
 
-        total, count, state = summed_loss(model, batch, state)
+        total, count, state = summed_loss(model, batch, state, by_torch=config.model.engine == "torch")
         over = batch.rows if config.optimizer.loss == "sum_over_time" else count
         return StepLoss(total / over, float(total.detach()), count, state, over)
 

@@ -19,8 +19,7 @@ class MusicNetwork(Tagger):
 
     def features(self, x: Tensor, state: Any = None, lengths: Tensor | None = None) -> NetworkOutput:
         """n `(T, B, F)` of steps `(T, B, K)`, in the place of logits, and the state after each row's last step."""
-        (y, final), lengths = self._run(x, state, lengths)
-        return NetworkOutput(self._before_head(y, lengths), final)
+        return self._features(x, state, lengths)
 
     @property
     def bias(self) -> Tensor:

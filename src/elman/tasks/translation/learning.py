@@ -195,14 +195,14 @@ def sampling_of(model: Any, settings: ModelSettings) -> Sampling | None:
 
 def loss_of(
     model: AttentionEncoderDecoder, batch: PairBatch, smoothing: float, sampling: Sampling | None = None
-) -> tuple[Tensor, float]:
-    """The loss of each target token in nats, `(N,)`, with `smoothing`; and the sum of -log p of all of them.
+) -> tuple[Tensor, float, int]:
+    """The mean loss of the target tokens in nats, with `smoothing`; the sum of -log p of all of them; how many.
 
     The output layer is asked at the steps that are no padding alone, but where the network is fed tokens of its own.
     """
     import torch
 
-    from elman.nn import smoothed_cross_entropy
+    from elman.nn import head_cross_entropy
 
     device = model.head.weight.device
     source, target, truth = (
@@ -212,8 +212,14 @@ def loss_of(
     features = model.features(source, target, *lengths, sampling=sampling)
     taken = torch.arange(len(target)).unsqueeze(1) < lengths[1]
     rows = taken.flatten().nonzero().squeeze(1).to(device)
-    logits = model.head(features.flatten(0, 1).index_select(0, rows))
-    return smoothed_cross_entropy(logits, truth.flatten()[rows], smoothing)
+    loss, nll = head_cross_entropy(
+        model.head,
+        features.flatten(0, 1).index_select(0, rows),
+        truth.flatten()[rows],
+        label_smoothing=smoothing,
+        by_torch=model.loop,
+    )
+    return loss, float(nll.sum(dtype=torch.float64)), len(rows)
 
 
 def _in_order(lengths: npt.NDArray[np.int64], beam: int) -> list[npt.NDArray[np.int64]]:

@@ -210,8 +210,8 @@ class TranslationTask(Task):
         from elman.training.loop import StepLoss
 
         sampling = learning.sampling_of(model, config.model)
-        losses, total = learning.loss_of(model, batch, config.data.smoothing, sampling)
-        return StepLoss(losses.mean(), total, len(losses), ())
+        loss, total, count = learning.loss_of(model, batch, config.data.smoothing, sampling)
+        return StepLoss(loss, total, count, ())
 
     def progress(self, codec: Codec) -> Measure:
         """Perplexity of a target token."""
