@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from elman.engine import Scan
-from elman.engine.complexes import BECOMES
 from elman.engine.errors import EngineError
+from elman.engine.tracing.complexes import BECOMES
 from elman.onnx.files import Drawn, Held, check_folder, drawn_like, put, wanted
 from elman.onnx.graph import Refused
 from elman.onnx.modules import form_of, model_of
