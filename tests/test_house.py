@@ -65,3 +65,16 @@ def test_no_two_modules_import_each_other() -> None:
         # A package gathers its modules; a module that names one of its brothers names the package too.
         graph[name] -= {other for other in graph[name] if name.startswith(f"{other}.")}
     assert list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_private_names_stay_in_their_file() -> None:
+    """But for the compiled core, whose module begins with a line (ruff says who opens it)."""
+    taken = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {name.name}"
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "elman"
+        for name in node.names
+        if name.name.startswith("_") and name.name not in {"_core", "__version__"}
+    ]
+    assert not taken, f"give it a name without a line, or a home of its own: {taken}"

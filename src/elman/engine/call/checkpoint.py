@@ -24,7 +24,8 @@ from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from elman.engine.call.inputs import Inputs
-from elman.engine.call.run import Call, Plan, _differentiate_again, _split, run_plan
+from elman.engine.call.roles import Counts
+from elman.engine.call.run import Call, Plan, differentiate_again, run_plan
 from elman.engine.errors import EngineError
 from elman.engine.program.rows import Layout
 from elman.engine.structure import ScanResult, flatten, unflatten
@@ -108,7 +109,7 @@ def run_in_chunks(
 ) -> ScanResult:
     """As `run_plan`, in chunks. `plan` is one of `carrying(given)`, `p` are the tensors that the step reads."""
     tensors = [*given.x, *given.s, *given.initial, *given.c, *p]
-    counts = (len(given.x), len(given.s), len(given.c), len(p))
+    counts = Counts(len(given.x), len(given.s), len(given.c), len(p))
     empty, bounds = _without_tensors(given), _bounds(given, every)
     whole = _Whole(step, owner, plan, empty, counts, given.T, given.B, every, bounds, _autocast(given))
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
@@ -116,7 +117,7 @@ def run_in_chunks(
     else:
         with torch.no_grad():
             outs = whole.forward(tensors).outs
-    n_y, n_s = len(plan.program.y), counts[1]
+    n_y, n_s = len(plan.program.y), counts.s
     states = unflatten(outs[n_y + n_s :], given.s_spec) if given.return_states else None
     return ScanResult(
         unflatten(outs[:n_y], plan.y_spec), unflatten(outs[n_y : n_y + n_s], given.s_spec), states
@@ -148,7 +149,7 @@ class _Whole:
     owner: nn.Module | None
     plan: Plan
     given: Inputs
-    counts: tuple[int, int, int, int]
+    counts: Counts
     T: int
     B: int
     every: int
@@ -157,7 +158,7 @@ class _Whole:
 
     def forward(self, tensors: Sequence[Tensor]) -> _Forward:
         """One chunk after the other; the parts of each are gone when the next begins."""
-        x, carry, initial, c, p = _split(tensors, self.counts)
+        x, carry, initial, c, p = self.counts.split(tensors)
         steps: list[Tensor] = []  # y and the states of all steps
         n_y = len(self.plan.program.y)
         done = _Forward([], [], [])
@@ -199,8 +200,8 @@ class _Whole:
         wanted: Sequence[bool],
     ) -> list[Tensor | None]:
         """Gradients of the tensors that are wanted: the chunks from the last to the first, each run once more."""
-        x = _split(tensors, self.counts)[0]
-        n_y, n_x, n_s = len(self.plan.program.y), len(x), self.counts[1]
+        x = self.counts.split(tensors).x
+        n_y, n_x, n_s = len(self.plan.program.y), len(x), self.counts.s
         gy, carried, rest = list(grads[:n_y]), list(grads[n_y : n_y + n_s]), list(grads[n_y + n_s :])
         into = [torch.zeros_like(v) if w else None for v, w in zip(x, wanted, strict=False)]
         sums: list[Tensor | None] = [None] * len(tensors)
@@ -226,7 +227,7 @@ class _Whole:
     ) -> list[Tensor | None]:  # fmt: skip
         """Run a chunk once more, and back."""
         leaves = [t.detach().requires_grad_(a) for t, a in zip(parts, asks, strict=True)]
-        x, s, initial, c, p = _split(leaves, self.counts)
+        x, s, initial, c, p = self.counts.split(leaves)
         with torch.enable_grad(), _replayed(chance, x[0].device):
             piece = piece_of(self.given, start, stop, x, s, initial, c)
             ys, finals, history = _leaves(run_plan(self.step, self.plan, p, piece))
@@ -241,7 +242,7 @@ class _Whole:
 
     def on_the_loop(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The flat results of the same call on the plain loop, in chunks as well, from the tensors that were kept."""
-        x, s, initial, c, _ = _split(tensors, self.counts)
+        x, s, initial, c, _ = self.counts.split(tensors)
         given = replace(self.given, x=x, s=s, initial=initial, c=c)
         with self.autocast:
             result = loop_in_chunks(self.step, self.owner, given, self.every)
@@ -263,14 +264,14 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         whole: _Whole = ctx.whole
-        saved, n_s = ctx.saved_tensors, whole.counts[1]
+        saved, n_s = ctx.saved_tensors, whole.counts.s
         tensors, later = saved[: ctx.count], saved[ctx.count :]
         if torch.is_grad_enabled():
             rows = Layout(whole.T, whole.B, whole.T, whole.T * whole.B, whole.given.reverse)
             after = list(range(n_s)) if whole.given.return_states else []
             call = Call(whole.plan, rows, whole.counts, after, whole.on_the_loop)
-            return (None, *_differentiate_again(call, tensors, grads))
-        first = _split(tensors, whole.counts)[1]
+            return (None, *differentiate_again(call, tensors, grads))
+        first = whole.counts.split(tensors).s
         carries = [first, *[list(later[i : i + n_s]) for i in range(0, len(later), n_s)]]
         done = _Forward([], carries, ctx.chances)
         return (None, *whole.backward(tensors, done, grads, ctx.needs_input_grad[1:]))
@@ -338,7 +339,7 @@ def loop_in_chunks(step: Step, owner: nn.Module | None, given: Inputs, every: in
     parts = [v.split(every) for v in given.x]
     carry, results, chance = given.s, [], _other_chance()
     empty = _without_tensors(given)
-    counts = (len(given.x), len(given.s), len(given.c), 0)
+    counts = Counts(len(given.x), len(given.s), len(given.c), 0)
     for start, stop in bounds:
         now = _other_chance()
         chance = chance if now == chance else now  # one for all where nobody draws: it is not small
@@ -371,7 +372,7 @@ class _LoopChunk:
     """A chunk on the plain loop. The first call is the forward; a later one computes it again, and must agree."""
 
     def __init__(
-        self, step: Step, owner: nn.Module | None, given: Inputs, counts: tuple[int, int, int, int], start: int,
+        self, step: Step, owner: nn.Module | None, given: Inputs, counts: Counts, start: int,
         stop: int, chance: tuple[Any, ...],
     ) -> None:  # fmt: skip
         self.step, self.owner, self.given, self.counts = step, owner, given, counts
@@ -380,7 +381,7 @@ class _LoopChunk:
         self.marks: list[Tensor] | None = None
 
     def __call__(self, *tensors: Tensor) -> ScanResult:
-        x, s, initial, c, _ = _split(tensors, self.counts)
+        x, s, initial, c, _ = self.counts.split(tensors)
         with nullcontext() if self.marks is None else self._as_before():
             result = piece_of(self.given, self.start, self.stop, x, s, initial, c).loop(self.step)
         marks = [_marks(v) for part in _leaves(result) for v in part if _has_values(v)]

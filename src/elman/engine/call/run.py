@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from elman.engine.call.inputs import Inputs
+from elman.engine.call.roles import Counts
 from elman.engine.errors import EngineError
 from elman.engine.lowering.lower import Needs
 from elman.engine.program.execute import Environment, kind, run_section
@@ -20,7 +21,20 @@ from elman.engine.program.program import Graph, Program, Section, Value
 from elman.engine.program.rows import Layout, layout
 from elman.engine.structure import LEAF, ScanResult, TreeSpec, flatten, unflatten
 
-__all__ = ["Call", "Loops", "Plan", "ScanFunction", "as_bases", "run_plan"]
+__all__ = [
+    "Call",
+    "Loops",
+    "Plan",
+    "ScanFunction",
+    "as_bases",
+    "autocast_off",
+    "differentiate_again",
+    "is_plain_call",
+    "run_backward",
+    "run_forward",
+    "run_plan",
+    "run_recipe",
+]
 
 
 class Loops(Protocol):
@@ -140,7 +154,7 @@ def run_forward(
     return ys, [rows.unsort(f) for f in finals], history, env
 
 
-def _autocast_off(device: torch.device) -> Any:
+def autocast_off(device: torch.device) -> Any:
     """The casts are in the program already; a cast on top would be one too many."""
     on = torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if on else nullcontext()
@@ -195,11 +209,11 @@ def run_plan(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: I
         return run_recipe(step, plan, p, (given.x, given.s, given.c), lambda: given, rows, recipe)
     tensors = [*given.x, *given.s, *given.initial, *given.c, *p]
     if plan.needs.any:
-        counts = (len(given.x), len(given.s), len(given.c), len(p))
+        counts = Counts(len(given.x), len(given.s), len(given.c), len(p))
         call = Call(plan, rows, counts, after, lambda again: _on_the_loop(step, given, again))
         outs = list(ScanFunction.apply(call, *tensors))
     else:
-        with torch.no_grad(), _autocast_off(given.x[0].device):
+        with torch.no_grad(), autocast_off(given.x[0].device):
             ys, finals, history, _ = run_forward(
                 plan, rows, given.x, given.s, given.initial, given.c, p, after
             )
@@ -222,7 +236,7 @@ def run_recipe(
     tensors = [*x, *s, *s, *c, *p]
     n_y, n_s = len(plan.program.y), len(s)
     if plan.needs.any:
-        counts = (len(x), n_s, len(c), len(p))
+        counts = Counts(len(x), n_s, len(c), len(p))
         call = Call(plan, rows, counts, [], lambda again: _on_the_loop(step, given(), again), recipe)
         outs = list(ScanFunction.apply(call, *tensors))
     elif torch.is_grad_enabled():
@@ -246,7 +260,7 @@ def is_plain_call(given: Inputs, rows: Layout) -> bool:
 
 def _on_the_loop(step: Callable[..., Any], given: Inputs, tensors: Sequence[Tensor]) -> list[Tensor]:
     """The flat results of the same call on the plain loop, from the tensors that the autograd node has kept."""
-    x, s, initial, c, _ = _split(tensors, (len(given.x), len(given.s), len(given.c), len(tensors)))
+    x, s, initial, c, _ = Counts(len(given.x), len(given.s), len(given.c), len(tensors)).split(tensors)
     result = replace(given, x=x, s=s, initial=initial, c=c).loop(step)
     return [
         t for part in (result.y, result.state, result.states) if part is not None for t in flatten(part)[0]
@@ -259,7 +273,7 @@ class Call:
 
     plan: Plan
     rows: Layout
-    counts: tuple[int, int, int, int]  # leaves of x, state, context; tensors that the step reads
+    counts: Counts
     after: list[int]
     again: Callable[..., list[Tensor]]  # the same call on the plain loop, differentiable as often as wished
     recipe: Any = None  # the call in one go, where it can be
@@ -275,8 +289,8 @@ class ScanFunction(torch.autograd.Function):
             outs, kept = call.recipe.forward(tensors, rows.T, rows.B, rows.reverse)
             shared = call.recipe.shared
         else:
-            x, s, initial, c, p = _split(tensors, call.counts)
-            with _autocast_off(tensors[0].device):
+            x, s, initial, c, p = call.counts.split(tensors)
+            with autocast_off(tensors[0].device):
                 ys, finals, history, env = run_forward(plan, rows, x, s, initial, c, p, call.after)
             outs = _own_memory(plan, [*ys, *finals, *history], tensors, history)
             kept = [env[name] for name in plan.kept]
@@ -308,7 +322,7 @@ class ScanFunction(torch.autograd.Function):
         saved = ctx.saved_tensors
         tensors = saved[: ctx.count]
         if torch.is_grad_enabled():
-            return (None, *_differentiate_again(call, tensors, grads))
+            return (None, *differentiate_again(call, tensors, grads))
         if counted():
             with told(call.plan.program, BACKWARD, call.rows.rows, call.rows.B):
                 return ScanFunction.backward(ctx, *grads)
@@ -321,13 +335,13 @@ class ScanFunction(torch.autograd.Function):
             rows = call.rows
             return (None, *call.recipe.backward(tensors, kept, grads, rows.T, rows.B, rows.reverse))
         env = dict(zip(call.plan.kept, kept, strict=True))
-        n_y, n_s = len(call.plan.program.y), call.counts[1]
+        n_y, n_s = len(call.plan.program.y), call.counts.s
         gy, final, rest = grads[:n_y], grads[n_y : n_y + n_s], grads[n_y + n_s :]
         ga: list[Tensor | None] = [None] * n_s
         for j, g in zip(call.after, rest, strict=True):
             ga[j] = g
-        _, s, *_ = _split(tensors, call.counts)
-        with _autocast_off(tensors[0].device):
+        _, s, *_ = call.counts.split(tensors)
+        with autocast_off(tensors[0].device):
             dx, ds, dinitial, dc, dp = run_backward(call.plan, call.rows, env, gy, final, ga, s)
         wanted = ctx.needs_input_grad[1:]
         found = [*dx, *ds, *dinitial, *dc, *dp]
@@ -350,15 +364,6 @@ def _finish(
     return grads
 
 
-def _split(tensors: Sequence[Tensor], counts: tuple[int, int, int, int]) -> list[list[Tensor]]:
-    n_x, n_s, n_c, n_p = counts
-    parts, start = [], 0
-    for n in (n_x, n_s, n_s, n_c, n_p):
-        parts.append(list(tensors[start : start + n]))
-        start += n
-    return parts
-
-
 def as_bases(outs: Sequence[Tensor]) -> list[Tensor]:
     """The results as tensors that are no views, each with a version of its own: whoever gets one may write in it."""
     return [o.data if o._is_view() else o for o in outs]
@@ -376,8 +381,8 @@ def _kept_again(call: Call, tensors: Sequence[Tensor]) -> list[Tensor]:
     if call.recipe is not None:
         kept: list[Tensor] = call.recipe.forward(tensors, rows.T, rows.B, rows.reverse)[1]
         return kept
-    x, s, initial, c, p = _split(tensors, call.counts)
-    with _autocast_off(tensors[0].device):
+    x, s, initial, c, p = call.counts.split(tensors)
+    with autocast_off(tensors[0].device):
         *_, env = run_forward(plan, rows, x, s, initial, c, p, call.after)
     return [env[name] for name in plan.kept]
 
@@ -399,7 +404,7 @@ def _unaliased(outs: list[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
     return own
 
 
-def _differentiate_again(
+def differentiate_again(
     call: Call, tensors: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
     """The backward as a differentiable computation (create_graph=True): through the plain loop, run once more."""
@@ -408,7 +413,7 @@ def _differentiate_again(
             "double backward through a step that draws random numbers: the draws of the first time are gone; "
             "use backend='loop' for this call"
         )
-    n = len(tensors) - call.counts[3]  # each role gets an alias of its own: one tensor may have several
+    n = len(tensors) - call.counts.p  # each role gets an alias of its own: one tensor may have several
     aliases = [t.view_as(t) if t.requires_grad else t for t in tensors[:n]]
     outs = call.again([*aliases, *tensors[n:]])
     pairs = [(o, g) for o, g in zip(outs, grads, strict=True) if g is not None and o.requires_grad]

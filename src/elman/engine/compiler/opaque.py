@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from elman.engine.backends import choose_loops
-from elman.engine.call.run import Plan, _autocast_off, _split, as_bases, run_backward, run_forward
+from elman.engine.call.roles import Counts
+from elman.engine.call.run import Plan, as_bases, autocast_off, run_backward, run_forward
 from elman.engine.errors import EngineError
 from elman.engine.lowering.lower import Needs
 from elman.engine.program.execute import Environment, kind, run_section
@@ -75,8 +76,8 @@ def _stored(text: str) -> list[Value]:
     return [values[name] for name in kept if name not in again]
 
 
-def _counts(program: Program) -> tuple[int, int, int, int]:
-    return len(program.x), len(program.s), len(program.c), len(program.p)
+def _counts(program: Program) -> Counts:
+    return Counts(len(program.x), len(program.s), len(program.c), len(program.p))
 
 
 # ---- shapes, known without running
@@ -106,7 +107,7 @@ def _out_shapes(text: str, history: bool, T: Any, B: Any) -> Iterator[tuple[list
 
 def _check(program: Program, inputs: Sequence[Tensor], lengths: Tensor | None, reset: Tensor | None) -> None:
     """EngineError where the shapes do not fit each other or the program."""
-    x, s, initial, c, p = _split(inputs, _counts(program))
+    x, s, initial, c, p = _counts(program).split(inputs)
     if sum(map(len, (x, s, initial, c, p))) != len(inputs):
         raise EngineError(
             f"elman::scan got {len(inputs)} tensors; expected {sum(map(len, (x, s, initial, c, p)))}"
@@ -150,13 +151,13 @@ def scan_op(
     """
     traced = _program(program)
     _check(traced, inputs, lengths, reset)
-    x, s, initial, c, p = _split(inputs, _counts(traced))
+    x, s, initial, c, p = _counts(traced).split(inputs)
     rows = _rows(x[0], lengths, reset, reverse)
     if rows is None:
         return _no_rows(program, history, x[0], s)
     plan = _plan(program, backend, str(x[0].device))
     after = list(range(len(s))) if history else []
-    with torch.no_grad(), _autocast_off(x[0].device):
+    with torch.no_grad(), autocast_off(x[0].device):
         ys, finals, states, env = run_forward(plan, rows, x, s, initial, c, p, after)
         kept = [_pad(env[v.name], v, rows) for v in _stored(program)]
         return _own([*ys, *finals, *states, *kept], inputs)
@@ -240,13 +241,13 @@ def scan_backward_op(
     given: which results have a gradient, in `grads`. kept: what the forward stored.
     """
     traced = _program(program)
-    x, s, _, c, p = _split(inputs, _counts(traced))
+    x, s, _, c, p = _counts(traced).split(inputs)
     there = iter(grads)
     table = [next(there) if there_is else None for there_is in given]
     n_y, n_s = len(traced.y), len(s)
     gy, final, ga = table[:n_y], table[n_y : n_y + n_s], table[n_y + n_s :] or [None] * n_s
     rows = _rows(x[0], lengths, reset, reverse)
-    with torch.no_grad(), _autocast_off(x[0].device):
+    with torch.no_grad(), autocast_off(x[0].device):
         if rows is None:
             found: list[Tensor | None] = [*[None] * len(x), *final, *[None] * (n_s + len(c) + len(p))]
         else:
