@@ -30,6 +30,7 @@ from battery.running import (
     path_of,
 )
 from elman.engine import EngineError, Scan
+from elman.nn import GRU
 from tolerances import assert_near
 
 ROOT = Path(__file__).parents[2]
@@ -198,6 +199,17 @@ def test_backend_is_forced(backend: str, how: str, monkeypatch: pytest.MonkeyPat
     assert_matches(run, cell, twin, case.inputs(3, 4), ("lengths",))
     assert run.scan.path == backend
     assert not run.warned
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # as the compiler loads
+@pytest.mark.parametrize("how", ["call", "stream", "compiled"])
+def test_no_such_backend_is_an_error(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the layer is run, a name in ELMAN_BACKEND that is none is not passed over."""
+    layer, x = GRU(3, 4), torch.randn(5, 2, 3)
+    runs = {"call": layer, "stream": lambda x: layer.stream()(x[0]), "compiled": torch.compile(layer)}
+    monkeypatch.setenv("ELMAN_BACKEND", "nativ")
+    with pytest.raises(EngineError, match=r"ELMAN_BACKEND='nativ'; expected one of"):
+        runs[how](x)
 
 
 def test_native_that_cannot_is_an_error() -> None:

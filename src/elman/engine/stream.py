@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from elman.engine.backends import caller
+from elman.engine.backends import backend_of_environment, caller
 from elman.engine.call.inputs import Inputs, Manner, gather
 from elman.engine.call.quick import asked_for
 from elman.engine.call.run import Plan
@@ -128,7 +127,7 @@ class Stepper:
         given = gather(self._one_step(), state, self._context, None, None, None, False, False)
         asked = self._ask()
         try:
-            wanted = self._scan.backend or os.environ.get("ELMAN_BACKEND") or None
+            wanted = self._scan.backend or backend_of_environment()
             guard, plan = self._scan.prepare(given, wanted)
         except NotSupported as reason:
             self._reason = reason.reason

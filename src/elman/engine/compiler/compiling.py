@@ -11,7 +11,6 @@ import functools
 import inspect
 import math
 import operator
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from elman.engine.backends import backend_of_environment
 from elman.engine.call.inputs import Inputs, Manner, gather
 from elman.engine.call.run import Plan
 from elman.engine.call.surroundings import TRANSFORMED, refuse_tracing
@@ -161,7 +161,10 @@ def _recipe(
 
     A reason where there is no program.
     """
-    wanted = scan.backend or os.environ.get("ELMAN_BACKEND") or None
+    try:
+        wanted = scan.backend or backend_of_environment()
+    except EngineError as error:
+        return _no_recipe(scan, str(error))
     if wanted == "loop":
         return _no_recipe(scan, "the plain loop was asked for")
     if torch._C._functorch.peek_interpreter_stack() is not None:
