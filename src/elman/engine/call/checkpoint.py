@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._guards import detect_fake_mode
-from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from elman.engine.call.inputs import Inputs
 from elman.engine.call.roles import Counts
 from elman.engine.call.run import Call, Plan, differentiate_again, run_plan
+from elman.engine.call.surroundings import is_forward_mode, is_transformed
 from elman.engine.errors import EngineError
 from elman.engine.program.rows import Layout
 from elman.engine.structure import ScanResult, flatten, unflatten
@@ -332,8 +332,7 @@ def _set_chance(chance: list[Tensor], device: torch.device) -> None:
 def loop_in_chunks(step: Step, owner: nn.Module | None, given: Inputs, every: int) -> ScanResult:
     """The call on the plain loop in chunks; in one piece under a torch.func transform or forward mode, which know no
     recomputation, and where no row takes a step."""
-    transformed = torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
-    bounds = [] if transformed or given.B == 0 else _bounds(given, every)
+    bounds = [] if is_transformed() or is_forward_mode() or given.B == 0 else _bounds(given, every)
     if not bounds:
         return given.loop(step)
     parts = [v.split(every) for v in given.x]

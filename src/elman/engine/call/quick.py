@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from elman.engine.call.inputs import Inputs, gather
 from elman.engine.call.run import Plan, is_plain_call, run_recipe
+from elman.engine.call.surroundings import is_forward_mode, is_transformed
 from elman.engine.program.rows import Layout, layout
 from elman.engine.structure import ScanResult
 from elman.engine.watching.guards import Guard
@@ -44,8 +44,8 @@ def _signature(given: Trees, reverse: bool) -> tuple[Any, ...] | None:
             kinds.append((t.shape, t.dtype, t.device, t.requires_grad))
     if (
         torch.compiler.is_compiling()
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or forward_ad._current_level >= 0
+        or is_transformed()
+        or is_forward_mode()
         or torch.is_autocast_enabled("cpu")
         or torch._C._len_torch_function_stack()
         or torch._C._len_torch_dispatch_stack()

@@ -73,6 +73,16 @@ def refuse_tracing() -> None:
         raise EngineError(_TRACED)
 
 
+def is_transformed() -> bool:
+    """Whether a transform of torch.func (vmap, grad, jvp, ...) is under way."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def is_forward_mode() -> bool:
+    """Whether forward-mode derivatives are under way."""
+    return forward_ad._current_level >= 0
+
+
 def only_the_loop(given: Inputs) -> str | None:
     """Why the plain loop has to answer this call, or None: modes and tensors under which a step cannot be looked at,
     and derivative modes that only autograd itself knows."""
@@ -88,9 +98,9 @@ def only_the_loop(given: Inputs) -> str | None:
 
 def watched(device: torch.device) -> str | None:
     """Why each operation has to be torch's own, or None: a transform, a derivative mode, a mode that may see them."""
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if is_transformed():
         return TRANSFORMED
-    if forward_ad._current_level >= 0:
+    if is_forward_mode():
         return "forward-mode derivatives are under way"
     if device.type == "meta":
         return "meta tensors have no values"

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from elman.engine.backends import backend_of_environment
 from elman.engine.call.inputs import Inputs, Manner, gather
 from elman.engine.call.run import Plan
-from elman.engine.call.surroundings import TRANSFORMED, refuse_tracing
+from elman.engine.call.surroundings import TRANSFORMED, is_transformed, refuse_tracing
 from elman.engine.compiler.opaque import scan_op
 from elman.engine.errors import EngineError, NotSupported
 from elman.engine.structure import ScanResult, unflatten
@@ -167,7 +167,7 @@ def _recipe(
         return _no_recipe(scan, str(error))
     if wanted == "loop":
         return _no_recipe(scan, "the plain loop was asked for")
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if is_transformed():
         return _no_recipe(scan, TRANSFORMED)
     refuse_tracing()
     try:
