@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +11,17 @@ from torch.utils import _pytree as pytree
 
 from elman.engine.errors import EngineError
 
-__all__ = ["LEAF", "ScanResult", "TreeSpec", "check_next_state", "flatten", "split_output", "unflatten"]
+__all__ = [
+    "LEAF",
+    "ScanResult",
+    "TreeSpec",
+    "check_next_state",
+    "flatten",
+    "leaves_of",
+    "mapped",
+    "split_output",
+    "unflatten",
+]
 
 TreeSpec = pytree.TreeSpec
 
@@ -32,6 +43,26 @@ class ScanResult(NamedTuple):
 _POSITIONAL: tuple[Any, ...] = (tuple, list, namedtuple)
 LEAF: TreeSpec = pytree.tree_flatten(0)[1]
 _TUPLES: list[TreeSpec] = [pytree.tree_flatten((0,) * n)[1] for n in range(5)]
+
+
+def mapped(tree: Any, leaf: Callable[[Any], Any]) -> Any:
+    """Arguments of an operation, nested lists, tuples and dicts, with `leaf` of all else in its place."""
+    if isinstance(tree, list | tuple):
+        return type(tree)([mapped(item, leaf) for item in tree])
+    if isinstance(tree, dict):
+        return {key: mapped(value, leaf) for key, value in tree.items()}
+    return leaf(tree)
+
+
+def leaves_of(tree: Any) -> Iterator[Any]:
+    """All that is no list, tuple or dict in arguments of an operation, in order."""
+    if isinstance(tree, list | tuple):
+        for item in tree:
+            yield from leaves_of(item)
+    elif isinstance(tree, dict):
+        yield from leaves_of(list(tree.values()))
+    else:
+        yield tree
 
 
 def flatten(tree: Any) -> tuple[list[Any], TreeSpec]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from elman.engine.program.ops import is_random
-from elman.engine.program.program import Graph, Node, Size, Value, refs
+from elman.engine.program.program import OUTPUTS, Graph, Node, Size, Value, refs
+from elman.engine.structure import mapped
 
 __all__ = [
     "Namer",
@@ -20,8 +21,6 @@ __all__ = [
     "substitute",
     "uses_of",
 ]
-
-OUTPUTS = ("y", "ns", "dx", "ds", "dc", "dp")
 
 
 def producers(nodes: Iterable[Node]) -> dict[Value, Node]:
@@ -59,15 +58,13 @@ def ancestors(values: Iterable[Value | None], made_by: dict[Value, Node]) -> set
 
 def substitute(tree: Any, table: dict[Value, Value]) -> Any:
     """Other values in the place of some, in a nest of arguments."""
-    if isinstance(tree, Value):
-        while tree in table:
-            tree = table[tree]
-        return tree
-    if isinstance(tree, list | tuple):
-        return type(tree)(substitute(item, table) for item in tree)
-    if isinstance(tree, dict):
-        return {k: substitute(v, table) for k, v in tree.items()}
-    return tree
+
+    def last(leaf: Any) -> Any:
+        while isinstance(leaf, Value) and leaf in table:
+            leaf = table[leaf]
+        return leaf
+
+    return mapped(tree, last)
 
 
 def apply(graph: Graph, table: dict[Value, Value]) -> None:

@@ -13,6 +13,7 @@ from elman.engine.errors import NotSupported
 from elman.engine.program.execute import operation
 from elman.engine.program.ops import is_random
 from elman.engine.program.program import Graph, Node, Rows, Value, refs
+from elman.engine.structure import leaves_of, mapped
 
 __all__ = ["assert_linear"]
 
@@ -110,16 +111,11 @@ def _run(nodes: list[Node], known: dict[str, Any], wanted: list[Value]) -> list[
 
 
 def _filled(tree: Any, known: dict[str, Any]) -> Any:
-    if isinstance(tree, Value):
-        return known[tree.name]
-    if isinstance(tree, list | tuple):
-        return type(tree)(_filled(item, known) for item in tree)
-    return {k: _filled(v, known) for k, v in tree.items()} if isinstance(tree, dict) else tree
+    return mapped(tree, lambda leaf: known[leaf.name] if isinstance(leaf, Value) else leaf)
 
 
 def _has_rows(tree: Any) -> bool:
-    if isinstance(tree, Value):
-        return tree.axis is not None
-    if isinstance(tree, list | tuple):
-        return any(_has_rows(item) for item in tree)
-    return isinstance(tree, Rows) or (isinstance(tree, dict) and _has_rows(list(tree.values())))
+    return any(
+        leaf.axis is not None if isinstance(leaf, Value) else isinstance(leaf, Rows)
+        for leaf in leaves_of(tree)
+    )

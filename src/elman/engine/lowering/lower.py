@@ -8,11 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from elman.engine.errors import NotSupported
 from elman.engine.lowering.graphs import ancestors, dependencies, producers
 from elman.engine.program.ops import is_cheap
-from elman.engine.program.program import SECTIONS, Graph, Node, Program, Section, Value, refs
+from elman.engine.program.program import (
+    GRADIENTS,
+    PROGRAM_INPUTS,
+    SECTIONS,
+    Graph,
+    Node,
+    Program,
+    Section,
+    Value,
+    refs,
+)
+from elman.engine.structure import mapped
 
 __all__ = ["Needs", "lower"]
 
@@ -92,15 +104,11 @@ def _with_carried_gradients(graph: Graph, program: Program, states: bool) -> lis
         op, args = ("elman.convert", (g, g.dtype)) if a is None else ("add.Tensor", (g, a))
         taken.append(Node(op, args, {}, (table[g],)))
 
-    def swap(tree: object) -> object:
-        if isinstance(tree, Value):
-            return table.get(tree, tree)
-        if isinstance(tree, list | tuple):
-            return type(tree)(swap(item) for item in tree)
-        return tree
+    def swap(tree: Any) -> Any:
+        return mapped(tree, lambda leaf: table.get(leaf, leaf) if isinstance(leaf, Value) else leaf)
 
-    rest = [Node(n.op, swap(n.args), n.kwargs, n.outs, n.source) for n in graph.nodes]  # type: ignore[arg-type]
-    for role in ("dx", "ds", "dc", "dp"):
+    rest = [Node(n.op, swap(n.args), n.kwargs, n.outs, n.source) for n in graph.nodes]
+    for role in GRADIENTS:
         setattr(program, role, swap(getattr(program, role)))
     return taken + rest
 
@@ -111,12 +119,7 @@ class _Lowering:
         self.nodes = nodes
         self.made_by = producers(nodes)
         self.deps = self._dependencies(nodes, graph)
-        self.inputs = {
-            v
-            for role in ("x", "s", "c", "p", "gy", "gs", "ga")
-            for v in getattr(program, role)
-            if v is not None
-        }
+        self.inputs = {v for role in PROGRAM_INPUTS for v in getattr(program, role) if v is not None}
         self.home: dict[Value, str] = {}
         self.saved: set[Value] = set()
 
@@ -165,7 +168,7 @@ class _Lowering:
 
     def _gradients(self) -> list[Value]:
         program = self.program
-        return [v for role in ("dx", "ds", "dc", "dp") for v in getattr(program, role) if v is not None]
+        return [v for role in GRADIENTS for v in getattr(program, role) if v is not None]
 
     def _place_backward(self) -> None:
         needed = ancestors(self._gradients(), self.made_by)

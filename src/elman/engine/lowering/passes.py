@@ -26,11 +26,9 @@ from elman.engine.lowering.joins import (
     join_gradients,
 )
 from elman.engine.program.ops import is_integer, is_pointwise, is_random
-from elman.engine.program.program import Graph, Node, Size, Value, refs
+from elman.engine.program.program import OUTPUTS, Graph, Node, Size, Value, refs
 
 __all__ = ["PASSES", "optimize"]
-
-OUTPUTS = ("y", "ns", "dx", "ds", "dc", "dp")
 
 
 def optimize(graph: Graph) -> Graph:

@@ -28,6 +28,11 @@ from elman.engine.structure import TreeSpec
 
 __all__ = [
     "DTYPES",
+    "GRADIENTS",
+    "INPUTS",
+    "OUTPUTS",
+    "PROGRAM_INPUTS",
+    "READ",
     "SECTIONS",
     "Graph",
     "Node",
@@ -41,6 +46,12 @@ __all__ = [
 ]
 
 SECTIONS = ("static", "context", "hoisted", "loop", "trailing", "pre", "loop_back", "post", "final")
+# The roles of values, in the order of every text and list.
+READ = ("x", "s", "c", "p")  # inputs of a step, its state, the context, what it reads beside these
+GRADIENTS = ("dx", "ds", "dc", "dp")  # of those
+INPUTS = (*READ, "gy", "gs")  # of a graph: what comes in as gradients of y and of the next state
+OUTPUTS = ("y", "ns", *GRADIENTS)
+PROGRAM_INPUTS = (*INPUTS, "ga")  # and as gradients of the states after each step
 VERSION = 1
 
 DTYPES: dict[str, torch.dtype] = {
@@ -156,18 +167,18 @@ class Program:
 
     def __str__(self) -> str:
         lines = [f"elman program {VERSION}"]
-        for role in _INPUTS:
+        for role in PROGRAM_INPUTS:
             lines += [f"{role} {'none' if v is None else v}" for v in getattr(self, role)]
         for name, section in self.sections.items():
             if section.nodes or section.outs:
                 lines.append(f"{name} ({_names(section.ins)}) -> ({_names(section.outs)})")
                 lines += [f"  {node}" for node in section.nodes]
-        lines += [f"{role} = ({_names(getattr(self, role))})" for role in _OUTPUTS]
+        lines += [f"{role} = ({_names(getattr(self, role))})" for role in OUTPUTS]
         return "\n".join(lines) + "\n"
 
     def verify(self) -> None:
         """Raise ValueError where a value is used before it is made, made twice, or has two batch axes."""
-        made = {v.name for role in _INPUTS for v in getattr(self, role) if v is not None}
+        made = {v.name for role in PROGRAM_INPUTS for v in getattr(self, role) if v is not None}
         for name, section in self.sections.items():
             known = {v.name for v in section.ins}
             if missing := known - made:
@@ -180,7 +191,7 @@ class Program:
             made |= {v.name for v in section.outs}
             if name in ("loop", "loop_back"):  # what a loop hands to its next step need not leave it
                 made |= {v.name for node in section.nodes for v in node.outs}
-        for role in _OUTPUTS:
+        for role in OUTPUTS:
             if missing := {v.name for v in getattr(self, role) if v is not None} - made:
                 raise ValueError(f"{role} needs {sorted(missing)}, which no section gives")
 
@@ -205,10 +216,6 @@ class Graph:
     externals: list[torch.Tensor] = field(default_factory=list)
     y_spec: TreeSpec | None = None
     unproved: list[Node] = field(default_factory=list)  # see `ops.check_rows`
-
-
-_INPUTS = ("x", "s", "c", "p", "gy", "gs", "ga")
-_OUTPUTS = ("y", "ns", "dx", "ds", "dc", "dp")
 
 
 def _verify_node(section: str, node: Node, known: set[str]) -> None:
@@ -260,7 +267,7 @@ def parse(text: str) -> Program:
             raise ValueError(f"line {number} of the program cannot be read: {line!r} ({error})") from error
     reader.finish()
     program = Program(
-        **reader.inputs, **{k: reader.outputs.get(k, []) for k in _OUTPUTS}, sections=reader.sections
+        **reader.inputs, **{k: reader.outputs.get(k, []) for k in OUTPUTS}, sections=reader.sections
     )
     program.verify()
     return program
@@ -269,7 +276,7 @@ def parse(text: str) -> Program:
 class _Reader:
     def __init__(self) -> None:
         self.values: dict[str, Value] = {}
-        self.inputs: dict[str, Any] = {role: [] for role in _INPUTS}
+        self.inputs: dict[str, Any] = {role: [] for role in PROGRAM_INPUTS}
         self.outputs: dict[str, Any] = {}
         self.sections = {name: Section() for name in SECTIONS}
         self.current = Section()
@@ -279,9 +286,9 @@ class _Reader:
         word = line.split(" ", 1)[0]
         if line.startswith("  "):
             self.current.nodes.append(self._node(line))
-        elif word in _OUTPUTS and line.startswith(f"{word} = "):
+        elif word in OUTPUTS and line.startswith(f"{word} = "):
             self.outputs[word] = self._list(line.split(" = ", 1)[1])
-        elif word in _INPUTS:
+        elif word in PROGRAM_INPUTS:
             rest = line.split(" ", 1)[1]
             self.inputs[word].append(None if rest == "none" else self._declare(rest))
         else:

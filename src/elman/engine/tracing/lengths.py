@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from elman.engine.structure import mapped
+
 __all__ = ["Length", "Portion", "Symbols", "at"]
 
 # Powers of the sizes (their numbers, in order, as often as they are multiplied) -> factor
@@ -140,10 +142,4 @@ class Symbols:
 
 def at(tree: Any, sizes: Sequence[int]) -> Any:
     """Plain numbers in the place of lengths and portions, in a nest of lists, tuples and dicts."""
-    if isinstance(tree, Length | Portion):
-        return tree.at(sizes)
-    if isinstance(tree, list | tuple):
-        return type(tree)([at(item, sizes) for item in tree])
-    if isinstance(tree, dict):
-        return {k: at(v, sizes) for k, v in tree.items()}
-    return tree
+    return mapped(tree, lambda leaf: leaf.at(sizes) if isinstance(leaf, Length | Portion) else leaf)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from elman.engine.errors import NotSupported
 from elman.engine.program.ops import OPS, check_rows
-from elman.engine.program.program import Graph, Node, Rows, Size, Value, refs
-from elman.engine.structure import TreeSpec
+from elman.engine.program.program import INPUTS, OUTPUTS, Graph, Node, Rows, Size, Value, refs
+from elman.engine.structure import TreeSpec, leaves_of, mapped
 from elman.engine.tracing.lengths import Symbols
 from elman.engine.tracing.record import FILLED, FILLS, FULL, SAME, VIEWS, Record, op_name, tensors_in
 
@@ -73,7 +73,7 @@ class _Merge:
 
     def graph(self) -> Graph:
         g = Graph(externals=self.externals, y_spec=self.first.y_spec)
-        for role in ("x", "s", "c", "p", "gy", "gs"):
+        for role in INPUTS:
             setattr(g, role, self._inputs(role))
         for a, b in zip(self.first.records, self.second.records, strict=False):
             self._node(a, b)
@@ -82,7 +82,7 @@ class _Merge:
             extra = longer[min(len(self.first.records), len(self.second.records))]
             raise self._named(NotSupported(_OTHER_OPERATIONS, hint=_SAME_FOR_ALL), extra)
         g.nodes, g.unproved = self.nodes, self.unproved
-        for role in ("y", "ns", "dx", "ds", "dc", "dp"):
+        for role in OUTPUTS:
             setattr(g, role, self._outputs(role))
         g.p, g.dp = [*g.p, *self.late], [*g.dp, *[None] * len(self.late)] if g.dp else []
         if any(v is not None and not v.summed and v not in self.idle for v in g.dp):
@@ -320,14 +320,8 @@ def _check_sizes(node: Node) -> None:
 
 def swap(tree: Any, env: dict[int, Tensor]) -> Any:
     """The tree with other tensors in the place of some, by id."""
-    if isinstance(tree, Tensor):
-        return env.get(id(tree), tree)
-    if isinstance(tree, list | tuple):
-        return type(tree)(swap(item, env) for item in tree)
-    return {k: swap(v, env) for k, v in tree.items()} if isinstance(tree, dict) else tree
+    return mapped(tree, lambda leaf: env.get(id(leaf), leaf) if isinstance(leaf, Tensor) else leaf)
 
 
 def _has_rows(argument: Any) -> bool:
-    return isinstance(argument, Rows) or (
-        isinstance(argument, list | tuple) and any(_has_rows(a) for a in argument)
-    )
+    return any(isinstance(leaf, Rows) for leaf in leaves_of(argument))

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from elman.engine.errors import NotSupported
 from elman.engine.origins import OURS
 from elman.engine.program.ops import OPS
+from elman.engine.structure import leaves_of, mapped
 from elman.engine.tracing.complexes import complex_call, is_complex_call
 from elman.engine.tracing.decompose import (
     BY_NUMBERS,
@@ -143,13 +144,15 @@ class Tracer(TorchDispatchMode):
 
     def _with_numbers(self, tree: Any) -> Any:
         """Arguments with the numbers of constant indices in their place: positions, of a mask those that are true."""
-        if isinstance(tree, list | tuple):
-            return type(tree)(self._with_numbers(item) for item in tree)
-        t = self._constants.get(id(tree)) if isinstance(tree, Tensor) else None
-        if t is None or t.dim() != 1 or t.dtype not in (torch.int64, torch.bool):
-            return tree
-        with _unwatched():
-            return (t.nonzero().squeeze(1) if t.dtype == torch.bool else t).tolist()
+
+        def number(leaf: Any) -> Any:
+            t = self._constants.get(id(leaf)) if isinstance(leaf, Tensor) else None
+            if t is None or t.dim() != 1 or t.dtype not in (torch.int64, torch.bool):
+                return leaf
+            with _unwatched():
+                return (t.nonzero().squeeze(1) if t.dtype == torch.bool else t).tolist()
+
+        return mapped(tree, number)
 
     def _foreign(self, out: Tensor, args: Any, kwargs: Any) -> bool:
         """Whether `out` looks into memory that was there before the step."""
@@ -320,13 +323,7 @@ def storage_of(t: Tensor) -> int:
 
 def tensors_in(tree: Any) -> Iterator[Tensor]:
     """The tensors in a nest of lists, tuples and dicts."""
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, list | tuple):
-        for item in tree:
-            yield from tensors_in(item)
-    elif isinstance(tree, dict):
-        yield from tensors_in(list(tree.values()))
+    return (leaf for leaf in leaves_of(tree) if isinstance(leaf, Tensor))
 
 
 def _at(source: str) -> str:

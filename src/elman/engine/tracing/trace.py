@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from elman.engine.errors import NotSupported
-from elman.engine.program.program import Graph
+from elman.engine.program.program import INPUTS, OUTPUTS, READ, Graph
 from elman.engine.structure import TreeSpec, flatten, split_output, unflatten
 from elman.engine.tracing.complexes import BECOMES, START, Pair
 from elman.engine.tracing.lengths import Symbols
@@ -186,12 +186,12 @@ def differentiate(roles: dict[str, list[Any]], y: list[Tensor], ns: list[Tensor]
         for role, outs in (("gy", y), ("gs", ns)):
             roles[role] = [torch.randn(o.shape, dtype=o.dtype) if o.requires_grad else None for o in outs]
     given = [(o, g) for o, g in zip([*y, *ns], [*roles["gy"], *roles["gs"]], strict=True) if g is not None]
-    wanted = [t for role in ("x", "s", "c", "p") for t in roles[role] if t.requires_grad]
+    wanted = [t for role in READ for t in roles[role] if t.requires_grad]
     grads: dict[int, Tensor | None] = {}
     if given and wanted:
         found = gradients([o for o, _ in given], wanted, [g for _, g in given])
         grads = {id(t): g for t, g in zip(wanted, found, strict=True)}
-    for role in ("x", "s", "c", "p"):
+    for role in READ:
         roles[f"d{role}"] = [grads.get(id(t)) for t in roles[role]]
 
 
@@ -213,10 +213,8 @@ def _paused() -> Any:
 
 def _functional(tracer: Tracer, roles: dict[str, list[Any]], rows: int) -> Tracer:
     """The same computation without writing in place: the records replayed through torch's functionalization."""
-    inputs = [t for role in ("x", "s", "c", "p", "gy", "gs") for t in roles.get(role, ()) if t is not None]
-    outputs = [
-        t for role in ("y", "ns", "dx", "ds", "dc", "dp") for t in roles.get(role, ()) if t is not None
-    ]
+    inputs = [t for role in INPUTS for t in roles.get(role, ()) if t is not None]
+    outputs = [t for role in OUTPUTS for t in roles.get(role, ()) if t is not None]
 
     def replay(again: Tracer, *given: Tensor) -> list[Tensor]:
         env = {id(t): g for t, g in zip(inputs, given, strict=True)}

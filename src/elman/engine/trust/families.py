@@ -22,7 +22,8 @@ from elman.engine.errors import NotSupported
 from elman.engine.lowering.linear import assert_linear
 from elman.engine.lowering.lower import Needs, lower
 from elman.engine.lowering.passes import optimize
-from elman.engine.program.program import Graph, Node, Program, Rows, Section, Value
+from elman.engine.program.program import OUTPUTS, PROGRAM_INPUTS, Graph, Node, Program, Rows, Section, Value
+from elman.engine.structure import mapped
 from elman.engine.tracing.lengths import Length, Symbols, at
 from elman.engine.tracing.trace import trace
 from elman.engine.trust.pattern import Pattern
@@ -258,13 +259,7 @@ def _with_sizes(program: Program, sizes: tuple[int, ...]) -> Program:
         return at(n, sizes)
 
     def tree(a: Any) -> Any:
-        if isinstance(a, Value | Rows):
-            return value(a) if isinstance(a, Value) else size(a)
-        if isinstance(a, list | tuple):
-            return type(a)([tree(item) for item in a])
-        if isinstance(a, dict):
-            return {k: tree(item) for k, item in a.items()}
-        return at(a, sizes)
+        return mapped(a, lambda leaf: value(leaf) if isinstance(leaf, Value) else size(leaf))
 
     def node(n: Node) -> Node:
         return Node(n.op, tree(n.args), tree(n.kwargs), tuple(map(value, n.outs)), n.source)
@@ -273,5 +268,5 @@ def _with_sizes(program: Program, sizes: tuple[int, ...]) -> Program:
         name: Section([node(n) for n in s.nodes], [value(v) for v in s.ins], [value(v) for v in s.outs])
         for name, s in program.sections.items()
     }
-    roles = ("x", "s", "c", "p", "y", "ns", "gy", "gs", "ga", "dx", "ds", "dc", "dp")
-    return Program(**{role: [value(v) for v in getattr(program, role)] for role in roles}, sections=sections)
+    roles = {role: [value(v) for v in getattr(program, role)] for role in (*PROGRAM_INPUTS, *OUTPUTS)}
+    return Program(**roles, sections=sections)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from elman.engine.errors import NotSupported
-from elman.engine.program.program import Rows
+from elman.engine.program.program import INPUTS, OUTPUTS, Rows
 from elman.engine.tracing.lengths import Length, Portion, Symbols
 from elman.engine.tracing.merge import size_of
 from elman.engine.tracing.record import record
@@ -26,8 +26,6 @@ __all__ = ["Pattern"]
 
 _LARGEST_CONSTANT = 4096
 _ROUNDING = 1e-12
-_ROLES = ("x", "s", "c", "p", "gy", "gs")
-_RESULTS = ("y", "ns", "dx", "ds", "dc", "dp")
 
 
 class Pattern:
@@ -69,14 +67,14 @@ class Pattern:
         tracer, _ = record(call, self.labels, sample.rows)
         names: dict[int, int] = {}
         things: list[Any] = [
-            _written(t, names) for role in _ROLES for t in roles.get(role, ()) if isinstance(t, Tensor)
+            _written(t, names) for role in INPUTS for t in roles.get(role, ()) if isinstance(t, Tensor)
         ]
         for entry in tracer.records:
             things.append(entry.func)
             things += _flat((entry.args, entry.kwargs, entry.outs), names)
             if entry.func is torch.ops.aten.lift_fresh.default and entry.args[0].numel() <= _LARGEST_CONSTANT:
                 things.append(repr(entry.args[0].tolist()))
-        results = [None if t is None else names.get(id(t)) for role in _RESULTS for t in roles.get(role, ())]
+        results = [None if t is None else names.get(id(t)) for role in OUTPUTS for t in roles.get(role, ())]
         return [*_flat(things, {}), *results]
 
 
