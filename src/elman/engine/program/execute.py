@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.engine.program.draws import BY_SIZES
 from elman.engine.program.program import Node, Program, Rows, Section, Value, refs
 from elman.engine.program.rows import Layout
 
@@ -17,7 +18,7 @@ __all__ = ["Environment", "compile_section", "kind", "operation", "run_section"]
 Environment = dict[str, Tensor]
 Compiler = Callable[[Section, list[Value]], Callable[..., tuple[Tensor, ...]]]
 _TAKES_DEVICE = {"full.default", "elman.constant", "arange.default", "arange.start", "arange.start_step",
-                 "linspace.default", "eye.default", "eye.m", "rand.default", "randn.default"}  # fmt: skip
+                 "linspace.default", "eye.default", "eye.m", *BY_SIZES}  # fmt: skip
 
 
 def compile_section(

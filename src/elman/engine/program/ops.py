@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from elman.engine.errors import NotSupported
+from elman.engine.program.draws import BY_CHANCES, BY_SHAPE, BY_SIZES
 from elman.engine.program.program import Node, Rows, Size, Value, refs
 
 __all__ = ["OPS", "Op", "check_rows", "is_cheap", "is_integer", "is_pointwise", "is_random"]
@@ -425,11 +426,8 @@ _TABLE: list[Op] = [
     Op("elman.constant", _free, ("constant", ""), cheap=True),
     *[Op(n, _no_rows, cheap=True) for n in (
         "arange.default", "arange.start", "arange.start_step", "linspace.default", "eye.default", "eye.m")],
-    Op("rand.default", _random, sizes=(0,), random=True),
-    Op("randn.default", _random, sizes=(0,), random=True),
-    *[Op(f"{n}", _random, random=True) for n in (
-        "rand_like.default", "randn_like.default", "bernoulli.default", "bernoulli.p", "uniform.default",
-        "normal_functional.default", "exponential.default")],
+    *[Op(n, _random, sizes=(0,), random=True) for n in BY_SIZES],
+    *[Op(n, _random, random=True) for n in (*BY_SHAPE, *BY_CHANCES)],
     # sums through fused backward ops
     Op("_weight_norm_interface.default", _linear_only),
     Op("_weight_norm_interface_backward.default", _linear_only, linear="first"),

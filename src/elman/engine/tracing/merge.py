@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from elman.engine.errors import NotSupported
+from elman.engine.program.draws import BY_SHAPE
 from elman.engine.program.ops import OPS, check_rows
 from elman.engine.program.program import INPUTS, OUTPUTS, Graph, Node, Rows, Size, Value, refs
 from elman.engine.structure import TreeSpec, leaves_of, mapped
@@ -20,9 +21,6 @@ __all__ = ["Run", "merge", "size_of", "swap"]
 aten = torch.ops.aten
 _OTHER_OPERATIONS = "the step does other operations at another batch size"
 _SAME_FOR_ALL = "let the step do the same for any number of rows"
-# random operations that take a tensor for its shape alone
-_BY_SHAPE = {"rand_like.default", "randn_like.default", "bernoulli.p", "uniform.default", "normal_functional.default",
-             "exponential.default"}  # fmt: skip
 _LARGEST_CONSTANT = 4096
 
 
@@ -190,7 +188,7 @@ class _Merge:
         if all(isinstance(o, torch.dtype) for o in a.outs):
             return  # what dtype some tensors have together is no computation
         op, args, kwargs = self._normal(a, b)
-        if op in _BY_SHAPE:
+        if op in BY_SHAPE:  # the tensor is there for its shape alone
             args = (self._blank(a.args[0], b.args[0], a.source), *args[1:])
         if not all(isinstance(o, Tensor) or o is None for o in a.outs):
             raise NotSupported(f"{op} gives something that is no tensor", op=op)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from elman.engine.errors import NotSupported
+from elman.engine.program.draws import DISTRIBUTIONS
 from elman.engine.program.program import INPUTS, OUTPUTS, READ, Graph
 from elman.engine.structure import TreeSpec, flatten, split_output, unflatten
 from elman.engine.tracing.complexes import BECOMES, START, Pair
@@ -26,9 +27,6 @@ from elman.engine.tracing.merge import Run, merge, swap
 from elman.engine.tracing.record import Tracer, op_name, record, tensors_in
 
 __all__ = ["Sample", "gradients", "trace"]
-
-_RANDOM = {"bernoulli", "rand", "rand_like", "randn", "randn_like", "uniform", "normal", "normal_functional",
-           "exponential", "randint", "randint_like", "native_dropout"}  # fmt: skip
 
 
 # ---- running the step
@@ -112,7 +110,9 @@ def _check_seeds(step: Callable[..., Any], sample: Sample, labels: dict[int, str
         torch.manual_seed(seed)
         tracer, _ = record(lambda _: sample.call(step), labels, sample.rows)
         return [
-            r.outs[0] for r in tracer.records if r.func._schema.name.split("::")[1].rstrip("_") in _RANDOM
+            r.outs[0]
+            for r in tracer.records
+            if r.func._schema.name.split("::")[1].rstrip("_") in DISTRIBUTIONS
         ]
 
     first = draws(0)

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from elman.engine.call.inputs import Inputs, Manner, sample, small
 from elman.engine.call.run import Plan, run_plan
 from elman.engine.errors import NotSupported
+from elman.engine.program.draws import DISTRIBUTIONS
 from elman.engine.program.program import Program
 from elman.engine.structure import ScanResult, flatten
 from elman.engine.tracing.trace import Sample, gradients
@@ -26,8 +27,6 @@ _TOLERANCE = {torch.float64: 1e-7, torch.float32: 2e-3, torch.bfloat16: 0.15, to
 Found = tuple[list[Tensor], list[Tensor | None]]  # results, gradients
 # A call: the plan, the tensors in the place of those that the step reads, the inputs.
 Execute = Callable[[Plan, Sequence[Tensor], Inputs], ScanResult]
-_UNIFORM = {"rand", "rand_like", "uniform", "uniform_"}
-_NORMAL = {"randn", "randn_like", "normal", "normal_functional", "normal_"}
 
 
 class FixedDraws(TorchDispatchMode):
@@ -42,17 +41,17 @@ class FixedDraws(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = func._schema.name.removeprefix("aten::")
-        if name not in _UNIFORM | _NORMAL and not name.startswith(("bernoulli", "exponential")):
+        drawn = DISTRIBUTIONS.get(func._schema.name.removeprefix("aten::").rstrip("_"))
+        if not drawn:
             return func(*args, **kwargs)
         out = func(*args, **kwargs)
         u = _pattern(out)
         asked = _arguments(func, args, kwargs)
-        if name.startswith("bernoulli"):
+        if drawn == "bernoulli":
             u = u < asked.get("p", args[0])  # without a p the tensor holds the chances
-        elif name in _NORMAL:
+        elif drawn == "normal":
             u = torch.erfinv(2 * u.clamp(1e-3, 1 - 1e-3) - 1) * asked.get("std", 1) + asked.get("mean", 0)
-        elif name.startswith("exponential"):
+        elif drawn == "exponential":
             u = -torch.log1p(-u) / asked.get("lambd", 1)
         else:
             low, high = asked.get("from", 0), asked.get("to", 1)
