@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from benchmarks.grid.network import Mode, Size
+from elman.files import write_bytes
 
 Conditions = dict[str, str | int | float]
 Status = Literal["measured", "refused", "failed", "gave up"]
@@ -98,12 +98,7 @@ class Record:
             "results": [asdict(entry) | {"size": list(entry.size)} for entry in self.entries.values()],
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.path.with_suffix(".json.part")
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(content, indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self.path)
+        write_bytes(self.path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def resumed(path: Path, conditions: Conditions) -> Record:

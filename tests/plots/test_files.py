@@ -12,11 +12,11 @@ from tests.plots.examples import language_model
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = write(tmp_path / "picture.svg", b"old")
 
-    def full(_: Path, data: bytes) -> int:
-        raise OSError(f"no space for {len(data)} bytes")
+    def full(part: Path, _: Path) -> int:
+        raise OSError(f"no space for {part.stat().st_size} bytes")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="no space for 14 bytes"):
         write(picture, b"new and longer")
     assert picture.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [picture]

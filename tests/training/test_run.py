@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from elman.config import UserError
+from elman.files import write_bytes
 from elman.training import checkpoint
 from elman.training.log import Log, read_log
-from elman.training.run import FORMAT, Run, stage, write_bytes, write_json
+from elman.training.run import FORMAT, Run, stage, write_json
 
 
 def make(path: Path, *, overwrite: bool = False, entries: dict[str, object] | None = None) -> Run:

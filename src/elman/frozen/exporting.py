@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unflatten
 
+from elman.files import write_bytes
 from elman.frozen.draft import Draft
 from elman.frozen.forecasters import freeze_forecaster
 from elman.frozen.networks import freeze_network
@@ -19,7 +20,6 @@ from elman.frozen.stacks import ROWS, freeze_stack
 from elman.nn import Forecaster
 from elman.nn.networks.network import Network
 from elman.nn.stack import Stack
-from elman.training.run import write_bytes
 
 __all__ = ["export", "frozen_bytes"]
 

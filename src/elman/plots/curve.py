@@ -1,14 +1,14 @@
 """The learning curve of a run, from its log."""
 
-import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from elman.config import UserError
+from elman.files import read_events
 from elman.plots import theme
 from elman.plots.files import write
 
@@ -88,7 +88,7 @@ def learning_curve(log: Path, picture: Path, *, title: str) -> Path:
 def read_curve(log: Path) -> Curve:
     """The points of a log; lines that are no events and values that are not finite are left out."""
     curve = Curve()
-    for event in _events(log.read_text(encoding="utf-8", errors="replace").splitlines()):
+    for event in read_events(log):
         curve.measure = str(event.get("measure", curve.measure))
         curve.epoch_steps = int(event.get("epoch_steps", curve.epoch_steps))
         points = {"train": curve.train, "valid": curve.valid}.get(str(event.get("event")))
@@ -99,17 +99,6 @@ def read_curve(log: Path) -> Curve:
             points[step] = in_measure(loss, curve.measure)
         curve.kept = step if event.get("best") else curve.kept
     return curve
-
-
-def _events(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except json.JSONDecodeError:
-            # the last line of a run that was killed
-            continue
-        if isinstance(event, dict):
-            yield event
 
 
 def in_measure(loss: float, measure: str) -> float:

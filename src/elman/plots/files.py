@@ -1,9 +1,9 @@
 """Writing a picture: whole or not at all."""
 
-import os
 from pathlib import Path
 
-from elman.config import UserError, full_disk
+from elman.config import UserError
+from elman.files import write_bytes
 from elman.plots.canvas import Canvas
 from elman.plots.png import png
 from elman.plots.svg import svg
@@ -19,12 +19,5 @@ def save(canvas: Canvas, picture: Path | str) -> Path:
 
 def write(path: Path, picture: bytes) -> Path:
     """Write such that `path` is at any moment what it was or the whole picture."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_bytes(picture)
-        beside.replace(path)
-    except OSError as error:
-        raise full_disk(error, path, len(picture)) or error from None
-    finally:
-        beside.unlink(missing_ok=True)
+    write_bytes(path, picture, lasting=False)
     return path

@@ -9,8 +9,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from elman.files import write_bytes
 from elman.runtime import FrozenError
-from elman.training.run import write_bytes
 
 __all__ = ["Kept", "new_name", "pack", "unpack"]
 

@@ -209,9 +209,9 @@ def spark(curve: Sequence[tuple[int, Any]]) -> str:
 
 
 def _write_page(runs: Sequence[Summary], path: Path) -> Path:
+    from elman.files import write_bytes
     from elman.page import COLOURS, Line, Section, document, figure, line_chart
     from elman.page import table as html_table
-    from elman.training.run import write_bytes
 
     header, rows = _compared(runs)
     measures = {run.score.name for run in runs if run.score}

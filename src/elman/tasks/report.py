@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import elman
 from elman.config import UserError, options
 from elman.data.account import Account, listed
+from elman.files import write_bytes
 from elman.page import (
     Line,
     Section,
@@ -24,7 +25,6 @@ from elman.page import (
 )
 from elman.plots.curve import in_measure
 from elman.training.log import read_log
-from elman.training.run import write_bytes
 from elman.training.score import Score
 
 if TYPE_CHECKING:

@@ -150,8 +150,8 @@ def _onnx_int8(trained: Trained, path: Path) -> None:
 
 def _html(trained: Trained, path: Path) -> None:
     from elman import __version__
+    from elman.files import write_bytes
     from elman.frozen import frozen_bytes
-    from elman.training.run import write_bytes
     from elman.web import page
 
     texts = trained.task.leaves(trained)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from elman.config import UserError
-from elman.training.run import FORMAT, Run, write_bytes
+from elman.files import write_bytes
+from elman.training.run import FORMAT, Run
 
 __all__ = [
     "checksum",

@@ -19,8 +19,8 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
+from elman.files import read_events, write_bytes
 from elman.training.board import Board
-from elman.training.run import write_bytes
 from elman.training.score import finite
 
 __all__ = ["Log", "Unwritten", "read_log"]
@@ -28,17 +28,7 @@ __all__ = ["Log", "Unwritten", "read_log"]
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The events of a log; a last line that was cut off is left out."""
-    if not path.is_file():
-        return []
-    events = []
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            event = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(event, dict):
-            events.append(event)
-    return events
+    return read_events(path) if path.is_file() else []
 
 
 class Log:

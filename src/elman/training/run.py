@@ -23,41 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import elman
-from elman.config import UserError, full_disk, nearest
+from elman.config import UserError, nearest
+from elman.files import sync_folder, write_bytes
 
-__all__ = ["FORMAT", "Run", "stage", "write_bytes", "write_json"]
+__all__ = ["FORMAT", "Run", "stage", "write_json"]
 
 FORMAT = 2
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file such that, at any moment, `path` is either what it was or all of `data`."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise full_disk(error, path, len(data)) or error from None
-    _sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file as `write_bytes` does."""
     write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 class Run:
@@ -240,4 +216,4 @@ def _publish(draft: Path, path: Path) -> None:
             path.rename(aside)
             draft.rename(path)
             shutil.rmtree(aside)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)

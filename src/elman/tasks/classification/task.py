@@ -15,6 +15,7 @@ import numpy.typing as npt
 from elman.data.bucketing import Buckets
 from elman.data.inputs import Item
 from elman.data.labels import steady_thresholds
+from elman.files import write_bytes
 from elman.page import Section, document, table
 from elman.tasks import verbs
 from elman.tasks.base import Answer, Baseline, Batches, Task, Trained, Verb
@@ -26,7 +27,7 @@ from elman.tasks.classification.learning import TextBatch
 from elman.tasks.classification.sections import sections_of
 from elman.tasks.classification.settings import Config
 from elman.tasks.classification.texts import Codec, Part, Texts
-from elman.training.run import Run, write_bytes
+from elman.training.run import Run
 from elman.training.score import Score, number
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from elman.config import Count, Flag, UserError, Whole, option
 from elman.data.inputs import check_inputs
+from elman.files import write_bytes
 from elman.page import document
 from elman.tasks.inspection.looking import Look, Unit, Wanted, look
 from elman.tasks.inspection.reading import Inside, Reading
 from elman.tasks.inspection.shown import counted, most_steps, sections_of
-from elman.training.run import write_bytes
 
 if TYPE_CHECKING:
     from elman.nn.inspection import Stretch

@@ -18,6 +18,7 @@ from elman.data.music.copied import Passage, Passages
 from elman.data.music.midi import midi_bytes
 from elman.data.music.notate import musicxml_of
 from elman.data.music.rolls import piece_of_line
+from elman.files import write_bytes
 from elman.page import Section
 from elman.tasks import verbs
 from elman.tasks.base import Answer, Baseline, Batches, Task, Trained, Verb
@@ -29,7 +30,7 @@ from elman.tasks.music.learning import MusicBatch
 from elman.tasks.music.pieces import Codec, Music, Part, prepare, read_codec, read_part
 from elman.tasks.music.settings import Config
 from elman.tasks.music.written import Written, passages_of, pieces_by
-from elman.training.run import Run, write_bytes
+from elman.training.run import Run
 from elman.training.score import Score
 
 if TYPE_CHECKING:

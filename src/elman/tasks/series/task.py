@@ -15,6 +15,7 @@ from elman.config import UserError
 from elman.data.inputs import Item
 from elman.data.series import Frame
 from elman.data.series.encoded import case_of, numbers_of
+from elman.files import write_bytes
 from elman.page import Section
 from elman.runtime.following import Past
 from elman.tasks import verbs
@@ -28,7 +29,7 @@ from elman.tasks.series.inspection import InsideCases, InsideSeries
 from elman.tasks.series.live import BadRowError, Live, Row, as_cells, row_of
 from elman.tasks.series.panel import Codec
 from elman.tasks.series.settings import Config
-from elman.training.run import Run, write_bytes
+from elman.training.run import Run
 from elman.training.score import Score, number
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ from elman.data.audio.sound import SUFFIXES
 from elman.data.audio.transcripts import recordings_in
 from elman.data.audio.whole import UNKNOWN_SIZES
 from elman.data.inputs import STANDARD_INPUT, check_inputs
+from elman.files import write_bytes
 from elman.tasks.speech import answers
 from elman.tasks.speech.hearing import Heard, Update
 from elman.tasks.speech.searching import Searching
 from elman.tasks.speech.subtitles import WRITERS, Transcript
 from elman.tasks.verbs import CHECKPOINT
-from elman.training.run import write_bytes
 
 if TYPE_CHECKING:
     from elman.tasks.speech.task import TrainedSpeech

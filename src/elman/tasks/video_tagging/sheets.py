@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Literal
 
 from elman.config import Count, option
 from elman.data.inputs import check_inputs
+from elman.files import write_bytes
 from elman.tasks.verbs import CHECKPOINT
 from elman.tasks.video_tagging import answers, learning
 from elman.tasks.video_tagging.answers import Predict
 from elman.tasks.video_tagging.sheet import Shown, sheet
-from elman.training.run import write_bytes
 
 if TYPE_CHECKING:
     from elman.tasks.video_tagging.task import TrainedVideoTagger
