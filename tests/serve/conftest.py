@@ -14,6 +14,7 @@ from elman.nn import Embedding
 from elman.nn.networks import LanguageModel, SequenceClassifier
 from tests.classification import moods
 from tests.speech.untrained import write_reader
+from tests.translation import small_language
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz ,.\n"
 
@@ -79,3 +80,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.code == 0, done.err
     return folder / "moods"
+
+
+@pytest.fixture(scope="session")
+def translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a translator, trained for a moment: what it writes differs from line to line, and is often wrong."""
+    folder = tmp_path_factory.mktemp("translator")
+    small_language.write(folder, 300)
+    done = elman(
+        *("train", "translation", "--data", folder / "train", "--from", "de", "--to", "en"),
+        *("--run", folder / "de-en", "--tokens", "words", "--min-count", 1, "--hidden", 16, "--batch", 16),
+        *("--epochs", 6, "--rate", 0.03, "--dropout", 0, "--threads", 1, "--engine", "torch", "--quiet"),
+    )
+    assert done.code == 0, done.err
+    return folder / "de-en"
