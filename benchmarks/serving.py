@@ -198,7 +198,7 @@ def sessions(path: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def write(name: str, options: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+def write(name: str, options: argparse.Namespace, rows: list[dict[str, Any]], what: str) -> None:
     """Into benchmarks/results."""
     machine = f"{platform.machine()}, {len(options.cores)} cores for server and clients together"
     date = datetime.now(UTC).date().isoformat()
@@ -209,13 +209,14 @@ def write(name: str, options: argparse.Namespace, rows: list[dict[str, Any]]) ->
     )
     record = {"suite": name, "date": date, "machine": machine, "options": how, "results": rows}
     (options.out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    command = "serving" if name == "serving_sessions" else name
     head = list(rows[0])
     table = "\n".join(
         f"| {' | '.join(map(str, cells))} |"
         for cells in (head, ["---"] * len(head), *([row[key] for key in head] for row in rows))
     )
-    where = f"{date}; {machine}; `python -m benchmarks.serving {how}`."
-    page = f"# {name}\n\n{(__doc__ or '').strip()}\n\n{where}\n\n{table}\n"
+    where = f"{date}; {machine}; `python -m benchmarks.{command} {how}`."
+    page = f"# {name}\n\n{what.strip()}\n\n{where}\n\n{table}\n"
     (options.out / f"{name}.md").write_text(page, encoding="utf-8")
 
 
@@ -245,7 +246,7 @@ def main() -> int:
                 print(rows[-1], flush=True)
             missed = any(row["p99 ms"] > BAR_MS or row["lost"] for row in rows)
     if options.out:
-        write("serving_sessions" if options.sessions else "serving", options, rows)
+        write("serving_sessions" if options.sessions else "serving", options, rows, __doc__ or "")
     return int(missed)
 
 

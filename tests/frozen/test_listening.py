@@ -64,6 +64,7 @@ def test_what_is_heard_is_that_of_the_whole(
         listener, updates = model.listen(endpoint=endpoint), []
         for a, b in itertools.pairwise(places):
             updates += listener(sound[a:b])
+            assert listener.utterances.text == listener.utterances.going_on.heard.text
             if draw.random() < 0.3:
                 listener.utterances.forget()
         updates += listener.finish()

@@ -317,5 +317,5 @@ def test_a_thread_that_ends_ends_the_process(files: Files) -> None:
         batcher = server.application.models["book"].batcher
         batcher.step = lambda: (_ for _ in ()).throw(SystemExit)
         with contextlib.suppress(httpx.HTTPError):
-            CLIENT.post(f"{server.url}/models/book/generate", json={"length": 5}, timeout=2)
+            CLIENT.post(f"{server.url}/models/book/generate", json={"length": 5}, timeout=0.3)
         until(lambda: server.application.broken and server.server.should_exit)

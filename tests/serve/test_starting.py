@@ -92,6 +92,12 @@ def test_a_frozen_file_is_served_without_torch(files: Files, reader: Path) -> No
             server.communicate()
 
 
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A layer that reads from both ends."""
+    return export(package.LSTM(2, 3, bidirectional=True), tmp_path_factory.mktemp("both") / "both")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -110,12 +116,11 @@ def test_a_frozen_file_is_served_without_torch(files: Files, reader: Path) -> No
     ],
 )
 def test_what_is_refused_before_anything_listens(
-    files: Files, tmp_path: Path, words: list[str], said: str
+    files: Files, both: Path, tmp_path: Path, words: list[str], said: str
 ) -> None:
-    known = {name: tmp_path / name for name in ("nowhere", "text", "both", "folder")}
+    known = {name: tmp_path / name for name in ("nowhere", "text", "folder")} | {"both": both}
     known["text"].write_text("short")
     known["folder"].mkdir()
-    export(package.LSTM(2, 3, bidirectional=True), known["both"])
     done = elman("serve", *[word.format(**known, **files) for word in words])
     assert done.code == 2
     assert said in done.err

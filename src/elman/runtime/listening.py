@@ -122,6 +122,11 @@ class Utterances:
         return Update(self._utterance(len(self.path.symbols)), final=False)
 
     @property
+    def text(self) -> str:
+        """Of that utterance: as `going_on` has it, without its words, which take longer."""
+        return self.symbols.decode([entry.number for entry in self.path.symbols[self._begun :]])
+
+    @property
     def length(self) -> int:
         """Symbols of it."""
         return len(self.path.symbols) - self._begun

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import socket
@@ -134,6 +135,9 @@ def main() -> None:
             server.should_exit = True
 
     server = Serving(application, started)
+    # What is here now stays: a look for garbage that went over all of it would hold up every session.
+    gc.collect()
+    gc.freeze()
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
     if application.broken:

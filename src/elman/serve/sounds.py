@@ -125,13 +125,7 @@ class Sound:
 
 
 def told(update: Update) -> dict[str, Any]:
-    """An utterance, fit for JSON: with its words where it is final, as `elman transcribe --format json` has it."""
-    if not update.final:
-        return {"final": False, "text": update.heard.text}
+    """An utterance that has ended, with its words, as `elman transcribe --format json` has it."""
     words = [word.to_json() for word in update.heard.words]
-    return {
-        "final": True,
-        "text": update.heard.text,
-        "confidence": round(update.heard.confidence, 4),
-        "words": words,
-    }
+    confidence = round(update.heard.confidence, 4)
+    return {"final": True, "text": update.heard.text, "confidence": confidence, "words": words}

@@ -380,9 +380,10 @@ class Connection:
         sound = self.the_sound()
         samples = sound.samples(data, self.settings.longest, self.settings.length)
         ended = await self.read_sound(sound, sound.steps(samples))
-        going_on = sound.utterances.going_on
-        found = [*ended, going_on] if going_on.heard.text else ended
-        return {"heard": [told(update) for update in found], "seconds": sound.seconds}
+        found = [told(update) for update in ended]
+        if text := sound.utterances.text:
+            found.append({"final": False, "text": text})
+        return {"heard": found, "seconds": sound.seconds}
 
     async def finish(self) -> dict[str, Any]:
         """The end of the sound; another may follow."""
