@@ -13,12 +13,14 @@ MODULES := $(shell find src/elman -name '*.py' 2>/dev/null | LC_ALL=C sort | cks
 CORE := $(wildcard CMakeLists.txt) $(shell find csrc -type f 2>/dev/null)
 DEMO := runs/demo
 
+# How many damages and lies `make fuzz` draws for each of its files.
+FUZZ ?= 5000
 # Seconds that `make slow` may take (0: all of them, which is an hour's work on two cores).
 SLOW_BUDGET ?= 0
 # Two workers with one thread each: small steps lose more to waiting threads than they win. Tests of threads set their own.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: help setup demo gallery test slow check format bench sanitize docs wasm wheels ci clean
+.PHONY: help setup demo gallery test slow check format bench sanitize fuzz docs wasm wheels ci clean
 
 help:
 	@echo "make demo      train the character model for two minutes at most, write text with it, draw it"
@@ -29,6 +31,7 @@ help:
 	@echo "make format    put the sources into form"
 	@echo "make bench     time the layers beside torch.nn and the Python loop"
 	@echo "make sanitize  the compiled core under the address, undefined-behaviour and thread sanitizers"
+	@echo "make fuzz      frozen files, damaged and lying, FUZZ of each (make sanitize: under the sanitizers)"
 	@echo "make docs      run every code block of the documentation"
 	@echo "make wasm      the core for browsers, by Emscripten (Debian: apt install emscripten)"
 	@echo "make wheels    the wheels of elman, with the core for browsers in it, and elman-runtime, into dist/"
@@ -83,6 +86,9 @@ docs: .venv/ready
 
 sanitize: .venv/ready
 	bash tests/sanitize.sh
+
+fuzz: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.frozen.fuzzing $(FUZZ)
 
 # Two modules in src/elman/web, which `elman export --to html` puts into its pages.
 wasm:

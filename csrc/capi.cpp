@@ -35,8 +35,23 @@ namespace {
 // Of a fixed length, so that to say that there is no memory needs none.
 thread_local char error[512] = "";
 
+// One line of UTF-8, whatever words of a file are in it, and wherever it was cut off.
+void make_plain(char* text) noexcept {
+  const auto follows = [](char byte) { return (byte & 0xc0) == 0x80; };
+  while (*text) {
+    const unsigned char first = static_cast<unsigned char>(*text);
+    const int more = first < 0x80 ? 0 : first >= 0xc2 && first < 0xe0 ? 1 : first >> 4 == 0xe ? 2 : first >= 0xf0 && first < 0xf5 ? 3 : -1;
+    int seen = 0;
+    while (seen < more && follows(text[1 + seen])) ++seen;
+    if (first < ' ') *text = ' ';
+    if (seen == more) text += 1 + more;
+    else *text++ = '?';
+  }
+}
+
 elman_status failed(elman_status status, const char* sentence) noexcept {
   std::strncpy(error, sentence, sizeof error - 1);
+  make_plain(error);
   return status;
 }
 

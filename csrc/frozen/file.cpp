@@ -17,7 +17,7 @@ constexpr std::size_t prefix = 8;                  // the length of the header
 constexpr std::size_t most_header = 256u << 20;
 constexpr std::string_view sum_word = "crc32:";
 constexpr std::size_t sum_digits = 8;
-constexpr const char* format = "1";
+constexpr const char *format = "1", *with_eight_bits = "2";
 
 using Tables = std::array<std::array<std::uint32_t, 256>, 8>;
 
@@ -55,9 +55,18 @@ Type type_of(const std::string& word) {
   if (word == "F32") return Type::f32;
   if (word == "F64") return Type::f64;
   if (word == "I64") return Type::i64;
-  damaged("a tensor is of the type " + word + ", expected F32, F64 or I64");
+  if (word == "I8") return Type::i8;
+  damaged("a tensor is of the type " + word + ", expected F32, F64, I64 or I8");
 }
 
+// (rows, columns) whole numbers, each times the scale of its row, or of its column.
+template <class T>
+void scaled(const std::int8_t* in, const void* scales, bool by_row, Int rows, Int columns, char* to) {
+  const auto* scale = static_cast<const T*>(scales);
+  T* out = reinterpret_cast<T*>(to);
+  for (Int r = 0; r < rows; ++r)
+    for (Int c = 0; c < columns; ++c, ++in) *out++ = T(*in) * scale[by_row ? r : c];
+}
 }  // namespace
 
 File File::read(const std::string& path) {
@@ -95,13 +104,32 @@ void File::open() {
   const Json& metadata = header.need("__metadata__");
   const Json* version = metadata.find("elman.frozen");
   if (!version) damaged("its header has no 'elman.frozen'");
-  if (version->string("elman.frozen") != format)
+  const bool packed = version->string("elman.frozen") == with_eight_bits;
+  if (!packed && version->string("elman.frozen") != format)
     throw Refusal(ELMAN_NEWER, "the file is a frozen model of form " + version->string("elman.frozen") +
-                                   ", and this library reads form " + format + ": take a newer one, or freeze the model anew");
+                                   ", and this library reads forms " + format + " and " + with_eight_bits + ": take a newer one, or freeze the model anew");
   check_sum(metadata, std::size_t(length));
   model_ = Json::parse(metadata.need("model").string("model"));
   for (const auto& [name, entry] : header.object("tensors"))
     if (name != "__metadata__") add_tensor(name, entry, prefix + std::size_t(length));
+  if (packed)
+    for (const auto& [name, entry] : model_.need("eight_bits").object("eight_bits")) unpack(name, entry);
+}
+
+void File::unpack(const std::string& name, const Json& entry) {
+  const Tensor &in = tensor(name), &scales = tensor(entry.need("scales").string("scales"));
+  const Int axis = entry.need("axis").integer("axis");
+  if (in.type != Type::i8 || in.shape.size() != 2 || axis < 0 || axis > 1) damaged("tensor " + name + " is no matrix of eight bits");
+  const bool number = scales.type == Type::f32 || scales.type == Type::f64;
+  if (!number || scales.shape.size() != 1 || scales.shape[0] != in.shape[std::size_t(axis)]) damaged("tensor " + name + " has other scales");
+  // Names may lie on one another; whole files have no more than this.
+  const Int bytes = in.count() * size_of(scales.type);
+  if (bytes > 8 * Int(size_) - unpacked_bytes_) damaged("tensors in eight bits lie on one another");
+  unpacked_bytes_ += bytes;
+  unpacked_.push_back(std::make_unique<Buffer<char>>(bytes));
+  char* to = unpacked_.back()->get();
+  (scales.type == Type::f32 ? scaled<float> : scaled<double>)(static_cast<const std::int8_t*>(in.memory), scales.memory, axis == 0, in.shape[0], in.shape[1], to);
+  tensors_[name] = {scales.type, in.shape, to};
 }
 
 // Of all bytes of the file, with zeros for the digits of the sum itself.

@@ -11,8 +11,8 @@
 
 namespace elman::frozen {
 
-enum class Type { f32, f64, i64 };
-constexpr Int size_of(Type type) { return type == Type::f32 ? 4 : 8; }
+enum class Type { f32, f64, i64, i8 };  // as in elman.h, but for i8, of which no array is
+constexpr Int size_of(Type type) { return type == Type::f32 ? 4 : type == Type::i8 ? 1 : 8; }
 
 struct Tensor {
   Type type;
@@ -40,11 +40,14 @@ class File {
   void open();
   void check_sum(const Json& metadata, std::size_t header) const;
   void add_tensor(const std::string& name, const Json& entry, std::size_t begin);
+  void unpack(const std::string& name, const Json& entry);
 
   std::size_t size_;
   std::unique_ptr<Buffer<char>> bytes_;
   Json model_;
   std::map<std::string, Tensor> tensors_;
+  Int unpacked_bytes_ = 0;
+  std::vector<std::unique_ptr<Buffer<char>>> unpacked_;  // of matrices that the file has in eight bits
 };
 
 }  // namespace elman::frozen

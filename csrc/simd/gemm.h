@@ -13,6 +13,10 @@ namespace elman::ELMAN_ISA_NAMESPACE {
 
 #if defined(__AVX512F__) || defined(__aarch64__)
 inline constexpr int registers = 32, wide_vectors = 4, wide_rows = 6, tall_vectors = 3, tall_rows = 8, pair_rows = 3;
+#elif defined(__wasm__)
+// One row is what a page steps: eight sums in two panels hide how long an addition takes. And few kinds of tiles, for a page
+// is loaded.
+inline constexpr int registers = 16, wide_vectors = 4, wide_rows = 2, tall_vectors = 2, tall_rows = 6, pair_rows = 1;
 #else
 inline constexpr int registers = 16, wide_vectors = 3, wide_rows = 4, tall_vectors = 2, tall_rows = 6, pair_rows = 2;
 #endif

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import elman as package
 from command import TINY, elman, verse
-from elman.runtime import FrozenError, load
+from elman.frozen import frozen_bytes, in_eight_bits
+from elman.runtime import Frozen, FrozenError, load
 from tests.classification import moods
 
 KINDS = ("characters", "bytes", "words", "bpe")
@@ -163,6 +166,38 @@ def test_where_the_file_goes(folder: Path, tmp_path: Path, monkeypatch: pytest.M
     done = elman("export", folder / "bytes", "--to", "onyx")
     assert done.code == 2
     assert "frozen" in done.err
+
+
+@pytest.mark.parametrize("name", ["characters", "one"])
+def test_int8_is_judged_by_the_measure_of_the_task(folder: Path, name: str) -> None:
+    path = folder / f"{name}.int8.elman"
+    done = elman("export", folder / name, "--int8", "--file", path)
+    assert done.code == 0, done.err
+    told = re.search(r"int8 on the validation data: (.+), before (.+); ([\d.]+) to ([\d.]+) MB", done.err)
+    assert told is not None
+    run, model, whole = package.load(folder / name), load(path), exported(folder, name)
+    weights = [p.detach().clone() for p in run.model.parameters()]
+    assert told[2] == str(run.evaluate(part="valid"))
+    with in_eight_bits(run.model):
+        assert told[1] == str(run.evaluate(part="valid"))
+        rounded = Frozen(frozen_bytes(run.model.eval()))
+    assert all(torch.equal(a, b) for a, b in zip(weights, run.model.parameters(), strict=True))
+    assert (model.text("after int8"), model.text("before int8")) == told.groups()[:2]
+    # The file has the very numbers that were judged.
+    numbers = np.random.default_rng(0).integers(1, 9, size=(7, 3))
+    assert np.array_equal(Frozen(path.read_bytes()).run(numbers).y, rounded.run(numbers).y)
+    assert not np.array_equal(model.run(numbers).y, load(whole).run(numbers).y)
+    matrices = sum(p.numel() for p in run.model.parameters() if p.ndim == 2)
+    assert whole.stat().st_size - path.stat().st_size > matrices
+
+
+def test_int8_in_other_forms(folder: Path, tmp_path: Path) -> None:
+    plain = folder / "plain.elman"
+    assert elman("export", folder / "words", "--int8", "--file", plain).code == 0
+    done = elman("export", folder / "words", "--to", "c", "--int8", "--file", tmp_path / "program")
+    assert done.code == 0, done.err
+    assert (tmp_path / "program" / "model.elman").read_bytes() == plain.read_bytes()
+    assert load(plain).generate("", length=20, temperature=0)
 
 
 @pytest.mark.parametrize("form", ["frozen", "html", "onnx"])

@@ -15,8 +15,9 @@ from command import elman
 from elman import nn as en
 from elman.frozen import frozen_bytes
 from elman.runtime import Frozen, FrozenError, load
+from tests.frozen.fuzzing import joined, mutate, parts, try_to_run
 from tests.frozen.running import spread
-from tests.frozen.test_damage import joined, mutate, parts, refusal, try_to_run
+from tests.frozen.test_damage import refusal
 from tests.frozen.test_runs import alone
 from tests.tagging import names
 

@@ -1,7 +1,7 @@
 """The frozen file while it is put together: arrays, states and contexts by number, tensors by name, stages in order.
 
-A file is safetensors. Metadata: `elman.frozen`, the form ("1"); `checksum`, the CRC-32 of all bytes of the file
-with zeros for the digits of the sum itself; and `model`, JSON:
+A file is safetensors. Metadata: `elman.frozen`, the form ("1"; "2" where matrices are in eight bits); `checksum`,
+the CRC-32 of all bytes of the file with zeros for the digits of the sum itself; and `model`, JSON:
 
     type      "float32" or "float64", of all numbers but tokens
     texts     words and JSON by key: task, made by, tokenizer, labels, ...
@@ -9,6 +9,8 @@ with zeros for the digits of the sum itself; and `model`, JSON:
     states    name, shape, type; initial: the tensor that a row begins with (without it: zeros)
     contexts  name, shape, type; those that are not given are made by a stage
     inputs, outputs, given_contexts    numbers of arrays and contexts
+    eight_bits   of a file of form 2: matrices by name, int8, each with `scales` (a tensor, in whose type the numbers
+                 are) for each of its rows (axis 0) or columns (axis 1)
     stages    in order, each of a kind:
         kernel   a step of the engine: in, out, states, contexts, reverse, of_context; registers, code,
                  commits, constants, vectors, weights (see `elman._core`; operations by name), and the Program's text
@@ -32,13 +34,14 @@ from torch import Tensor
 
 import elman
 from elman.engine import FrozenCode, FrozenStep
+from elman.frozen.int8 import packed
 
 __all__ = ["FORM", "Draft"]
 
-FORM = "1"
+FORM, WITH_EIGHT_BITS = "1", "2"
 LINE = 64
 _TYPES = {torch.float32: "float32", torch.float64: "float64", torch.int64: "int64"}
-_STORED = {"float32": "F32", "float64": "F64", "int64": "I64"}
+_STORED = {"float32": "F32", "float64": "F64", "int64": "I64", "int8": "I8"}
 Shape = Sequence[int]
 
 
@@ -59,6 +62,9 @@ class Draft:
         self._stages: list[dict[str, Any]] = []
         self._tensors: dict[str, npt.NDArray[Any]] = {}
         self._known: dict[tuple[Any, ...], str] = {}
+        self._matrices: dict[
+            str, int
+        ] = {}  # weights of products and tables, with the axis that is their output
 
     # ---- numbers and names
 
@@ -100,13 +106,18 @@ class Draft:
             self._tensors[self._known[key]] = found
         return self._known[key]
 
+    def _matrix(self, name: str, values: Tensor, axis: int) -> str:
+        found = self.tensor(name, values)
+        self._matrices.setdefault(found, axis)
+        return found
+
     # ---- stages
 
     def look_up(self, array: int, name: str, table: Tensor) -> int:
         """Rows of a table; gives the array that they are."""
         out = self.array(name, table.shape[1:])
         self._stages.append(
-            {"kind": "look_up", "in": array, "out": out, "table": self.tensor(f"{name}.table", table)}
+            {"kind": "look_up", "in": array, "out": out, "table": self._matrix(f"{name}.table", table, 0)}
         )
         return out
 
@@ -118,7 +129,7 @@ class Draft:
                 "kind": "affixes",
                 "in": array,
                 "out": out,
-                "table": self.tensor(f"{name}.table", table),
+                "table": self._matrix(f"{name}.table", table, 0),
                 "longest": longest,
             }
         )
@@ -128,7 +139,7 @@ class Draft:
         """An empty draft, for `spell`: its tensors stand in the same file."""
         part = Draft(self.dtype, f"{self._name}{name}.")
         part.texts = {}
-        part._tensors, part._known = self._tensors, self._known
+        part._tensors, part._known, part._matrices = self._tensors, self._known, self._matrices
         return part
 
     def spell(self, array: int, name: str, part: Draft) -> int:
@@ -179,7 +190,7 @@ class Draft:
         contexts: Sequence[int] = (), reverse: bool = False, of_context: bool = False, program: str = "",
     ) -> None:  # fmt: skip
         weights = [
-            {"tensor": self.tensor(f"{name}.weight{i}", w), "transposed": turned}
+            {"tensor": self._matrix(f"{name}.weight{i}", w, 0 if turned else 1), "transposed": turned}
             for i, (w, turned) in enumerate(code.weights)
         ]
         vectors = [self.tensor(f"{name}.vector{i}", v.reshape(-1)) for i, v in enumerate(code.vectors)]
@@ -201,10 +212,15 @@ class Draft:
             "given_contexts": self._given, "stages": self._stages,
         }  # fmt: skip
 
-    def to_bytes(self) -> bytes:
-        """The whole file; equal drafts give equal bytes."""
-        metadata = {"elman.frozen": FORM, "checksum": f"crc32:{'0' * 8}", "model": _json(self._model())}
-        ordered = sorted(self._tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
+    def to_bytes(self, *, int8: bool = False) -> bytes:
+        """The whole file; equal drafts give equal bytes. int8: matrices that `elman.frozen.int8` rounded are kept so;
+        ValueError where there are none."""
+        tensors, model = self._tensors, self._model()
+        if int8:
+            tensors, model["eight_bits"] = self._in_eight_bits()
+        form = WITH_EIGHT_BITS if int8 else FORM
+        metadata = {"elman.frozen": form, "checksum": f"crc32:{'0' * 8}", "model": _json(model)}
+        ordered = sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
         header: dict[str, Any] = {"__metadata__": metadata}
         at = 0
         for name, values in ordered:
@@ -217,6 +233,17 @@ class Draft:
             [len(text).to_bytes(8, "little"), text, *(values.tobytes() for _, values in ordered)]
         )
         return _with_sum(whole)
+
+    def _in_eight_bits(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        tensors, told = dict(self._tensors), {}
+        for name, axis in self._matrices.items():
+            found = packed(tensors[name], axis)
+            if found is not None:
+                tensors[name], tensors[f"{name}.scales"] = found.numbers, found.scales
+                told[name] = {"scales": f"{name}.scales", "axis": axis}
+        if not told:
+            raise ValueError("the model has no weights of products in eight bits")
+        return tensors, told
 
 
 def _with_sum(whole: bytes) -> bytes:

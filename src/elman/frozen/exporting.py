@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_structure, tree_unfl
 from elman.files import write_bytes
 from elman.frozen.draft import Draft
 from elman.frozen.forecasters import freeze_forecaster
+from elman.frozen.int8 import in_eight_bits
 from elman.frozen.networks import freeze_network
 from elman.frozen.stacks import ROWS, freeze_stack
 from elman.nn import Forecaster
@@ -31,6 +32,7 @@ def export(
     example: Any = None,
     context: Any = None,
     texts: Mapping[str, str] | None = None,
+    int8: bool = False,
 ) -> Path:
     """Write a model that runs without torch: from C and C++ (csrc/elman.h), and Python (`elman.runtime`).
 
@@ -41,23 +43,26 @@ def export(
         of a tagger of `SpelledWords` numbers `(T, B, 1 + C)`, for C letters of a word.
     context: an example of the context `(B, ...)` of a cell that takes one.
     texts: what else the file shall say, by key.
+    int8: the matrices among the parameters are rounded to eight bits, with a scale for each row, and kept so: a quarter
+        of the file; a step takes as long, for the reader makes floats of them. What that costs is not judged here.
 
     Gives the path. The file is either there as a whole or not at all. Raises TypeError for another kind of module,
     ValueError for what it needs and is not given, EngineError for a step that the compiled core does not run.
     """
     to = Path(path)
-    write_bytes(to, frozen_bytes(model, example=example, context=context, texts=texts))
+    write_bytes(to, frozen_bytes(model, example=example, context=context, texts=texts, int8=int8))
     return to
 
 
 def frozen_bytes(
-    model: nn.Module, *, example: Any = None, context: Any = None, texts: Mapping[str, str] | None = None
-) -> bytes:
+    model: nn.Module, *, example: Any = None, context: Any = None, texts: Mapping[str, str] | None = None,
+    int8: bool = False,
+) -> bytes:  # fmt: skip
     """What `export` writes."""
-    with in_evaluation(model), torch.no_grad():
+    with in_evaluation(model), torch.no_grad(), in_eight_bits(model) if int8 else nullcontext():
         draft = _draft(model, example, context)
     draft.texts |= dict(texts or {})
-    return draft.to_bytes()
+    return draft.to_bytes(int8=int8)
 
 
 def _draft(model: nn.Module, example: Any, context: Any) -> Draft:

@@ -107,4 +107,4 @@ def _core() -> Path:
 
 def refuse() -> FrozenError:
     """What the last call that failed says."""
-    return FrozenError(library().elman_error().decode())
+    return FrozenError(library().elman_error().decode(errors="replace"))

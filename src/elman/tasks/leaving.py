@@ -1,4 +1,4 @@
-"""The model of a run as an ONNX file: held to the model, and in eight bits judged by the task's own measure."""
+"""The model of a run as an ONNX file, held to the model; and files in eight bits, judged by the task's own measure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from elman.tasks.base import Trained
     from elman.training.score import Score
 
-__all__ = ["write_int8", "write_onnx"]
+__all__ = ["frozen_int8", "write_int8", "write_onnx"]
 
 
 def write_onnx(trained: Trained, path: Path) -> None:
@@ -45,8 +45,31 @@ def _write_quantized(trained: Trained, whole: Path, path: Path, before: Score) -
     quantize(whole, path)
     with answered_by(trained.model, path):
         after = _measured(trained)
-    describe(path, {"measured on": "valid", "before int8": str(before), "after int8": str(after)})
-    sizes = f"{whole.stat().st_size / 1e6:.2f} to {path.stat().st_size / 1e6:.2f} MB"
+    describe(path, _judgement(before, after))
+    _tell(before, after, whole.stat().st_size, path.stat().st_size)
+
+
+def frozen_int8(trained: Trained, texts: Mapping[str, str]) -> bytes:
+    """A frozen file (docs/export.md) with weights in int8. Standard error, and the file: what the task measures on the
+    validation data, before and after. UserError where there are none."""
+    from elman.frozen import frozen_bytes, in_eight_bits
+
+    example = trained.task.example(trained)
+    before, whole = _measured(trained), frozen_bytes(trained.model, texts=texts, example=example)
+    with in_eight_bits(trained.model):
+        after = _measured(trained)
+    told = {**texts, **_judgement(before, after)}
+    found = frozen_bytes(trained.model, texts=told, example=example, int8=True)
+    _tell(before, after, len(whole), len(found))
+    return found
+
+
+def _judgement(before: Score, after: Score) -> dict[str, str]:
+    return {"measured on": "valid", "before int8": str(before), "after int8": str(after)}
+
+
+def _tell(before: Score, after: Score, whole: int, small: int) -> None:
+    sizes = f"{whole / 1e6:.2f} to {small / 1e6:.2f} MB"
     sys.stderr.write(f"int8 on the validation data: {after}, before {before}; {sizes}\n")
 
 

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -126,14 +127,23 @@ class Exported(NamedTuple):
 
     ending: str
     write: Callable[[Trained, Path], None]
-    int8: Callable[[Trained, Path], None] | None = None
+    int8: Callable[[Trained, Path], None]
 
 
-def _frozen(trained: Trained, path: Path) -> None:
-    from elman.frozen import export
+def _bytes(trained: Trained, *, int8: bool) -> bytes:
+    from elman.frozen import frozen_bytes
+    from elman.tasks.leaving import frozen_int8
 
     texts = trained.task.leaves(trained)
-    export(trained.model, path, texts=texts, example=trained.task.example(trained))
+    if int8:
+        return frozen_int8(trained, texts)
+    return frozen_bytes(trained.model, texts=texts, example=trained.task.example(trained))
+
+
+def _frozen(trained: Trained, path: Path, *, int8: bool = False) -> None:
+    from elman.files import write_bytes
+
+    write_bytes(path, _bytes(trained, int8=int8))
 
 
 def _onnx(trained: Trained, path: Path) -> None:
@@ -148,29 +158,27 @@ def _onnx_int8(trained: Trained, path: Path) -> None:
     write_int8(trained, path)
 
 
-def _html(trained: Trained, path: Path) -> None:
+def _html(trained: Trained, path: Path, *, int8: bool = False) -> None:
     from elman import __version__
     from elman.files import write_bytes
-    from elman.frozen import frozen_bytes
     from elman.web import page
 
-    texts = trained.task.leaves(trained)
     # An installation without the core for browsers says so before any work.
-    made = page(texts["task"], title=trained.run.path.resolve().name, version=__version__)
-    frozen = frozen_bytes(trained.model, texts=texts, example=trained.task.example(trained))
-    write_bytes(path, made(frozen).encode())
+    task = trained.task.leaves(trained)["task"]
+    made = page(task, title=trained.run.path.resolve().name, version=__version__)
+    write_bytes(path, made(_bytes(trained, int8=int8)).encode())
 
 
-def _program(trained: Trained, path: Path) -> None:
+def _program(trained: Trained, path: Path, *, int8: bool = False) -> None:
     from elman.frozen.program import write_program
 
-    write_program(path, lambda model: _frozen(trained, model))
+    write_program(path, lambda model: _frozen(trained, model, int8=int8))
 
 
 EXPORTS: dict[str, Exported] = {
-    "frozen": Exported(".elman", _frozen),
-    "html": Exported(".html", _html),
-    "c": Exported("-c", _program),
+    "frozen": Exported(".elman", _frozen, partial(_frozen, int8=True)),
+    "html": Exported(".html", _html, partial(_html, int8=True)),
+    "c": Exported("-c", _program, partial(_program, int8=True)),
     "onnx": Exported(".onnx", _onnx, _onnx_int8),
 }
 
@@ -187,7 +195,6 @@ class Export:
     int8: Flag = option(
         False,
         "weights in eight bits, judged by what the task measures on the validation data",
-        needs={"to": ("onnx",)},
     )
     file: str = option("", "the file (empty: named as the run, in the run's own folder)", unit="FILE")
     checkpoint: Literal["best", "last"] = option("best", CHECKPOINT)
@@ -201,7 +208,7 @@ def export(trained: Trained, settings: Export) -> Iterator[str]:
     path = Path(settings.file) if settings.file else own / f"{own.name}{form.ending}"
     check_replaced(settings.to, path)
     try:
-        (form.int8 if settings.int8 and form.int8 else form.write)(trained, path)
+        (form.int8 if settings.int8 else form.write)(trained, path)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{trained.run.path} cannot be exported: {error}") from error
     except OSError as error:

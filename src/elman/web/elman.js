@@ -32,17 +32,18 @@ class Memory {  // of the module: taken piece by piece, given back together
   take(size) { return this.pieces[this.pieces.push(this.core.malloc(size + 8) || stop()) - 1]; }
   table(words, at = this.take(4 * words.length)) { return this.words.set(words, at / 4), at; }
   array({ type, width }, rows, at) { return new TYPES[type](this.core.memory.buffer, at, width * rows); }
-  get(arrays, rows, places) { return arrays.map((a, i) => this.array(a, rows(a), places[i]).slice()); }
-  put(arrays, rows, places, values) {
-    arrays.forEach((a, i) => {
-      const given = values[i]?.length, wanted = a.width * rows(a);
-      if (given !== wanted) throw new Error(`${a.name} has ${given ?? "no"} numbers; expected ${wanted}`);
-      this.array(a, rows(a), places[i]).set(a.type === INT64 ? Array.from(values[i], BigInt) : values[i]);
-    });
+  views(arrays, rows, places) { return arrays.map((a, i) => this.array(a, rows(a), places[i])); }
+  get(...at) { return this.views(...at).map((view) => view.slice()); } put(arrays, rows, places, values) { this.fill(arrays, this.views(arrays, rows, places), values); }
+  fill(arrays, views, values) {
+    for (let i = 0; i < views.length; ++i) {
+      const view = views[i], given = values[i]?.length;
+      if (given !== view.length) throw new Error(`${arrays[i].name} has ${given ?? "no"} numbers; expected ${view.length}`);
+      if (arrays[i].type !== INT64) view.set(values[i]); else for (let k = 0; k < given; ++k) view[k] = BigInt(values[i][k]);
+    }
   }
   laid(arrays, rows, values) {
     const places = arrays.map((a) => this.take(a.width * rows(a) * TYPES[a.type].BYTES_PER_ELEMENT));
-    return values && this.put(arrays, rows, places, values), { places, table: this.table(places) };
+    return values && this.put(arrays, rows, places, values), { arrays, places, table: this.table(places), views: [] };
   }
 }
 
@@ -85,11 +86,10 @@ class Stream extends Memory {
     this.free(), this.check(status), this.until(() => (core.elman_close(handle), pieces.forEach((at) => core.free(at))));
     [this.x, this.y, this.s, this.c] = ROLES.map((role) => this.laid(model[role], rows)), Object.assign(this, { model, handle, rows });
   }
-  step(...xs) {  // one y, or a list of them
-    this.put(this.model.inputs, this.rows, this.x.places, xs);
-    this.check(this.core.elman_step_all(this.handle, this.x.table, this.y.table));
-    const ys = this.get(this.model.outputs, this.rows, this.y.places);
-    return ys.length === 1 ? ys[0] : ys;
+  seen(s) { return s.views[0]?.buffer === this.core.memory.buffer ? s.views : (s.views = this.views(s.arrays, this.rows, s.places)); }
+  step(...xs) {  // one y, or a list of them; the memory may have grown before and behind
+    this.fill(this.x.arrays, this.seen(this.x), xs), this.check(this.core.elman_step_all(this.handle, this.x.table, this.y.table));
+    return (xs = this.seen(this.y)).length === 1 ? xs[0].slice() : xs.map((y) => y.slice());
   }
   states(call) { this.s.places.forEach((at, i) => this.check(call(this.handle, BigInt(i), at))); }
   get state() { return this.states(this.core.elman_get_state), this.get(this.model.states, this.rows, this.s.places); }
