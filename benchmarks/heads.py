@@ -103,7 +103,7 @@ def layer(options: argparse.Namespace) -> list[dict[str, Any]]:
     for size in SIZES:
         head = Head(size)
         case = Case(size.said, Side("LinearCrossEntropy", head.by_us), Side("three calls", head.by_torch))
-        found.append(asdict(compare(case, Effort(seconds=options.seconds, rounds=5, most_rounds=9))))
+        found.append(asdict(compare(case, Effort(seconds=options.seconds, rounds=4, most_rounds=6))))
     return found
 
 

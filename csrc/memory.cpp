@@ -32,7 +32,12 @@ std::size_t size_of(std::size_t bytes) {
 constexpr std::size_t colours = 23, step_of_colours = 11 * line, room_for_colours = 4 * 4096;
 static_assert(colours * step_of_colours + line <= room_for_colours);
 
-void* begin_of(void* memory) { return static_cast<void**>(memory)[-1]; }
+// In front of what is handed out: where the system's memory begins, and how much of it may be used.
+struct Front {
+  std::size_t size;
+  void* begin;
+};
+Front& front_of(void* memory) { return static_cast<Front*>(memory)[-1]; }
 
 void* allocate(std::size_t size) {
   static std::atomic<std::size_t> turn{0};
@@ -43,11 +48,11 @@ void* allocate(std::size_t size) {
   if (huge) madvise(begin, size, MADV_HUGEPAGE);
   const std::size_t colour = size < least_kept ? 0 : turn++ % colours;
   char* memory = static_cast<char*>(begin) + line + colour * step_of_colours;
-  reinterpret_cast<void**>(memory)[-1] = begin;
+  front_of(memory) = {size, begin};
   return memory;
 }
 
-void give_back(void* memory) { std::free(begin_of(memory)); }
+void give_back(void* memory) { std::free(front_of(memory).begin); }
 
 std::size_t limit_of_machine() {
   if (const char* given = std::getenv("ELMAN_CACHE_MB")) return std::size_t(std::max(0L, std::atol(given))) << 20;
@@ -59,18 +64,24 @@ class Cache {
  public:
   const std::size_t limit = limit_of_machine();
 
-  // Null where there is none; the newest first, which is likeliest to be in the processor's caches.
+  // Null where there is none. Of one size the newest, which is likeliest to be in the processor's caches; where there is none
+  // of this size the next larger one up to twice as large: calls of many lengths, as sentences have, share their memory, and
+  // what is new the system hands out page by page, which takes longer than the call.
   void* take(std::size_t size) {
     const std::unique_lock lock(mutex_, std::try_to_lock);
     if (!lock) return nullptr;
-    for (std::size_t i = blocks_.size(); i-- > 0;)
-      if (blocks_[i].size == size) {
-        void* memory = blocks_[i].memory;
-        blocks_.erase(blocks_.begin() + std::ptrdiff_t(i));
-        kept_ -= size;
-        return memory;
-      }
-    return nullptr;
+    std::size_t best = blocks_.size();
+    for (std::size_t i = blocks_.size(); i-- > 0;) {
+      const std::size_t own = blocks_[i].size;
+      if (own < size || own > 2 * size || (best < blocks_.size() && own >= blocks_[best].size)) continue;
+      best = i;
+      if (own == size) break;
+    }
+    if (best == blocks_.size()) return nullptr;
+    void* memory = blocks_[best].memory;
+    kept_ -= blocks_[best].size;
+    blocks_.erase(blocks_.begin() + std::ptrdiff_t(best));
+    return memory;
   }
 
   bool give(void* memory, std::size_t size) {
@@ -178,7 +189,7 @@ void give_memory(void* memory, std::size_t bytes) noexcept {
   const std::size_t size = size_of(bytes);
   bool kept = false;
   if (size >= least_kept) {
-    kept = cache().give(memory, size);
+    kept = cache().give(memory, front_of(memory).size);
   } else if (Pieces* pieces = size <= Pieces::largest ? Pieces::here() : nullptr) {
     kept = pieces->give(memory, size);
   }

@@ -106,3 +106,29 @@ if pid == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), int(kept.sum()))
 """
     assert in_a_process(code) == ["0", "1000000"]
+
+
+def test_a_smaller_array_takes_what_a_larger_one_has_left():
+    large = array(1000, 1000)
+    place = large.data_ptr()
+    del large
+    kept = _core.kept_memory()
+    smaller = array(600, 1000).fill_(1)
+    assert smaller.data_ptr() == place
+    assert _core.kept_memory() < kept
+    del smaller
+    assert _core.kept_memory() == kept  # as large as it was
+    assert array(1000, 1000).data_ptr() == place
+
+
+def test_an_array_of_the_same_size_comes_first_and_no_much_larger_one():
+    large, same = array(1000, 1000), array(700, 1000)
+    places = large.data_ptr(), same.data_ptr()
+    del large, same
+    assert array(700, 1000).data_ptr() == places[1]
+    _core.release_memory()
+    large = array(4000, 1000)
+    del large
+    kept = _core.kept_memory()
+    assert array(300, 1000).fill_(1).sum() == 300_000
+    assert _core.kept_memory() > kept  # the large one still lies there
