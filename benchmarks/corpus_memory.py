@@ -81,7 +81,7 @@ def train(way: str, tokens: str, path: Path, *extra: str) -> Measured:
             "1",
         ]
         words += ["--tokens", tokens, "--cache", str(Path(folder) / "cache"), *flags, *extra]
-        words += ["--vocabulary", "2000"] if tokens in {"words", "bpe"} else []
+        words += ["--vocabulary", "300"] if tokens in {"words", "bpe"} else []
         held = 0 if way == "files" else 1 << 60
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         done = subprocess.run(
@@ -136,7 +136,7 @@ def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description="The memory of a training beside the size of its text.")
     parser.add_argument("--megabytes", type=float, nargs="+", default=[8, 16, 32])
-    parser.add_argument("--tokens", nargs="+", default=["characters", "bpe"])
+    parser.add_argument("--tokens", nargs="+", default=["characters", "words"])
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     found = []
