@@ -234,7 +234,7 @@ def test_rules_of_counts_go_over_a_text_in_parts(tmp_path: Path) -> None:
     found = in_files(one_file(tmp_path, verse(300)), tmp_path / "cache")
     train, size = found.train.tokens, found.tokenizer.size
     whole = [rule(train, train, size) for rule in (unigram_loss, bigram_loss)]
-    with patch("elman.data.ngrams.SPAN", 100):
+    with patch("elman.data.ngrams.SPAN", 100), patch.object(mapped.blocks, "__defaults__", (100,)):
         parts = [rule(train, train, size) for rule in (unigram_loss, bigram_loss)]
     assert parts == pytest.approx(whole, rel=1e-12)
 

@@ -16,7 +16,7 @@ __all__ = ["IGNORED", "Streams", "TextBatch", "training_streams", "whole_text"]
 Places = npt.NDArray[np.int64]
 
 # Places read on their own before pages are let go of.
-LET_GO = 1024
+LET_GO = 256
 # A target with this value is counted neither in a loss nor in a metric (the default of torch's cross entropy).
 IGNORED = -100
 

@@ -19,7 +19,7 @@ __all__ = ["SPAN", "Tokens", "blocks", "count", "let_go", "opened", "smallest"]
 Tokens = npt.NDArray[np.integer]
 
 # Tokens of a block.
-SPAN = 1 << 22
+SPAN = 1 << 20
 
 
 def smallest(size: int) -> np.dtype[Any]:

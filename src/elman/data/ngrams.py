@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from elman.data.mapped import SPAN, Tokens, let_go
+from elman.data.mapped import SPAN, Tokens, blocks, let_go
 
 __all__ = ["LARGEST", "bigram_loss", "unigram_loss"]
 
@@ -36,8 +36,30 @@ def _mean(text: Tokens, losses: Callable[[Tokens], npt.NDArray[np.float64]]) -> 
 
 
 def _frequencies(train: Tokens, size: int) -> npt.NDArray[np.float64]:
-    found: npt.NDArray[np.float64] = (np.bincount(train, minlength=size) + 1) / (len(train) + size)
+    found: npt.NDArray[np.float64] = (_occurrences(train, size) + 1) / (len(train) + size)
     return found
+
+
+def _occurrences(train: Tokens, size: int) -> npt.NDArray[np.int64]:
+    """How often each of V tokens occurs."""
+    found = np.zeros(size, dtype=np.int64)
+    for _, block in blocks(train):
+        found += np.bincount(block, minlength=size)
+    return found
+
+
+def _pairs(train: Tokens, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The pairs v w of neighbours as v V + w, rising, and how often each occurs."""
+    known, counts = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    for first in range(0, len(train) - 1, SPAN):
+        block = train[first : first + SPAN + 1].astype(np.int64)
+        new, often = np.unique(block[:-1] * size + block[1:], return_counts=True)
+        before = np.concatenate([counts, often])
+        known, place = np.unique(np.concatenate([known, new]), return_inverse=True)
+        counts = np.zeros(len(known), dtype=np.int64)
+        np.add.at(counts, place, before)
+    let_go(train)
+    return known, counts
 
 
 def bigram_loss(train: Tokens, text: Tokens, size: int) -> float:
@@ -48,9 +70,9 @@ def bigram_loss(train: Tokens, text: Tokens, size: int) -> float:
 
     Absolute discounting, interpolated (Ney, Essen and Kneser 1994); p(w) as in `unigram_loss`.
     """
-    train = train[:LARGEST].astype(np.int64)
-    pairs, counts = np.unique(train[:-1] * size + train[1:], return_counts=True)
-    followed = np.bincount(train[:-1], minlength=size)
+    train = train[:LARGEST]
+    pairs, counts = _pairs(train, size)
+    followed = _occurrences(train[:-1], size)
     different = np.bincount(pairs // size, minlength=size)
     chances = _frequencies(train, size)
 
@@ -67,8 +89,8 @@ def bigram_loss(train: Tokens, text: Tokens, size: int) -> float:
 
 
 def _looked_up(
-    keys: npt.NDArray[np.int64], known: npt.NDArray[np.int64], counts: npt.NDArray[np.intp]
-) -> npt.NDArray[np.intp]:
+    keys: npt.NDArray[np.int64], known: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
     """The count of each key; 0 for one that is not known."""
     place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
     return np.where(known[place] == keys, counts[place], 0)
