@@ -35,9 +35,19 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 # A task, its configuration, its data, and what is set beside.
 CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
-    "characters": ("language-model", "language_model/tinyshakespeare.toml", "tinyshakespeare/input.txt", {}),
+    "characters": (
+        "language-model",
+        "language_model/tinyshakespeare.toml",
+        "tinyshakespeare/input.txt",
+        {"model.dropout": 0.0},
+    ),
     "words": ("language-model", "language_model/ptb_zaremba_small.toml", "penn_treebank/train.txt", {}),
-    "translation": ("translation", "translation/multi30k.toml", "multi30k", {"model.dropout": 0.0}),
+    "translation": (
+        "translation",
+        "translation/multi30k.toml",
+        "multi30k/train.lc.norm.tok",
+        {"model.dropout": 0.0},
+    ),
 }
 BAR = 0.9
 WARM, TURN = 5, 1.0
@@ -155,7 +165,10 @@ class Workers:
 
     def answers(self) -> list[Any]:
         """The next line of each."""
-        return [json.loads(self._out(one).readline() or '{"gone": true}') for one in self._processes]
+        lines = [self._out(one).readline() for one in self._processes]
+        if not all(lines):
+            raise SystemExit("a process has ended")
+        return [json.loads(line) for line in lines]
 
     @staticmethod
     def _out(process: "subprocess.Popen[str]") -> Any:
