@@ -32,6 +32,7 @@ from elman.data.pieces import Piece, recut
 from elman.data.text import MANY, bounds, drawn, files_under, places
 from elman.data.vocabulary import Tokenizer
 from elman.data.watching import told
+from elman.files import write_bytes
 
 __all__ = ["NAMES", "Encoded", "Group", "Source", "digest_of", "map_tokens"]
 
@@ -371,15 +372,7 @@ def _no_place(folder: Path, error: OSError) -> UserError:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    draft = path.with_name(f"{path.name}.part")
-    content = json.dumps(value).encode()
     try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        write_bytes(path, json.dumps(value).encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise _no_room(path, len(content), error.strerror) from None
+        raise _no_place(path.parent, error) from None
