@@ -334,14 +334,9 @@ class Shared:
             from torch.nn.parallel import DistributedDataParallel
 
             self.processes.open()
-            # Not every parameter has a part in every batch. Gradients lie where they are added, 4 MB at a time: the
-            # first are on their way while the backward goes on, and none is copied.
+            # Not every parameter has a part in every batch.
             self._module = DistributedDataParallel(
-                _step_of(self.learner),
-                forward_sync_buffers=False,
-                find_unused_parameters=True,
-                gradient_as_bucket_view=True,
-                bucket_cap_mb=4,
+                _step_of(self.learner), forward_sync_buffers=False, find_unused_parameters=True
             )
         return self._module
 
