@@ -23,6 +23,8 @@ from elman.engine.tracing.decompose import (
     BY_NUMBERS,
     DECOMPOSITIONS,
     POOLS,
+    WHOLE,
+    Numbered,
     library_decomposition,
     multi_head_attention,
     pool,
@@ -220,6 +222,7 @@ class _Calls(TorchFunctionMode):
         super().__init__()
         self.rows = rows
         self.word = ""
+        self.numbered = Numbered(rows, _unwatched)
 
     def not_supported(self, reason: str, *, op: str, hint: str) -> NotSupported:
         return NotSupported(f"{reason}{_at(_source())}", op=op, hint=hint)
@@ -228,16 +231,8 @@ class _Calls(TorchFunctionMode):
         self, func: Any, kinds: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = getattr(func, "__name__", "")
-        if name == "one_hot" and len(args) + len(kwargs or {}) > 1:
-            return _one_hot(*args, **(kwargs or {}))
-        if name == "multi_head_attention_forward":
-            attended = multi_head_attention(*args, **(kwargs or {}))
-            if attended is not NotImplemented:
-                return attended
-        if name in POOLS and (pooled := pool(name, args, kwargs or {})) is not NotImplemented:
-            return pooled
-        if name == "index_select":
-            return _index_select(self.rows, *args, **(kwargs or {}))
+        if (apart := self._apart(func, name, args, kwargs or {})) is not NotImplemented:
+            return apart
         if name == "__len__" and args[0].dim() and args[0].shape[0] % self.rows == 0:
             raise self.not_supported(
                 "the step calls len() of the batch", op="len", hint="x.shape[0] is understood"
@@ -256,6 +251,33 @@ class _Calls(TorchFunctionMode):
         if name == "__get__" or name in ("size", "numel"):
             return self._known_sizes(out)
         return out
+
+    def _apart(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a call gives that is taken apart here, above autograd; NotImplemented for all others."""
+        if name == "one_hot" and len(args) + len(kwargs) > 1:
+            return _one_hot(*args, **kwargs)
+        if name == "multi_head_attention_forward":
+            return multi_head_attention(*args, **kwargs)
+        if name in POOLS:
+            return pool(name, args, kwargs)
+        if name == "index_select":
+            return _index_select(self.rows, *args, **kwargs)
+        if name in WHOLE:
+            return WHOLE[name](*args, **kwargs)
+        return (
+            self._by_number(func, name, args, kwargs)
+            if self.numbered.takes(name, args, kwargs)
+            else NotImplemented
+        )
+
+    def _by_number(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        found = self.numbered.answer(func, name, args, kwargs)
+        if found is NotImplemented:
+            raise self.not_supported(
+                "arange.default numbers the rows of the batch", op="arange.default",
+                hint="m[torch.arange(B), i] is understood; else write the step row by row, without the batch axis",
+            )  # fmt: skip
+        return found
 
     def _known_sizes(self, out: Any) -> Any:
         if isinstance(out, torch.Size):

@@ -33,11 +33,12 @@ def _parts(sizes: list[int], strides: list[int], base: Tensor, offset: int) -> l
 
 
 def in_rows(base: Tensor, strides: list[int]) -> Tensor:
-    """A flat contiguous tensor in the sizes that the strides of a window speak of."""
-    if base.dim() != 1 or len(strides) < 2 or strides[-1] != 1 or any(a % b for a, b in pairwise(strides)):
+    """A contiguous tensor of fewer dimensions in the sizes that the strides of a window speak of."""
+    fewer = 0 < base.dim() < len(strides)
+    if not fewer or strides[-1] != 1 or 0 in strides or any(a % b for a, b in pairwise(strides)):
         return base
-    sizes = [base.shape[0] // strides[0], *(a // b for a, b in pairwise(strides))]
-    return aten.view.default(base, sizes) if math.prod(sizes) == base.shape[0] else base
+    sizes = [base.numel() // strides[0], *(a // b for a, b in pairwise(strides))]
+    return aten.view.default(base, sizes) if math.prod(sizes) == base.numel() else base
 
 
 def window(

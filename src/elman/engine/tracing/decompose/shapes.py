@@ -115,11 +115,13 @@ def _as_strided(t: Tensor, sizes: list[int], strides: list[int], offset: int | N
     if found is None:
         return NotImplemented
     parts, chosen = found
-    t = in_rows(t, strides)
+    whole, t = t, in_rows(t, strides)
     for d, (start, end, step) in enumerate(parts):
         if (start, end, step) != (0, t.shape[d], 1) and d != chosen:
             t = aten.slice.Tensor(t, d, start, end, step)
-    return t if chosen is None else aten.select.int(t, chosen, parts[chosen][0])
+    if chosen is not None:
+        return aten.select.int(t, chosen, parts[chosen][0])
+    return t if t is not whole else aten.alias.default(t)
 
 
 @decomposes(aten.as_strided_scatter.default)
