@@ -1,4 +1,4 @@
-"""Pooling within a row: on the core where windows lie side by side, equal to the loop everywhere, ties too."""
+"""Pooling within a row: on the core, equal to the loop everywhere, ties too."""
 
 from __future__ import annotations
 
@@ -27,12 +27,20 @@ def sized(name: str, sizes: list[int]) -> Any:
     room=st.lists(st.integers(1, 7), min_size=2, max_size=2),
     sizes=st.lists(st.integers(1, 4), min_size=2, max_size=2),
     stride=st.sampled_from([None, "same", 1]),
-    padding=st.sampled_from([0, 0, 1]),
-    ceil=st.sampled_from([False, False, True]),
+    padding=st.sampled_from([0, 0, 1, 2]),
+    ceil=st.sampled_from([False, False, False, True]),
+    extra=st.sampled_from([None, None, 2]),
     seed=st.integers(0, 1000),
 )
 def test_as_torch_pools(
-    name: str, room: list[int], sizes: list[int], stride: Any, padding: int, ceil: bool, seed: int
+    name: str,
+    room: list[int],
+    sizes: list[int],
+    stride: Any,
+    padding: int,
+    ceil: bool,
+    extra: int | None,
+    seed: int,
 ) -> None:
     """Values and gradients, where elements are equal too; all others are left to torch."""
     g = torch.Generator().manual_seed(seed)
@@ -42,14 +50,15 @@ def test_as_torch_pools(
     if not name.startswith("adaptive"):
         arguments = {"stride": sized(name, sizes) if stride == "same" else stride, "padding": padding}
         arguments["ceil_mode"] = ceil
+        if extra is not None:
+            arguments |= {"dilation": extra} if "max" in name else {"count_include_pad": False}
     try:
         expected = getattr(F, name)(x, sized(name, sizes), **arguments)
     except RuntimeError:
         return
     got = pool(name, (x, sized(name, sizes)), arguments)
     if got is NotImplemented:
-        apart = stride == 1 or padding or ceil or name.startswith("adaptive")
-        assert apart
+        assert ceil or name.startswith("adaptive")
         return
     weights = torch.arange(expected.numel()).view_as(expected) + 1.0
     grads = [torch.autograd.grad((y * weights).sum(), x)[0] for y in (got, expected)]
@@ -81,7 +90,13 @@ class Pooled(nn.Module):
         (nn.AdaptiveAvgPool1d(4), (1, 8), FAST),
         (nn.AdaptiveMaxPool1d(2), (1, 8), FAST),
         (nn.AdaptiveAvgPool2d((1, None)), (1, 2, 4), FAST),
-        (nn.AvgPool1d(3, 1, 1), (1, 8), "loop"),
+        (nn.AvgPool1d(3, 1, 1), (1, 8), FAST),
+        (nn.AvgPool1d(3, 2, 1, count_include_pad=False), (2, 4), FAST),
+        (nn.MaxPool1d(3, 1, 1), (1, 8), FAST),
+        (nn.MaxPool1d(2, 1, dilation=3), (1, 8), FAST),
+        (nn.MaxPool2d(3, 1, 1), (1, 4, 2), FAST),
+        (nn.AvgPool2d((1, 3), 1, (0, 1), count_include_pad=False), (1, 2, 4), FAST),
+        (nn.AvgPool1d(3, 2, ceil_mode=True), (1, 8), "loop"),
         (nn.AdaptiveAvgPool1d(3), (1, 8), "loop"),
     ],
     ids=str,

@@ -129,7 +129,8 @@ def _pools(cell: Any, x: Tensor, u: Tensor) -> Tensor:
 
 def _turns(c: KindCell, x: Tensor, u: Tensor) -> Tensor:
     z = torch.fft.fft(torch.complex(x, u) * torch.polar(x.abs(), u), norm="ortho") * (1 + 0.5j)
-    return (z.conj() * torch.exp(0.1j * x)).real + z.abs()
+    z = z + (z**1.5).tanh() + torch.log(z + 3) + z.sin()
+    return (z.conj() * torch.exp(0.1j * x)).real + z.abs() + z.angle()
 
 
 KINDS = [
@@ -178,16 +179,25 @@ KINDS = [
          lambda c, x, u: x + u @ torch.matrix_exp(c.u.weight) @ torch.linalg.qr(c.u.weight).Q),
     Kind("`sort` of elements that may be equal: torch leaves their order open",
          lambda c, x, u: x + u.sort(1).values, False),
-    Kind("complex numbers, in parameters and states too (LRU, S4D, unitary networks): sums, products, powers, exp, "
-         "polar, conj, abs, Fourier transforms", _turns),
-    Kind("the angle of a complex number", lambda c, x, u: x + torch.angle(torch.complex(x, u)), False),
-    Kind("`cumprod` (the free places of a DNC)", lambda c, x, u: x + torch.cumprod(torch.sigmoid(u), 1), False),
-    Kind("pooling over windows that overlap, or with padding",
-         lambda c, x, u: x + F.avg_pool1d(u.unsqueeze(1), 3, 1, 1).flatten(1), False),
-    Kind("padding by reflection",
-         lambda c, x, u: x + F.pad(u.unsqueeze(1), (1, 1), "reflect").flatten(1)[:, :8], False),
-    Kind("`m[torch.arange(B), i]`, rows by their numbers; `m.gather(1, i)` says the same and is native",
-         lambda c, x, u: x + u[torch.arange(x.shape[0]), x.argmax(1)].unsqueeze(1), False),
+    Kind("complex numbers, in parameters and states too (LRU, S4D, unitary networks): sums, products, powers of any kind, "
+         "exp, log, roots, angles, sines and tangents, polar, conj, abs, Fourier transforms", _turns),
+    Kind("angles, and what they are angles of: atan2, atan, asin, acos, tan; sinh, cosh, atanh",
+         lambda c, x, u: x + torch.atan2(u, x) + torch.sinh(u) + torch.tan(u) + torch.asin(torch.tanh(x) * 0.9)),
+    Kind("lgamma, digamma, erfinv, erfc, asinh, acosh, remainder, fmod", lambda c, x, u: x + torch.asinh(u), False),
+    Kind("`cumprod` (the free places of a DNC)", lambda c, x, u: x + torch.cumprod(torch.sigmoid(u), 1)),
+    Kind("pooling over windows that overlap, with padding, or with gaps",
+         lambda c, x, u: x + F.avg_pool1d(u.unsqueeze(1), 3, 1, 1).flatten(1)
+         + F.max_pool1d(u.unsqueeze(1), 2, 1, 1, 2).flatten(1)),
+    Kind("pooling over windows of several sizes, or one that may end outside (`ceil_mode`)",
+         lambda c, x, u: x + F.adaptive_avg_pool1d(u.unsqueeze(1), 3).flatten(1).repeat(1, 3)[:, :8], False),
+    Kind("padding by reflection, or by what stands at the edge",
+         lambda c, x, u: x + F.pad(u.unsqueeze(1), (1, 1), "reflect").flatten(1)[:, :8]
+         + F.pad(u.unsqueeze(1), (2, 1), "replicate").flatten(1)[:, :8]),
+    Kind("`m[torch.arange(B), i]` and `m[torch.arange(B)[:, None], i]`, read or written: of each row the places that its "
+         "indices name",
+         lambda c, x, u: x + u[torch.arange(x.shape[0]), x.argmax(1)].unsqueeze(1)
+         + u[torch.arange(x.shape[0])[:, None], x.topk(2).indices].repeat(1, 4)),
+    Kind("other uses of the rows' numbers", lambda c, x, u: x + u * torch.arange(x.shape[0])[:, None], False),
     Kind("a convolution within a row", lambda c, x, u: x + c.conv(u.unsqueeze(1)).squeeze(1), False),
     Kind("`t[mask] = u[mask]`: as many values as the data say", _writes_marked_values, False),
     Kind("a branch on data", _branch, False),

@@ -130,12 +130,18 @@ def _convolution_gradients(*args: Any) -> Any:
     return found[0] if len(found) == 1 else tuple(found)
 
 
+def _as_real(z: torch.Tensor) -> torch.Tensor:
+    """The parts of a complex parameter, which may have become a view that conjugates since it was traced."""
+    return torch.view_as_real(z.resolve_conj())
+
+
 _OWN: dict[str, Callable[..., Any]] = {
     "convolution_backward.default": _convolution_gradients,
     "elman.view": torch.reshape,
     "elman.convert": _convert,
     "elman.constant": _constant,
     "full.default": torch.full,
+    "view_as_real.default": _as_real,
 }
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from elman.engine.errors import NotSupported
 from elman.engine.tracing.complexes.functions import Exponential, Length, Quotient
+from elman.engine.tracing.complexes.holomorphic import power
 from elman.engine.tracing.complexes.pair import REAL, RULES, Pair, Part, joined, paired, parts
 
 __all__ = ["matmul"]
@@ -64,18 +65,14 @@ def _div(a: Any, b: Any, *, rounding_mode: None = None) -> Any:
 
 
 def _pow(z: Any, exponent: Any) -> Any:
+    """Whole exponents up to 16 by products, all others by the logarithm."""
     if isinstance(exponent, float) and exponent.is_integer():
         exponent = int(exponent)
-    if not isinstance(z, Pair | Tensor) or not isinstance(exponent, int) or abs(exponent) > 16:
-        raise NotSupported(
-            "a complex power has a rule for whole exponents up to 16 alone",
-            op="pow",
-            hint="use exp and polar",
-        )
+    if not isinstance(exponent, int) or not 0 < abs(exponent) <= 16:
+        return power(z, exponent)
     if exponent < 0:
         return _div(1.0, _pow(z, -exponent))
-    z = paired(z)
-    found = Pair(torch.ones_like(z.re), torch.zeros_like(z.im)) if exponent == 0 else z
+    found = z = paired(z)
     for _ in range(exponent - 1):
         found = _mul(found, z)
     return found
@@ -221,10 +218,11 @@ RULES.update({
     "add": _add, "radd": _reversed(_add), "sub": _sub, "subtract": _sub, "rsub": _reversed(_sub),
     "mul": _mul, "multiply": _mul, "rmul": _reversed(_mul), "div": _div, "divide": _div, "true_divide": _div,
     "rdiv": _reversed(_div), "rtruediv": _reversed(_div), "truediv": _div, "reciprocal": lambda z: _div(1.0, z),
-    "neg": lambda z: _mul(z, -1.0), "negative": lambda z: _mul(z, -1.0), "pow": _pow, "square": lambda z: _mul(z, z),
+    "neg": lambda z: _mul(z, -1.0), "negative": lambda z: _mul(z, -1.0), "pow": _pow,
+    "rpow": _reversed(_pow), "square": lambda z: _mul(z, z),
     "getitem": lambda z, index: paired(z)[index], "eq": _equal, "ne": lambda a, b: ~_equal(a, b),
     "abs": _abs, "absolute": _abs, "angle": _angle, "conj": _conj, "conj_physical": _conj, "sgn": _sgn, "exp": _exp,
-    "log": lambda z: Pair(_abs(z).log(), _angle(z)), "polar": _polar, "complex": Pair,
+    "polar": _polar, "complex": Pair,
     "real": lambda z: paired(z).re, "imag": lambda z: paired(z).im,
     "view_as_real": _view_as_real, "view_as_complex": _view_as_complex,
     "matmul": matmul, "rmatmul": _reversed(matmul), "mm": matmul, "bmm": matmul, "mv": matmul, "linear": _linear,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Exponential", "Length", "Quotient"]
+__all__ = ["Exponential", "Length", "Quotient", "Two", "exponential", "length_of", "quotient"]
 
 Two = tuple[Tensor, Tensor]
 
@@ -45,19 +45,24 @@ class Quotient(torch.autograd.Function):
         return (*quotient(g, h, c, -d), -(g * again + h * once_more), -(h * again - g * once_more))
 
 
+def length_of(re: Tensor, im: Tensor) -> Tensor:
+    """By the larger part, whose square may be no float; infinite where one part is."""
+    a, b = re.abs(), im.abs()
+    large, small = torch.maximum(a, b), torch.minimum(a, b)
+    none = large == 0
+    ratio = small / torch.where(none, torch.ones_like(large), large)
+    length = torch.where(none, large, large * (1 + ratio * ratio).sqrt())
+    endless = torch.logical_or(a == torch.inf, b == torch.inf)
+    return torch.where(endless, torch.full_like(length, torch.inf), length)
+
+
 class Length(torch.autograd.Function):
     """|z|, whose gradient g z / |z| is 0 at 0."""
 
     @staticmethod
     def forward(ctx: Any, re: Tensor, im: Tensor) -> Tensor:
-        """By the larger part, whose square may be no float; infinite where one part is."""
-        a, b = re.abs(), im.abs()
-        large, small = torch.maximum(a, b), torch.minimum(a, b)
-        none = large == 0
-        ratio = small / torch.where(none, torch.ones_like(large), large)
-        length = torch.where(none, large, large * (1 + ratio * ratio).sqrt())
-        endless = torch.logical_or(a == torch.inf, b == torch.inf)
-        length = torch.where(endless, torch.full_like(length, torch.inf), length)
+        """Of each pair."""
+        length = length_of(re, im)
         ctx.save_for_backward(re, im, length)
         return length
 
@@ -70,16 +75,21 @@ class Length(torch.autograd.Function):
         return g * torch.where(none, zero, re / whole), g * torch.where(none, zero, im / whole)
 
 
+def exponential(re: Tensor, im: Tensor) -> Two:
+    """0 at minus infinity whatever the angle; real where z is."""
+    size = re.exp()
+    none, endless = re == -torch.inf, torch.logical_and(re == torch.inf, (im - im) != 0)
+    x = torch.where(none, size, torch.where(endless, size, size * im.cos()))
+    return x, torch.where(none, size, torch.where(im == 0, im, size * im.sin()))
+
+
 class Exponential(torch.autograd.Function):
     """exp z, with the gradient g conj(exp z)."""
 
     @staticmethod
     def forward(ctx: Any, re: Tensor, im: Tensor) -> Two:
-        """0 at minus infinity whatever the angle; real where z is."""
-        size = re.exp()
-        none, endless = re == -torch.inf, torch.logical_and(re == torch.inf, (im - im) != 0)
-        x = torch.where(none, size, torch.where(endless, size, size * im.cos()))
-        y = torch.where(none, size, torch.where(im == 0, im, size * im.sin()))
+        """The parts of exp z."""
+        x, y = exponential(re, im)
         ctx.save_for_backward(x, y)
         return x, y
 

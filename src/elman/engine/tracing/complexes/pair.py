@@ -149,6 +149,9 @@ class Pair:
     def __pow__(self, exponent: Any) -> Any:
         return RULES["pow"](self, exponent)
 
+    def __rpow__(self, base: Any) -> Any:
+        return RULES["pow"](base, self)
+
     def __neg__(self) -> Pair:
         return Pair(-self.re, -self.im)
 

@@ -135,7 +135,9 @@ def _flat(t: Tensor, place: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _picked(t: Tensor, place: Tensor, count: int, axes: list[int]) -> Tensor:
-    flat, places = _flat(t.clone(), place, count)  # autograd keeps what is picked from, which may be written later
+    flat, places = _flat(
+        t.clone(), place, count
+    )  # autograd keeps what is picked from, which may be written later
     return flat.gather(1, places).reshape(*place.shape, *flat.shape[2:]).clone()  # no view: it may be written
 
 
