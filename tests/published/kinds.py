@@ -179,8 +179,8 @@ KINDS = [
          lambda c, x, u: x + u @ torch.matrix_exp(c.u.weight) @ torch.linalg.qr(c.u.weight).Q),
     Kind("`sort` of elements that may be equal: torch leaves their order open",
          lambda c, x, u: x + u.sort(1).values, False),
-    Kind("complex numbers, in parameters and states too (LRU, S4D, unitary networks): sums, products, powers of any kind, "
-         "exp, log, roots, angles, sines and tangents, polar, conj, abs, Fourier transforms", _turns),
+    Kind("complex numbers, in parameters and states too (LRU, S4D, unitary networks): sums, products, powers of "
+         "any kind, exp, log, roots, angles, sines and tangents, polar, conj, abs, Fourier transforms", _turns),
     Kind("angles, and what they are angles of: atan2, atan, asin, acos, tan; sinh, cosh, atanh",
          lambda c, x, u: x + torch.atan2(u, x) + torch.sinh(u) + torch.tan(u) + torch.asin(torch.tanh(x) * 0.9)),
     Kind("lgamma, digamma, erfinv, erfc, asinh, acosh, remainder, fmod", lambda c, x, u: x + torch.asinh(u), False),
@@ -193,8 +193,8 @@ KINDS = [
     Kind("padding by reflection, or by what stands at the edge",
          lambda c, x, u: x + F.pad(u.unsqueeze(1), (1, 1), "reflect").flatten(1)[:, :8]
          + F.pad(u.unsqueeze(1), (2, 1), "replicate").flatten(1)[:, :8]),
-    Kind("`m[torch.arange(B), i]` and `m[torch.arange(B)[:, None], i]`, read or written: of each row the places that its "
-         "indices name",
+    Kind("`m[torch.arange(B), i]` and `m[torch.arange(B)[:, None], i]`, read or written: of each row the places "
+         "that its indices name",
          lambda c, x, u: x + u[torch.arange(x.shape[0]), x.argmax(1)].unsqueeze(1)
          + u[torch.arange(x.shape[0])[:, None], x.topk(2).indices].repeat(1, 4)),
     Kind("other uses of the rows' numbers", lambda c, x, u: x + u * torch.arange(x.shape[0])[:, None], False),
