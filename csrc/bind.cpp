@@ -134,8 +134,9 @@ std::vector<Operated> operands_of(const Operands& given) {
 KernelStep kernel_step(nb::tuple t, std::vector<nb::object>& kernels) {
   KernelStep step{nb::cast<const Kernel*>(t[1]), nb::cast<bool>(t[2]), nb::cast<Int>(t[3]), nb::cast<bool>(t[4]),
                   operands_of(nb::cast<Operands>(t[5])), nb::cast<std::vector<int>>(t[6]), nb::cast<std::vector<int>>(t[7]),
-                  operands_of(nb::cast<Operands>(t[8])), nb::cast<std::vector<int>>(t[9]), {}};
+                  operands_of(nb::cast<Operands>(t[8])), nb::cast<std::vector<int>>(t[9]), {}, {}};
   for (const auto& [array, k, n] : nb::cast<std::vector<std::tuple<int, Int, Int>>>(t[10])) step.weights.push_back({array, k, n});
+  if (nb::len(t) > 11) step.rest = nb::cast<std::vector<int>>(t[11]);
   kernels.push_back(nb::borrow<nb::object>(t[1]));
   return step;
 }
@@ -157,7 +158,7 @@ void make_course(Course* self, const std::string& dtype, const std::vector<std::
                  const std::vector<nb::tuple>& steps, int block) {
   std::vector<RecipeArray> arrays;
   for (const auto& [keeper, extent, width, tail] : given) {
-    if (keeper < 0 || keeper > 3 || extent < 0 || extent > 3) throw std::invalid_argument("an array of an unknown kind");
+    if (keeper < 0 || keeper > 3 || extent < 0 || extent > 4) throw std::invalid_argument("an array of an unknown kind");
     arrays.push_back({Keeper(keeper), Extent(extent), width, tail});
   }
   std::vector<RecipeStep> course;
@@ -167,27 +168,35 @@ void make_course(Course* self, const std::string& dtype, const std::vector<std::
     RecipeStep step{};
     if (kind == "kernel") step.kind = RecipeStep::Kind::kernel, step.kernel = kernel_step(t, kernels);
     else if (kind == "sums") step.kind = RecipeStep::Kind::sums, step.sums = sums_step(nb::cast<std::vector<SumGiven>>(t[1]));
+    else if (kind == "move") step.kind = RecipeStep::Kind::move, step.move = {nb::cast<int>(t[1]), nb::cast<int>(t[2]), nb::cast<bool>(t[3])};
+    else if (kind == "unsort") step.kind = RecipeStep::Kind::unsort, step.unsort = {nb::cast<int>(t[1]), nb::cast<int>(t[2])};
     else if (kind == "start") step.kind = RecipeStep::Kind::start, step.start = {nb::cast<int>(t[1]), nb::cast<int>(t[2])};
     else if (kind == "join") step.kind = RecipeStep::Kind::join,
       step.join = {nb::cast<int>(t[1]), nb::cast<int>(t[2]), nb::cast<Int>(t[3]), nb::cast<bool>(t[4])};
-    else throw std::invalid_argument("a step is '" + kind + "', expected 'kernel', 'sums', 'start' or 'join'");
+    else throw std::invalid_argument("a step is '" + kind + "', expected 'kernel', 'sums', 'move', 'start', 'unsort' or 'join'");
     course.push_back(std::move(step));
   }
   Recipe recipe(number_of(dtype), find_isa(wanted_isa()), std::move(arrays), std::move(course), block);
   new (self) Course{std::move(kernels), std::move(recipe)};
 }
 
-nb::list run_course(const Course& self, Int T, Int B, bool reverse, const std::vector<Address>& given, int threads) {
+nb::list run_course(const Course& self, Int T, Int B, bool reverse, const std::vector<Address>& given, int threads,
+                    const Ragged* ragged) {
   Recipe::Made made;
-  self.recipe.make(T, B, reverse, made);
+  self.recipe.make(T, B, reverse, ragged, made);
   {
     nb::gil_scoped_release release;
-    self.recipe.run(T, B, reverse, given, made, threads);
+    self.recipe.run(T, B, reverse, ragged, given, made, threads);
   }
   nb::list capsules;
   for (const auto& some : {made.capsules, made.histories})
     for (PyObject* capsule : some) capsules.append(nb::borrow<nb::object>(capsule));
   return capsules;
+}
+
+void make_ragged(Ragged* self, Int T, Int B, bool reverse, Address lengths, Address mask, Address reset) {
+  new (self) Ragged(T, B, reverse, reinterpret_cast<const Int*>(lengths), reinterpret_cast<const unsigned char*>(mask),
+                    reinterpret_cast<const unsigned char*>(reset));
 }
 
 nb::object make_array(const std::string& dtype, Int rows, Int width) {
@@ -254,7 +263,13 @@ NB_MODULE(_core, m) {
       .def("first_change", &Watch::first_change);
   nb::class_<Course>(m, "Recipe")
       .def("__init__", make_course, nb::arg("dtype"), nb::arg("arrays"), nb::arg("steps"), nb::arg("block"))
-      .def("run", run_course, nb::arg("T"), nb::arg("B"), nb::arg("reverse"), nb::arg("given"), nb::arg("threads"));
+      .def("run", run_course, nb::arg("T"), nb::arg("B"), nb::arg("reverse"), nb::arg("given"), nb::arg("threads"),
+           nb::arg("ragged") = nb::none());
+  nb::class_<Ragged>(m, "Ragged")
+      .def("__init__", make_ragged, nb::arg("T"), nb::arg("B"), nb::arg("reverse"), nb::arg("lengths_ptr"), nb::arg("mask_ptr"),
+           nb::arg("reset_ptr"))
+      .def_ro("T", &Ragged::T).def_ro("B", &Ragged::B).def_ro("reverse", &Ragged::reverse).def_ro("steps", &Ragged::steps)
+      .def_ro("rows", &Ragged::rows).def_ro("waits", &Ragged::waits);
   nb::class_<Kernel>(m, "Kernel")
       .def("__init__", make_kernel, nb::arg("dtype"), nb::arg("widths"), nb::arg("nweights"), nb::arg("code"),
            nb::arg("consts"), nb::arg("commits"), nb::kw_only(), nb::arg("isa") = "")

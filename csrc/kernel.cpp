@@ -20,18 +20,19 @@ template <class T> void run_sequence(const Program& program, const Engine<T>& en
 template <class T> class TeamStream : public Stream {
  public:
   TeamStream(const Program& program, const Engine<T>& engine, Sequence sequence)
-      : sequence_(std::move(sequence)), team_(program, engine, sequence_, sequence_.steps > 1 && !sequence_.offsets) {
+      : sequence_(std::move(sequence)), team_(program, engine, sequence_, may_link(sequence_)) {
     sequence_.offsets = nullptr;
   }
 
-  void run(Int steps, const Int* offsets, const std::uintptr_t* in, const std::uintptr_t* out) override {
-    sequence_.steps = steps, sequence_.offsets = offsets;
-    team_.run_on(in, out);
+  using Stream::run;
+  void run(const Span& span, const std::uintptr_t* in, const std::uintptr_t* out) override {
+    sequence_.steps = span.steps, sequence_.offsets = span.offsets, sequence_.reset_flags = span.reset_flags;
+    team_.run_on(span.bounds, in, out);
   }
 
   int parts() const override { return team_.parts(); }
-  void run_part(int part, Int steps, const std::uintptr_t* in, const std::uintptr_t* out) override {
-    team_.run_part(part, steps, in, out);
+  void run_part(int part, const Span& span, const std::uintptr_t* in, const std::uintptr_t* out) override {
+    team_.run_part(part, span, in, out);
   }
 
   void step(const std::uintptr_t* in, std::size_t ins, const std::uintptr_t* out, std::size_t outs) override {
@@ -42,6 +43,10 @@ template <class T> class TeamStream : public Stream {
   }
 
  private:
+  static bool may_link(const Sequence& sequence) {
+    return sequence.steps > 1 && !sequence.offsets && sequence.reset_mode == ResetMode::none;
+  }
+
   Sequence sequence_;
   Team<T> team_;
 };
@@ -64,7 +69,6 @@ void Kernel::run(const Sequence& sequence) const {
 }
 
 std::unique_ptr<Stream> Kernel::stream(Sequence sequence) const {
-  if (sequence.reset_mode != ResetMode::none) refuse("a stream has no resets");
   if (!check_sequence(program_, sequence, element_size(number_))) refuse("a stream of no rows");
   if (number_ == Number::f32)
     return std::make_unique<TeamStream<float>>(program_, engine_of<float>(isa_), std::move(sequence));

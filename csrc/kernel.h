@@ -38,6 +38,16 @@ struct Sequence {
   ResetMode reset_mode;
   std::vector<std::uintptr_t> reset;  // [batch, width] each carry, or empty when reset_mode is none
   int threads;
+  Int most_rows = 0;  // of a stream that is told at each run which rows a thread takes: so many at most
+};
+
+// Some steps of a stream, with offsets and flags as in Sequence, from packed row 0 on. bounds: rows [bounds[i], bounds[i + 1])
+// are those of the i-th thread; null: as they were dealt when the stream was made.
+struct Span {
+  Int steps;
+  const Int* offsets = nullptr;
+  const unsigned char* reset_flags = nullptr;
+  const Int* bounds = nullptr;
 };
 
 // Some steps at a time: weights packed once, states and tables kept. Holds on to nothing of the Sequence but its memory
@@ -45,14 +55,14 @@ struct Sequence {
 class Stream {
  public:
   virtual ~Stream() = default;
-  // Steps with inputs and outputs that begin at these addresses, as many as the kernel has; offsets as in Sequence, for
-  // no more than its batch.
-  virtual void run(Int steps, const Int* offsets, const std::uintptr_t* in, const std::uintptr_t* out) = 0;
+  // Steps with inputs and outputs that begin at these addresses, as many as the kernel has; for no more rows than its batch.
+  virtual void run(const Span& span, const std::uintptr_t* in, const std::uintptr_t* out) = 0;
+  void run(Int steps, const Int* offsets, const std::uintptr_t* in, const std::uintptr_t* out) { run(Span{steps, offsets}, in, out); }
   // In how many parts, each with its own rows of the batch, the same might be run; 0: only all together. Rows are dealt in
   // the same way to the parts of all streams of as many rows and threads.
   virtual int parts() const = 0;
-  // One part of run() without offsets, on any thread; parts need not wait for one another, and do not throw.
-  virtual void run_part(int part, Int steps, const std::uintptr_t* in, const std::uintptr_t* out) = 0;
+  // One part of run(), on any thread; parts need not wait for one another, and do not throw.
+  virtual void run_part(int part, const Span& span, const std::uintptr_t* in, const std::uintptr_t* out) = 0;
   // One step on arrays [batch, width], checked for their number.
   virtual void step(const std::uintptr_t* in, std::size_t ins, const std::uintptr_t* out, std::size_t outs) = 0;
 };
@@ -84,7 +94,7 @@ class Kernel {
 };
 
 // Rows [bounds[i], bounds[i+1]) are the i-th of `parts` contiguous ranges with nearly equal numbers of active steps.
-std::vector<Int> partition(const Sequence& sequence, int parts);
+std::vector<Int> partition(Int steps, Int batch, const Int* offsets, int parts);
 
 // Throws std::invalid_argument unless the sequence's memory fits the program. False: there is no row to run.
 bool check_sequence(const Program& program, const Sequence& sequence, Int element_size);

@@ -9,12 +9,14 @@
 
 #include "array.h"
 #include "kernel.h"
+#include "ragged.h"
 #include "sums.h"
 
 namespace elman {
 
-// Rows of an array: 1, B, T*B or (T + 1)*B.
-enum class Extent : int { one, batch, rows, history };
+// Rows of an array: 1, B, those of the call, (T + 1)*B or T*B. Those of the call are all T*B, or one after the other the
+// ones that are taken (see ragged.h), of which `padded` has all in the caller's places.
+enum class Extent : int { one, batch, rows, history, padded };
 // Whose memory it is: the caller's; gone after the call; a part of one block with all that are kept; its own.
 enum class Keeper : int { given, scratch, kept, own };
 // A history holds a state before the first step and after each: `before` is what each step reads (the first T*B rows,
@@ -48,6 +50,7 @@ struct KernelStep {
   std::vector<Operated> out;
   std::vector<int> carry;
   std::vector<RecipeWeight> weights;
+  std::vector<int> rest;  // where there are resets, of each carry: forward what it goes back to, backward what that gets
 };
 
 struct RecipeColumns {
@@ -67,9 +70,22 @@ struct RecipeSum {
   std::vector<RecipeProduct> products;
 };
 
-// The rows of a batch into another array: a state, the first of a history, or once for each step.
+// The rows of a batch into another array: a state, the first of a history, or once for each step. from < 0: zeros. Into a
+// batch they go in the order of the rows (see ragged.h).
 struct Start {
   int from, to;
+};
+
+// A batch in the order of the rows into one in the caller's order.
+struct Unsort {
+  int from, to;
+};
+
+// Rows of the caller's, `padded` or a batch in the order of the rows, into those of the call; `out`: back, zeros where no
+// step is taken.
+struct Move {
+  int outside, rows;
+  bool out;
 };
 
 // An array without rows into another one, from its `begin`th element on; added to what is there if `adds`.
@@ -80,13 +96,17 @@ struct Join {
 };
 
 struct RecipeStep {
-  enum class Kind { kernel, sums, start, join } kind;
+  enum class Kind { kernel, sums, move, start, unsort, join } kind;
   KernelStep kernel;
   std::vector<RecipeSum> sums;
+  Move move;
   Start start;
+  Unsort unsort;
   Join join;
 
-  std::vector<int> reads() const, writes() const;  // of a kernel and of sums: arrays, -1 for one that is not there
+  // Whether it is done a stretch of the steps after the other.
+  bool works() const { return kind == Kind::kernel || kind == Kind::sums || kind == Kind::move; }
+  std::vector<int> reads() const, writes() const;  // of one that works: arrays, -1 for one that is not there
 };
 
 class Recipe {
@@ -106,17 +126,20 @@ class Recipe {
     std::vector<PyObject*> capsules, histories;
     std::vector<std::uintptr_t> addresses;
   };
-  void make(Int T, Int B, bool reverse, Made& made) const;  // under the interpreter's lock
+  // ragged: which rows take which steps, of these T, B and direction; null where all take all of them.
+  void make(Int T, Int B, bool reverse, const Ragged* ragged, Made& made) const;  // under the interpreter's lock
 
-  // given: the address of each given array, 0 for zeros that a Start copies. Throws as Kernel::run and sum_rows do. May be
-  // called from several threads at once.
-  void run(Int T, Int B, bool reverse, const std::vector<std::uintptr_t>& given, const Made& made, int threads) const;
+  // given: the address of each given array, 0 for zeros that a Start or a Move copies. Throws as Kernel::run and sum_rows do.
+  // May be called from several threads at once.
+  void run(Int T, Int B, bool reverse, const Ragged* ragged, const std::vector<std::uintptr_t>& given, const Made& made,
+           int threads) const;
 
  private:
+  void check_ragged(Int T, Int B, bool reverse, const Ragged* ragged) const;
   void sort(std::vector<RecipeStep> steps);
-  Int stretches_of(Int T, Int B) const;
+  Int rows_of_a_stretch() const;
   Int weight_bytes() const;
-  bool is_by_batch(Int B, int threads) const;
+  Int enough_rows(int threads) const;
 
   Number number_;
   const Isa& isa_;
@@ -126,6 +149,9 @@ class Recipe {
   bool backward_ = false;  // the loop goes from the last step to the first
   int block_;
   bool keeps_ = false;
+  bool moves_ = false;    // rows from the caller's places, and back
+  bool shifts_ = false;   // there is a history
+  bool goes_on_ = false;  // there are states that go back to nothing
 };
 
 // For tests: so many steps in a stretch; 0: as many as are good.

@@ -86,6 +86,7 @@ template <class T> class Thread {
          bool may_link)
       : program_(program), sequence_(sequence), weights_(weights), share_(share), shared_(shared),
         first_(shared ? 0 : share.first_row), rows_(shared ? sequence.batch : share.last_row - share.first_row),
+        room_(shared ? rows_ : std::max(rows_, sequence.most_rows)),
         links_(may_link ? int(program.links.size()) : 0),
         constants_(program.constants.begin(), program.constants.end()), arrays_(program.arrays.width.size()),
         bound_(Int(program.code.size())), scratch_size_((shared ? 0 : thread_size()) + block_size()), scratch_(scratch_size_) {
@@ -127,9 +128,19 @@ template <class T> class Thread {
   // The task of the last call with the steps of now: put together once, for many short runs.
   const Task<T>& same_task() {
     if (!is_kept_) kept_ = task(), is_kept_ = true;
-    kept_.steps = sequence_.steps, kept_.offsets = sequence_.offsets;
+    kept_.steps = sequence_.steps, kept_.offsets = sequence_.offsets, kept_.reset_flags = sequence_.reset_flags;
     kept_.is_bound = is_bound_, kept_.poison = is_poisoned();
     return kept_;
+  }
+
+  // Other rows of the batch, no more than there is room for; the arrays of rows have to be moved to afterwards.
+  void take(Int first, Int last) {
+    is_kept_ = false;
+    share_.first_row = first, share_.last_row = last;
+    if (shared_) return;
+    first_ = first, rows_ = last - first;
+    place_rows();
+    place_carries();
   }
 
   // Other addresses for the arrays of rows.
@@ -141,9 +152,9 @@ template <class T> class Thread {
 
  private:
   Int width(int array) const { return program_.arrays.width[array]; }
-  Int block_rows(int stage) const { return std::min(program_.stages[stage].block_rows, rows_); }
+  Int block_rows(int stage) const { return std::min(program_.stages[stage].block_rows, room_); }
 
-  Int thread_size() const { return crossing_size(program_, rows_); }
+  Int thread_size() const { return crossing_size(program_, room_); }
   Int block_size() const {
     Int size = 0;
     for (int s = 0; s < int(program_.stages.size()); ++s) size = std::max(size, program_.block_width[s] * block_rows(s));
@@ -157,7 +168,7 @@ template <class T> class Thread {
       T* const block = scratch_.get() + (shared_ ? 0 : thread_size());
       T* const crossing = shared_ ? shared_ : scratch_.get();
       if (place.in_block) arrays_[i] = {block + place.offset * block_rows(place.stage), width(i), 0};
-      else arrays_[i] = {crossing + place.offset * rows_, width(i), width(i)};
+      else arrays_[i] = {crossing + place.offset * room_, width(i), width(i)};
     }
   }
 
@@ -168,10 +179,14 @@ template <class T> class Thread {
       add_moving(arrays.of(Space::in, Int(i)), sequence_.in[i].address, sequence_.in[i].stride);
     for (std::size_t i = 0; i < sequence_.out.size(); ++i)
       add_moving(arrays.of(Space::out, Int(i)), sequence_.out[i], width(arrays.of(Space::out, Int(i))));
-    for (std::size_t i = 0; i < sequence_.ctx.size(); ++i) add_rows(arrays.of(Space::ctx, Int(i)), sequence_.ctx[i]);
-    for (std::size_t i = 0; i < sequence_.carry.size(); ++i) add_rows(arrays.of(Space::carry, Int(i)), sequence_.carry[i]);
+    place_rows();
     for (std::size_t i = 0; i < sequence_.vec.size(); ++i) arrays_[arrays.of(Space::vec, Int(i))] = {at<T>(sequence_.vec[i]), 0, 0};
     arrays_[arrays.of(Space::constant, 0)] = {constants_.data(), 0, 0};
+  }
+  void place_rows() {
+    const ArrayTable& arrays = program_.arrays;
+    for (std::size_t i = 0; i < sequence_.ctx.size(); ++i) add_rows(arrays.of(Space::ctx, Int(i)), sequence_.ctx[i]);
+    for (std::size_t i = 0; i < sequence_.carry.size(); ++i) add_rows(arrays.of(Space::carry, Int(i)), sequence_.carry[i]);
   }
   void add_moving(int array, std::uintptr_t address, Int stride) {
     T* origin = at<T>(address) + first_ * stride;
@@ -183,6 +198,7 @@ template <class T> class Thread {
   }
 
   void place_carries() {
+    carries_.clear();
     if (sequence_.reset_mode == ResetMode::none) return;
     for (std::size_t i = 0; i < sequence_.carry.size(); ++i) {
       const int array = program_.arrays.of(Space::carry, Int(i));
@@ -195,7 +211,7 @@ template <class T> class Thread {
   const Weight<T>* weights_;
   Share share_;
   T* shared_;
-  Int first_, rows_;
+  Int first_, rows_, room_;
   int links_;
   bool is_bound_ = false, is_kept_ = false;
   Ahead ahead_{};
@@ -231,7 +247,7 @@ template <class T> class Team {
         parts_(together_ ? sequence.threads : int(std::min<Int>(sequence.threads, sequence.batch))),
         packed_(program, engine, sequence, together_ ? sequence.batch : (sequence.batch + parts_ - 1) / parts_),
         shared_(together_ ? Thread<T>::crossing_size(program, sequence.batch) : 1) {
-    const std::vector<Int> bounds = partition(sequence, parts_);
+    const std::vector<Int> bounds = partition(sequence.steps, sequence.batch, sequence.offsets, parts_);
     tasks_.reserve(std::size_t(parts_));
     for (int part = 0; part < parts_; ++part) {
       const Share share{bounds[std::size_t(part)], bounds[std::size_t(part) + 1], part, parts_};
@@ -254,18 +270,22 @@ template <class T> class Team {
   int parts() const { return together_ ? 0 : parts_; }
 
   // For many runs, each on other addresses and of other lengths.
-  void run_part(int part, Int steps, const std::uintptr_t* in, const std::uintptr_t* out) const {
+  void run_part(int part, const Span& span, const std::uintptr_t* in, const std::uintptr_t* out) const {
     Thread<T>& thread = *threads_[std::size_t(part)];
+    if (span.bounds) thread.take(span.bounds[part], span.bounds[part + 1]);
     thread.move_to(in, out);
     Task<T> task = thread.task();
-    task.steps = steps, task.offsets = nullptr;
+    task.steps = span.steps, task.offsets = span.offsets, task.reset_flags = span.reset_flags;
     engine_.run(task);
     thread.keep_bound();
   }
 
   // For many runs, each on other addresses.
-  void run_on(const std::uintptr_t* in, const std::uintptr_t* out) {
-    for (auto& thread : threads_) thread->move_to(in, out);
+  void run_on(const Int* bounds, const std::uintptr_t* in, const std::uintptr_t* out) {
+    for (std::size_t i = 0; i < threads_.size(); ++i) {
+      if (bounds) threads_[i]->take(bounds[i], bounds[i + 1]);
+      threads_[i]->move_to(in, out);
+    }
     if (parts_ == 1) engine_.run(threads_[0]->same_task());
     else run();
     for (auto& thread : threads_) thread->keep_bound();

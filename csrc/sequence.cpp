@@ -137,17 +137,16 @@ bool check_sequence(const Program& program, const Sequence& sequence, Int elemen
   return true;
 }
 
-std::vector<Int> partition(const Sequence& sequence, int parts) {
+std::vector<Int> partition(Int steps, Int batch, const Int* offsets, int parts) {
   std::vector<Int> bounds;
   bounds.reserve(std::size_t(parts) + 1);
   bounds.push_back(0);
-  const Int batch = sequence.batch;
-  auto steps_of = [&, t = sequence.steps](Int row) mutable {
-    if (!sequence.offsets) return sequence.steps;
-    while (t > 0 && sequence.offsets[t] - sequence.offsets[t - 1] <= row) --t;
+  auto steps_of = [&, t = steps](Int row) mutable {
+    if (!offsets) return steps;
+    while (t > 0 && offsets[t] - offsets[t - 1] <= row) --t;
     return t;
   };
-  const Int total = sequence.offsets ? sequence.offsets[sequence.steps] - sequence.offsets[0] : batch * sequence.steps;
+  const Int total = offsets ? offsets[steps] - offsets[0] : batch * steps;
   Int done = 0;
   for (Int row = 0; row < batch; ++row) {
     done += steps_of(row);

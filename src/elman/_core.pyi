@@ -131,16 +131,19 @@ class Recipe:
     """A whole call in one: kernels and sums over rows in order, on arrays that are laid out and made here.
 
     arrays: (keeper, rows, width, sizes). keeper: 0 given by the caller, 1 gone after the call, 2 kept in one block with
-    all others that are, 3 an array of its own, of which the sizes are those behind (T, B). rows: 0 one, 1 B, 2 T*B,
-    3 (T + 1)*B, a state before the first step and after each.
-    steps: ("kernel", kernel, all_rows, block, backward, ins, ctxs, vecs, outs, carries, weights), where all_rows means
-    no sequence, but all rows in blocks of `block` for each thread (0: at once); ("sums", jobs), each job (a, first
-    column, columns, columns summed, products), columns (factor or -1, out), products (b, out); ("start", from, to), the
-    rows of a batch into another array: a state, the first of a history, or once for each step; ("join", from, to,
-    begin, adds), an array without rows into another one. An array of rows is (index, moment), moment 0, or of
-    a history 1 what is before each step, 2 what is after it; written out flat in jobs. Weights: (index, strides).
-    block: the given array that is the block of another recipe with the same kept arrays, -1 for none.
-    ValueError for what does not fit together.
+    all others that are, 3 an array of its own, of which the sizes are those behind (T, B). rows: 0 one, 1 B, 2 those
+    of the call, 3 (T + 1)*B, a state before the first step and after each, 4 T*B. Those of the call are all T*B, or
+    where there are moves those that are taken, in the order of a Ragged.
+    steps: ("kernel", kernel, all_rows, block, backward, ins, ctxs, vecs, outs, carries, weights, rest), where all_rows
+    means no sequence, but all rows in blocks of `block` for each thread (0: at once), and `rest` has for each carry
+    what a reset leads to, or in a backward what is given to it; ("move", outside, rows, out), rows of T*B or of a batch
+    into those of the call, or out of them; ("unsort", from, to), a batch from the order of a Ragged into the caller's;
+    ("sums", jobs), each job (a, first column, columns, columns summed, products), columns (factor or -1, out), products
+    (b, out); ("start", from, to), the rows of a batch (-1: zeros) into another array: a state, the first of a history,
+    or once for each step; ("join", from, to, begin, adds), an array without rows into another one. An array of rows is
+    (index, moment), moment 0, or of a history 1 what is before each step, 2 what is after it; written out flat in jobs.
+    Weights: (index, strides). block: the given array that is the block of another recipe with the same kept arrays, -1
+    for none. ValueError for what does not fit together.
     """
 
     def __init__(
@@ -150,9 +153,29 @@ class Recipe:
         steps: Sequence[tuple[Any, ...]],
         block: int,
     ) -> None: ...
-    def run(self, T: int, B: int, reverse: bool, given: Sequence[int], threads: int) -> list[object]:
+    def run(
+        self, T: int, B: int, reverse: bool, given: Sequence[int], threads: int, ragged: Ragged | None = None
+    ) -> list[object]:
         """The block of kept arrays if there are any and it is not given, then the arrays of their own, as DLPack
-        capsules. given: addresses; 0 for zeros that a start copies. The interpreter lock is released. ValueError."""
+        capsules. given: addresses; 0 for zeros that a start or a move copies. The interpreter lock is released.
+        ValueError."""
+
+class Ragged:
+    """Which rows of a batch take which steps: int64 lengths (B,), bool mask and resets (T, B), each an address or 0.
+
+    steps: of the row with the most; rows: steps of all rows; waits: some rows take none.
+    """
+
+    T: Final[int]
+    B: Final[int]
+    steps: Final[int]
+    rows: Final[int]
+    reverse: Final[bool]
+    waits: Final[bool]
+
+    def __init__(
+        self, T: int, B: int, reverse: bool, lengths_ptr: int, mask_ptr: int, reset_ptr: int
+    ) -> None: ...
 
 class Watch:
     """Places in Python objects, watched for a change; what they hold is compared by identity.

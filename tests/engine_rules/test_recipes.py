@@ -137,11 +137,11 @@ def test_same_bits_as_part_by_part(name: str, wanted: bool, monkeypatch: pytest.
     layer, x = LAYERS[name](), inputs().requires_grad_(wanted)
     at_once = [results(layer, x), results(layer, x)]
     assert plans(layer)
-    assert all(p.recipes and p.recipes[0] is not None for p in plans(layer))
+    assert all(p.recipes.get((False, False)) for p in plans(layer))
     with torch.no_grad():
         forward = results(layer, x)
-    monkeypatch.setattr(run, "is_plain_call", lambda *_: False)
-    monkeypatch.setattr(quick, "is_plain_call", lambda *_: False)
+    monkeypatch.setattr(run, "in_one_go", lambda *_: None)
+    monkeypatch.setattr(quick, "in_one_go", lambda *_: None)
     for scan in layer.scans():
         scan._forget()
     in_parts = results(layer, x)
@@ -161,9 +161,9 @@ def test_a_context(monkeypatch: pytest.MonkeyPatch) -> None:
         return [y, *torch.autograd.grad(y.square().sum(), [x, context, *layer.parameters()])]
 
     found = [both(), both()]
-    assert plans(layer)[0].recipes[0] is not None
-    monkeypatch.setattr(run, "is_plain_call", lambda *_: False)
-    monkeypatch.setattr(quick, "is_plain_call", lambda *_: False)
+    assert plans(layer)[0].recipes[False, False] is not None
+    monkeypatch.setattr(run, "in_one_go", lambda *_: None)
+    monkeypatch.setattr(quick, "in_one_go", lambda *_: None)
     layer.scans()[0]._forget()
     in_parts = both()
     assert_same_bits(found[0], in_parts)
@@ -423,7 +423,7 @@ def doubling() -> _core.Kernel:
     )
 
 
-KERNEL = ("kernel", doubling, True, 0, False, [(0, 0)], [], [], [(1, 0)], [], [])
+KERNEL = ("kernel", doubling, True, 0, False, [(0, 0)], [], [], [(1, 0)], [], [], [])
 WRONG: dict[str, tuple[list[Any], list[Any], int]] = {
     "another width": ([(0, 2, 5, [5]), (3, 2, 4, [4])], [KERNEL], -1),
     "no such array": ([(0, 2, 4, [4])], [KERNEL], -1),
@@ -440,7 +440,7 @@ WRONG: dict[str, tuple[list[Any], list[Any], int]] = {
     "an unknown step": ([], [("wait",)], -1),
     "two loops": (
         [(0, 2, 4, [4]), (3, 2, 4, [4]), (3, 2, 4, [4])],
-        [(*KERNEL[:2], False, *KERNEL[3:]), (*KERNEL[:2], False, *KERNEL[3:8], [(2, 0)], [], [])],
+        [(*KERNEL[:2], False, *KERNEL[3:]), (*KERNEL[:2], False, *KERNEL[3:8], [(2, 0)], [], [], [])],
         -1,
     ),
     "a kernel behind sums": (

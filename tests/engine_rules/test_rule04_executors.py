@@ -74,6 +74,29 @@ def _one_reset_less(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(native, "_reset", wrong)
 
 
+def _rows_of_a_recipe(patch: pytest.MonkeyPatch, change: Callable[[Any, Any], tuple[Any, Any]]) -> None:
+    from elman.engine.backends import recipe
+
+    right = recipe.ragged_rows
+
+    def wrong(T: int, B: int, reverse: bool, lengths: Any, reset: Any) -> Any:
+        return right(T, B, reverse, *change(lengths, reset))
+
+    patch.setattr(recipe, "ragged_rows", wrong)
+
+
+def _one_step_less(patch: pytest.MonkeyPatch) -> None:
+    _rows_of_a_recipe(
+        patch, lambda lengths, reset: (None if lengths is None else (lengths - 1).clamp(0), reset)
+    )
+
+
+def _no_reset(patch: pytest.MonkeyPatch) -> None:
+    _rows_of_a_recipe(
+        patch, lambda lengths, reset: (lengths, None if reset is None else torch.zeros_like(reset))
+    )
+
+
 @dataclass(frozen=True)
 class Fault:
     """Where it is planted, the options of the calls that it makes wrong, and others that it leaves alone."""
@@ -83,21 +106,36 @@ class Fault:
     others: dict[str, Any] | None = None
 
 
+STATES = {"return_states": True}
 LENGTHS = {"lengths": torch.tensor([4, 2, 3])}
 RESET = {"reset": torch.arange(12).reshape(4, 3) % 4 == 1}
 FAULTS: dict[str, Fault] = {
-    "recipe forward": Fault(lambda p: _wrong(_native("recipe"), "forward")(p), {}, LENGTHS),
-    "recipe backward": Fault(lambda p: _wrong(_native("recipe"), "backward")(p), {}, LENGTHS),
+    "recipe forward": Fault(lambda p: _wrong(_native("recipe"), "forward")(p), {}),
+    "recipe backward": Fault(lambda p: _wrong(_native("recipe"), "backward")(p), {}),
     "recipe in reverse": Fault(
-        lambda p: _wrong(_native("recipe"), "forward", lambda *a: a[4])(p), {"reverse": True}, {}
+        lambda p: _wrong(_native("recipe"), "forward", lambda *a: a[2].reverse)(p), {"reverse": True}, {}
     ),
-    "loops forward": Fault(lambda p: _wrong(_native("loops"), "forward")(p), LENGTHS),
-    "loops backward": Fault(lambda p: _wrong(_native("loops"), "backward")(p), RESET, {}),
+    "recipe for lengths": Fault(
+        lambda p: _wrong(_native("recipe"), "forward", lambda *a: a[0]._ragged)(p), LENGTHS, RESET
+    ),
+    "recipe for resets": Fault(
+        lambda p: _wrong(_native("recipe"), "backward", lambda *a: a[0]._resets)(p), RESET, LENGTHS
+    ),
+    "recipe for both": Fault(
+        lambda p: _wrong(_native("recipe"), "backward", lambda *a: a[0]._resets and a[0]._ragged)(p),
+        {**LENGTHS, **RESET}, RESET,
+    ),
+    "a length less": Fault(_one_step_less, LENGTHS, {}),
+    "a reset less": Fault(_no_reset, RESET, LENGTHS),
+    "loops forward": Fault(lambda p: _wrong(_native("loops"), "forward")(p), {**LENGTHS, **STATES}, LENGTHS),
+    "loops backward": Fault(lambda p: _wrong(_native("loops"), "backward")(p), {**RESET, **STATES}, RESET),
     "all states": Fault(
         lambda p: _wrong(_native("loops"), "forward", lambda *a: a[-1])(p), {"return_states": True}, {}
     ),
-    "rows of their lengths": Fault(_wrong(Layout, "unpack", lambda rows, v: rows.index is not None), LENGTHS, {}),
-    "resets": Fault(_one_reset_less, RESET, {}),
+    "rows of their lengths": Fault(
+        _wrong(Layout, "unpack", lambda rows, v: rows.index is not None), {**LENGTHS, **STATES}, LENGTHS
+    ),
+    "resets": Fault(_one_reset_less, {**RESET, **STATES}, RESET),
     "chunks": Fault(_wrong(_Whole, "backward"), {"checkpoint_every": 2}, {}),
 }  # fmt: skip
 

@@ -143,17 +143,17 @@ class Scan:
                 mask, x, state, lengths, reset, context=context, initial_state=initial_state, reverse=reverse,
                 return_states=return_states, checkpoint_every=checkpoint_every,
             )  # fmt: skip
+        alike = initial_state is None and reset is None and not return_states and checkpoint_every is None
+        if alike and (last := self._last) is not None:
+            made_once = is_cached(self.step, self.owner)
+            result = None if made_once else last.call(self, (x, state, context), reverse, lengths)
+            if result is not None:
+                return result
         if lengths is not None and (length := common_length(x, lengths)) is not None:
             return self._cut(
                 length, x, state, context=context, initial_state=initial_state, reset=reset, reverse=reverse,
                 return_states=return_states, checkpoint_every=checkpoint_every,
             )  # fmt: skip
-        plain = initial_state is None and lengths is None and reset is None and not return_states
-        if plain and checkpoint_every is None and (last := self._last) is not None:
-            made_once = is_cached(self.step, self.owner)
-            result = None if made_once else last.call(self, (x, state, context), reverse)
-            if result is not None:
-                return result
         if not torch.compiler.is_compiling():
             refuse_tracing()
         check_every(checkpoint_every)

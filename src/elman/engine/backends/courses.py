@@ -19,7 +19,7 @@ from elman.engine.program.program import Node, Program, Value, refs
 __all__ = ["AFTER", "KEPT", "PLAIN", "Course", "Writer", "needed_nodes"]
 
 GIVEN, SCRATCH, KEPT, OWN = range(4)
-ONE, BATCH, ROWS, HISTORY = range(4)
+ONE, BATCH, ROWS, HISTORY, PADDED = range(5)
 PLAIN, BEFORE, AFTER = range(3)
 _VIEWS = ("elman.view", "view.default", "_unsafe_view.default", "reshape.default")
 Place = tuple[int, int]  # array, moment
@@ -54,6 +54,10 @@ class Course:
         self.given.append(what)
         return self.add(name, GIVEN, extent, shape)
 
+    def given_batch(self, name: str, what: Any, sizes: Sequence[int]) -> int:
+        """A batch of the caller's, as it is."""
+        return self.give(name, what, BATCH, sizes)
+
     def array(self, name: str) -> int:
         """The array of a value that lies in one from its beginning."""
         index, moment = self.places[name]
@@ -62,9 +66,11 @@ class Course:
         return index
 
     def kernel(
-        self, kernel: Kernel, *, carries: Sequence[int] = (), rows: CoreRows | None = None, backward: bool = False
+        self, kernel: Kernel, *, carries: Sequence[int] = (), rest: Sequence[int] = (), rows: CoreRows | None = None,
+        backward: bool = False,
     ) -> None:  # fmt: skip
-        """A call of a kernel. Where its results go is known already; rows: it runs on all rows at once."""
+        """A call of a kernel. Where its results go is known already; rows: it runs on all rows at once. rest: of each
+        carry, what a reset leads to, or in the backward what that is given."""
         vectors = [self._vector(v) for v in kernel.vectors]
         weights = []
         for name, turned in kernel.weights:
@@ -74,8 +80,24 @@ class Course:
             "kernel", kernel.kernel, rows is not None, rows.block if rows else 0, backward,
             [self.rows_of(name) if rows else self.places[name] for name, _ in kernel.ins],
             [self.array(name) for name in kernel.contexts], vectors,
-            [self.places[name] for name, _ in kernel.outs], list(carries), weights,
+            [self.places[name] for name, _ in kernel.outs], list(carries), weights, list(rest),
         ))  # fmt: skip
+
+    def sorted_batch(self, name: str, what: Any, sizes: Sequence[int]) -> int:
+        """A batch of the caller's, in the order of the rows."""
+        given = self.give(name, what, BATCH, sizes)
+        index = self.add(name, SCRATCH, BATCH, sizes)
+        self.steps.append(("start", given, index))
+        return index
+
+    def taken_rows(self, name: str, what: Any, sizes: Sequence[int]) -> None:
+        """The caller's rows that are taken."""
+        given = self.give(name, what, PADDED, sizes)
+        self.steps.append(("move", given, self.add(name, SCRATCH, ROWS, sizes), False))
+
+    def hand_out(self, name: str, rows: int, sizes: Sequence[int]) -> None:
+        """Rows in the places of the caller's, zeros where no step is taken."""
+        self.steps.append(("move", self.add(name, OWN, PADDED, sizes), rows, True))
 
     def rows_of(self, name: str) -> Place:
         """Where a value lies as one row for each step and row of the batch."""
@@ -113,12 +135,18 @@ def _given_shape(program: Program, v: Value, dtype: torch.dtype) -> tuple[int, l
 
 
 class Writer:
-    """Writes the recipes of a program. NotSupported where a part of it is not the core's."""
+    """Writes the recipes of a program. NotSupported where a part of it is not the core's.
+
+    ragged: for calls of which not every row takes every step; what the caller has for each step is gathered first, row
+    by row, and put back at the end. resets: for calls with some.
+    """
 
     def __init__(
-        self, program: Program, loops: Any, kept: Sequence[str], before: Sequence[Value], grad: bool
-    ) -> None:
+        self, program: Program, loops: Any, kept: Sequence[str], before: Sequence[Value], grad: bool,
+        ragged: bool = False, resets: bool = False,
+    ) -> None:  # fmt: skip
         self.program, self.loops, self.grad = program, loops, grad
+        self.ragged, self.resets = ragged, resets
         self.dtype: torch.dtype = loops.dtype
         self.sections = program.sections
         self.kept = set(kept) if grad else set()
@@ -127,6 +155,7 @@ class Writer:
         self.at = {v.name: i for i, v in reversed(list(enumerate(self.inputs)))}
         self.statics = self._torch_part()
         self.copies: dict[str, list[str]] = {}  # of gradients that several parameters have
+        self.outs: dict[str, str] = {}  # names of gradients as they are handed out, where these are others
 
     # -- what is made once a call: joins, sums and turns of parameters on the core, the rest with torch before all else
 
@@ -204,7 +233,14 @@ class Writer:
                 continue
             value = self.inputs[self.at[v.name]] if v.name in self.at else v
             extent, sizes = _given_shape(self.program, value, self.dtype)
-            index = course.give(v.name, self.at.get(v.name, v.name), extent, sizes)
+            what = self.at.get(v.name, v.name)
+            if self.ragged and extent == ROWS:
+                course.taken_rows(v.name, what, sizes)
+                continue
+            if self.ragged and extent == BATCH:
+                course.sorted_batch(v.name, what, sizes)
+                continue
+            index = course.give(v.name, what, extent, sizes)
             if len(sizes) == 2 and extent == ONE:
                 course.turned[v.name] = (index, (sizes[1], 1))
 
@@ -227,7 +263,8 @@ class Writer:
             if kind(self.program, v) == "context" and v.name not in course.spread:
                 index = course.add(f"{v.name} at all steps", SCRATCH, ROWS, _row(v, self.dtype))
                 course.spread[v.name] = (index, PLAIN)
-                course.steps.append(("start", course.array(v.name), index))
+                array = course.array(v.name)
+                course.steps.append(("move", array, index, False) if self.ragged else ("start", array, index))
         if part.rows is not None:
             if part.rows.others:
                 raise NotSupported("a value of rows in another shape")
@@ -257,39 +294,101 @@ class Writer:
             raise NotSupported("a state that is none of its own")
 
         def keeper(name: str) -> int:
-            return OWN if name in ys else KEPT if name in self.kept else SCRATCH
+            return OWN if name in ys and not self.ragged else KEPT if name in self.kept else SCRATCH
 
         if self.rows(course, "hoisted", keeper):
             raise NotSupported("sums in the forward")
-        kernel = loops.forward_kernel((), tuple(sorted(self.wanted)))
+        shifted = not (self.ragged or self.resets)  # the state after a step is that before the next one
+        kernel = loops.forward_kernel(
+            () if shifted else tuple(self.wanted), tuple(sorted(self.wanted)) if shifted else ()
+        )
         stored = {name for name, _ in kernel.outs}
         states = [_row(v, self.dtype) for v in program.s]
-        starts = [
-            course.give(f"start {j}", len(program.x) + j, BATCH, sizes) for j, sizes in enumerate(states)
-        ]
+        n_x, n_s = len(program.x), len(program.s)
+        starts = [course.give(f"start {j}", n_x + j, BATCH, sizes) for j, sizes in enumerate(states)]
         for j in self.wanted:
+            if not shifted:
+                who = KEPT if program.s[j].name in self.kept else SCRATCH
+                index = course.add(f"before{j}", who, ROWS, states[j])
+                course.places[program.s[j].name] = (index, PLAIN)
+                continue
             name = program.ns[j].name if program.ns[j].name in stored else f"after{j}"
             s = program.s[j].name
             who = OWN if name in ys else KEPT if self.kept & {s, name} else SCRATCH
             index = course.add(name, who, HISTORY, states[j], AFTER)
             course.places[s] = (index, BEFORE)
             course.steps.append(("start", starts[j], index))
-        carries = [course.add(f"final {j}", OWN, BATCH, sizes) for j, sizes in enumerate(states)]
+        who = SCRATCH if self.ragged else OWN
+        carries = [course.add(f"final {j}", who, BATCH, sizes) for j, sizes in enumerate(states)]
         course.steps += [("start", a, b) for a, b in zip(starts, carries, strict=True)]
+        give = course.sorted_batch if self.ragged else course.given_batch
+        rest = [give(f"initial {j}", n_x + n_s + j, sizes) for j, sizes in enumerate(states) if self.resets]
         loop = self.sections["loop"]
         self.outside(course, loop.ins, program.s)
         histories = [name for name in stored if name in course.places]
         self.results(course, kernel, {v.name: v for n in loop.nodes for v in n.outs}, keeper, histories)
-        course.kernel(kernel, carries=carries)
+        course.kernel(kernel, carries=carries, rest=rest)
         if self.rows(course, "trailing", keeper):
             raise NotSupported("sums in the forward")
+        if self.ragged:
+            for i, v in enumerate(program.y):
+                course.hand_out(f"y {i}", course.array(v.name), _row(v, self.dtype))
+        self._unsort(course, [(f"final {j}", array) for j, array in enumerate(carries)])
         return course
+
+    def _unsort(self, course: Course, batches: Sequence[tuple[str, int]]) -> None:
+        """Hands out what lies in the order of the rows."""
+        for name, array in batches if self.ragged else ():
+            course.steps.append(("unsort", array, course.add(name, OWN, BATCH, course.arrays[array][3])))
 
     # -- backward
 
     def backward(self, forward: Course) -> tuple[Course, int]:
         """The course of a backward call, and which given array is the block of kept arrays (-1: none)."""
         program, course = self.program, Course(self.dtype, backward=True)
+        block = self._take_over(course, forward)
+        for i, v in enumerate(program.gy):
+            if v is not None and self.ragged:
+                course.taken_rows(v.name, f"gy {i}", _row(v, self.dtype))
+            elif v is not None:
+                course.give(v.name, f"gy {i}", ROWS, _row(v, self.dtype))
+        own = {v.name for role in ("dx", "dc") for v in getattr(program, role) if v is not None}
+
+        def keeper(name: str) -> int:
+            return OWN if name in own and not self.ragged else SCRATCH
+
+        if self.rows(course, "pre", keeper):
+            raise NotSupported("sums before the loop")
+        gs = [(j, v) for j, v in enumerate(program.gs) if v is not None]
+        kernel, others = self.loops.backward_kernel()
+        if kernel is None or others:
+            raise NotSupported("a gradient in another shape")
+        carries, rest = [], []
+        who = SCRATCH if self.ragged else OWN
+        for j, v in gs:
+            start = course.give(f"gs {j}", f"gs {j}", BATCH, _row(v, self.dtype))
+            carries.append(course.add(f"ds {j}", who, BATCH, _row(v, self.dtype)))
+            course.steps.append(("start", start, carries[-1]))
+            if self.resets:
+                rest.append(course.add(f"dinitial {j}", who, BATCH, _row(v, self.dtype)))
+                course.steps.append(("start", -1, rest[-1]))
+        loop = self.sections["loop_back"]
+        self.outside(course, loop.ins, [v for _, v in gs])
+        self.results(course, kernel, {v.name: v for n in loop.nodes for v in n.outs}, keeper)
+        course.kernel(kernel, carries=carries, rest=rest, backward=True)
+        sums = self.rows(course, "post", keeper)
+        for v in dict.fromkeys(v for v in (*program.dx, *program.dc) if v is not None):
+            if self.ragged:
+                self.outs[v.name] = f"{v.name} out"
+                course.hand_out(self.outs[v.name], course.array(v.name), _row(v, self.dtype))
+        self._last(course, sums)
+        self._unsort(course, [(f"ds {j}", array) for (j, _), array in zip(gs, carries, strict=True)])
+        self._unsort(course, [(f"dinitial {j}", array) for (j, _), array in zip(gs, rest, strict=False)])
+        self._again(course)
+        return course, block
+
+    def _take_over(self, course: Course, forward: Course) -> int:
+        """What the forward has kept; gives which given array is the block of it (-1: none)."""
         block = -1
         names: dict[int, list[tuple[str, int]]] = {}
         for name, (index, moment) in forward.places.items():
@@ -306,32 +405,7 @@ class Writer:
                 )
                 if who == OWN:
                     course.given.append(next(n for n, _ in names[index] if n in forward.own))
-        for i, v in enumerate(program.gy):
-            if v is not None:
-                course.give(v.name, f"gy {i}", ROWS, _row(v, self.dtype))
-        own = {v.name for role in ("dx", "dc") for v in getattr(program, role) if v is not None}
-
-        def keeper(name: str) -> int:
-            return OWN if name in own else SCRATCH
-
-        if self.rows(course, "pre", keeper):
-            raise NotSupported("sums before the loop")
-        gs = [(j, v) for j, v in enumerate(program.gs) if v is not None]
-        kernel, others = self.loops.backward_kernel()
-        if kernel is None or others:
-            raise NotSupported("a gradient in another shape")
-        carries = []
-        for j, v in gs:
-            start = course.give(f"gs {j}", f"gs {j}", BATCH, _row(v, self.dtype))
-            carries.append(course.add(f"ds {j}", OWN, BATCH, _row(v, self.dtype)))
-            course.steps.append(("start", start, carries[-1]))
-        loop = self.sections["loop_back"]
-        self.outside(course, loop.ins, [v for _, v in gs])
-        self.results(course, kernel, {v.name: v for n in loop.nodes for v in n.outs}, keeper)
-        course.kernel(kernel, carries=carries, backward=True)
-        self._last(course, self.rows(course, "post", keeper))
-        self._again(course)
-        return course, block
+        return block
 
     def _again(self, course: Course) -> None:
         """Copies of gradients that several parameters have."""

@@ -26,6 +26,7 @@ __all__ = [
     "CoreRecipe",
     "Kernel",
     "Profile",
+    "Ragged",
     "Steps",
     "Watch",
     "array_shape",
@@ -36,6 +37,7 @@ __all__ = [
     "from_dlpack",
     "is_plain",
     "isa",
+    "ragged_rows",
     "shaped",
     "sum_rows",
     "threads",
@@ -45,6 +47,7 @@ DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 Caller: TypeAlias = _core.Caller
 CoreRecipe: TypeAlias = _core.Recipe
 Profile: TypeAlias = _core.Profile
+Ragged: TypeAlias = "_core.Ragged"
 Steps: TypeAlias = _core.Steps
 Watch: TypeAlias = _core.Watch
 LARGE = 1 << 14  # elements
@@ -251,6 +254,16 @@ def entropy_gradient(
 
 def _address(t: Tensor | None) -> int:
     return 0 if t is None else t.data_ptr()
+
+
+def ragged_rows(T: int, B: int, reverse: bool, lengths: Tensor | None, reset: Tensor | None) -> Ragged:
+    """Which rows take which steps; ValueError for lengths that are none."""
+    given = [
+        None if t is None else t.detach().to("cpu", dtype).contiguous()
+        for t, dtype in ((lengths, torch.int64), (reset, torch.bool))
+    ]
+    ends, flags = (0 if t is None else t.data_ptr() for t in given)
+    return _core.Ragged(T, B, reverse, ends, 0, flags)
 
 
 def array_shape(sizes: Sequence[int], dtype: torch.dtype) -> _core.ArrayShape | None:

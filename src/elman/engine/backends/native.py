@@ -47,9 +47,11 @@ class NativeLoops:
         """A section for all rows at once."""
         return RowSection(section, self.dtype, self.integers)
 
-    def recipe(self, kept: list[str], before: list[Value], *, grad: bool) -> Recipe | None:
-        """A plain call in one go, where all of the program is the core's; see `make_recipe`."""
-        return make_recipe(self.program, self, kept, before, grad=grad)
+    def recipe(
+        self, kept: list[str], before: list[Value], *, grad: bool, ragged: bool, resets: bool
+    ) -> Recipe | None:
+        """A call in one go, where all of the program is the core's; see `make_recipe`."""
+        return make_recipe(self.program, self, kept, before, grad=grad, ragged=ragged, resets=resets)
 
     # -- forward
 

@@ -1,10 +1,12 @@
 """A whole call on the core in one go: every section, loop and sum of a Program as the steps of one recipe, forward and
 backward, on arrays that the core lays out and makes.
 
-This is for plain calls (every row takes every step, nothing is reset) of programs whose parts the core carries out
-altogether; others run part by part (`native`, `sections`). What is computed is the same: the same kernels on the same
-rows. What is spared is Python, which costs more than the kernels of a small layer, and several times as much where a
-large one has just swept it out of the caches.
+This is for programs whose parts the core carries out altogether; others run part by part (`native`, `sections`), and so
+do calls that want the states of all steps. What is computed is the same: the same kernels on the same rows. What is
+spared is Python, which costs more than the kernels of a small layer, and several times as much where a large one has
+just swept it out of the caches. A program has a recipe for plain calls, and others for calls of which not every row
+takes every step, or in which states go back to the initial ones: rows of such calls are gathered, put back and reset in
+the core too.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ import torch
 from torch import Tensor
 
 from elman.engine.backends.courses import AFTER, KEPT, Course, Writer, needed_nodes
-from elman.engine.backends.kernel import from_dlpack, threads
+from elman.engine.backends.kernel import Ragged, from_dlpack, ragged_rows, threads
 from elman.engine.backends.sections import section_of
 from elman.engine.errors import NotSupported
 from elman.engine.program.execute import compile_section
 from elman.engine.program.program import Program, Value
+from elman.engine.program.rows import Layout, Steps
 
 __all__ = ["Recipe", "make_recipe"]
 
@@ -37,6 +40,7 @@ class Recipe:
         program = writer.program
         self.dtype, self.statics = writer.dtype, writer.statics
         self.program = program
+        self._ragged, self._resets = writer.ragged, writer.resets
         forward = writer.forward()
         self._forward = forward.finish()
         self._inputs = [(v.name, i) for i, v in enumerate(writer.inputs)]
@@ -48,7 +52,7 @@ class Recipe:
         at = {name: i for i, name in enumerate(made)}
         histories = [name for name in forward.own if forward.places[name][1] == AFTER]
         self._made = len(made) - len(before)  # by the core; behind it come the whole histories
-        self._ys = [at[v.name] for v in program.y]
+        self._ys = [at[f"y {i}" if self._ragged else v.name] for i, v in enumerate(program.y)]
         self._finals = [at[f"final {j}"] for j in range(len(program.s))]
         self._saved: list[int] = []
         self.shared: list[int] = []  # outputs in memory that the backward reads
@@ -71,10 +75,13 @@ class Recipe:
         self._plan_grads(writer, backward)
 
     def _gradient_place(self, name: str) -> tuple[int, list[int] | None]:
-        """Its place among the incoming gradients, and for an output the sizes of a row: a missing one is zeros then."""
+        """Its place among the incoming gradients, and for an output the sizes of a row: a missing one is zeros then,
+        where the core does not gather its rows."""
         role, i = name.split()
         if role == "gs":
             return int(i) + len(self.program.y), None
+        if self._ragged:
+            return int(i), None
         return int(i), [n for n in self.program.y[int(i)].shape[1:] if isinstance(n, int)]
 
     def _plan_grads(self, writer: Writer, course: Course) -> None:
@@ -92,14 +99,16 @@ class Recipe:
             made += [v.name for v in section.outs]
             self._final = compile_section(section, section.outs), [made.index(v.name) for v in section.ins]
             ready |= {v.name for v in section.outs}
+        outs = writer.outs
         for role in ("dx", "dc", "dp"):
             for v in getattr(program, role):
-                if v is not None and v.name not in ready:
+                if v is not None and outs.get(v.name, v.name) not in ready:
                     raise NotSupported(f"the gradient {v.name} is not made by the core")
-        names: list[str | None] = [None if v is None else v.name for v in program.dx]
-        names += [None if v is None else f"ds {j}" for j, v in enumerate(program.gs)]
-        names += [None] * len(program.s)
-        names += [None if v is None else v.name for v in (*program.dc, *program.dp)]
+        names: list[str | None] = [None if v is None else outs.get(v.name, v.name) for v in program.dx]
+        for role, there in (("ds", True), ("dinitial", self._resets)):
+            names += [None if v is None or not there else f"{role} {j}" for j, v in enumerate(program.gs)]
+        names += [None if v is None else outs.get(v.name, v.name) for v in program.dc]
+        names += [None if v is None else v.name for v in program.dp]
         for i, name in enumerate(names):
             if name in names[:i] and writer.copies.get(name or ""):
                 names[i] = writer.copies[name or ""].pop()
@@ -111,32 +120,45 @@ class Recipe:
         c = len(program.dx) + 2 * len(program.s)
         self._summed = {made.index(n) for n in names[c : c + len(program.dc)] if n is not None}
 
-    def forward(
-        self, tensors: Sequence[Tensor], T: int, B: int, reverse: bool
-    ) -> tuple[list[Tensor], list[Tensor]]:
+    def rows(
+        self, T: int, B: int, reverse: bool, lengths: Tensor | None, reset: Tensor | None
+    ) -> Steps | None:
+        """The rows of a call, for `forward` and `backward`; None where no row takes a step."""
+        if not (self._ragged or self._resets):
+            return Layout(T, B, T, T * B, reverse)
+        rows = ragged_rows(T, B, reverse, lengths, reset)
+        return rows if rows.rows else None
+
+    def forward(self, tensors: Sequence[Tensor], rows: Steps) -> tuple[list[Tensor], list[Tensor]]:
         """Outputs and final states, no views, and what the backward needs beside the tensors; an output of `shared`
         lies in that."""
         tensors = self._in_place(tensors, self._tensors)
+        B = rows.B
         made = self._torch(tensors, B) if self.statics else []
         all_of_them = [*tensors, *made, *self._constants]
         addresses = [all_of_them[i].data_ptr() for i in self._given]
-        arrays = self._forward.run(T, B, reverse, addresses, threads())
+        arrays = self._forward.run(rows.T, B, rows.reverse, addresses, threads(), self._core(rows))
         made += map(from_dlpack, arrays if self._saved else arrays[: self._made])
         outs = [made[i] for i in (*self._ys, *self._finals)]
         for k in self._both:
             outs[k] = outs[k].data  # with a version of its own
         return outs, [made[i] for i in self._saved]
 
+    def _core(self, rows: Any) -> Ragged | None:
+        return rows if self._ragged or self._resets else None
+
     def backward(
-        self, tensors: Sequence[Tensor], saved: Sequence[Tensor], grads: Sequence[Tensor | None], T: int, B: int,
-        reverse: bool,
-    ) -> list[Tensor | None]:  # fmt: skip
+        self, tensors: Sequence[Tensor], saved: Sequence[Tensor], grads: Sequence[Tensor | None], rows: Steps
+    ) -> list[Tensor | None]:
         """Gradients of the tensors. grads: of the outputs and the final states."""
+        T, B = rows.T, rows.B
         tensors = self._in_place(tensors, self._tensors_back)
         incoming = [self._in_row(grads[i], sizes, T, B) for i, sizes in self._incoming]
         all_of_them = [*tensors, *saved, *incoming, *self._constants_back]
         addresses = [0 if (t := all_of_them[i]) is None else t.data_ptr() for i in self._given_back]
-        made = [*map(from_dlpack, self._backward.run(T, B, reverse, addresses, threads()))]
+        made = [
+            *map(from_dlpack, self._backward.run(T, B, rows.reverse, addresses, threads(), self._core(rows)))
+        ]
         if self._final is not None:
             f, ins = self._final
             made += f(B, tensors[0].device, *[made[i] for i in ins])
@@ -181,11 +203,12 @@ def _places(
 
 
 def make_recipe(
-    program: Program, loops: Any, kept: Sequence[str], before: Sequence[Value], *, grad: bool
+    program: Program, loops: Any, kept: Sequence[str], before: Sequence[Value], *, grad: bool, ragged: bool = False,
+    resets: bool = False,
 ) -> Recipe | None:  # fmt: skip
     """The recipes of a program on `NativeLoops`, None where a part of it is not the core's alone. kept: names of what
-    the backward reads; before: the states that are wanted before each step."""
+    the backward reads; before: the states that are wanted before each step; ragged, resets: see `Writer`."""
     try:
-        return Recipe(Writer(program, loops, kept, before, grad))
+        return Recipe(Writer(program, loops, kept, before, grad, ragged, resets))
     except (NotSupported, KeyError, ValueError):
         return None

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from elman.engine.call.inputs import Inputs, gather
-from elman.engine.call.run import Plan, is_plain_call, run_recipe
+from elman.engine.call.run import Plan, in_one_go, run_recipe
 from elman.engine.call.surroundings import is_forward_mode, is_transformed
-from elman.engine.program.rows import Layout, layout
+from elman.engine.program.rows import Steps
 from elman.engine.structure import ScanResult
 from elman.engine.watching.guards import Guard
 
@@ -64,16 +64,18 @@ def asked_for() -> Any:
 
 @dataclass(slots=True)
 class Again:
-    """The last plain call of a scan: what it looked like, and what it came to."""
+    """The last call of a scan, if it was a plain one or one with lengths: what it looked like, and what it came to."""
 
     signature: tuple[Any, ...]
     guard: Guard
     plan: Plan
-    rows: Layout
+    rows: Steps | None  # None: they differ from call to call
     recipe: Any
 
-    def call(self, scan: Any, given: Trees, reverse: bool) -> ScanResult | None:
+    def call(self, scan: Any, given: Trees, reverse: bool, lengths: Any) -> ScanResult | None:
         """The call, or None where it is another one."""
+        if (lengths is None) != (self.rows is not None):
+            return None
         tensors = self.guard.held() if _signature(given, reverse) == self.signature else None
         if tensors is None:
             return None
@@ -81,18 +83,37 @@ class Again:
             return None
         step: Callable[..., Any] = scan.step
         x, s, c = map(_leaves, given)
+        rows = self.rows if lengths is None else self._rows(x[0], lengths, reverse)
+        if rows is None:
+            return None
 
         def again() -> Inputs:
-            return gather(*given, None, None, None, reverse, False)
+            return gather(*given, None, lengths, None, reverse, False)
 
-        return run_recipe(step, self.plan, tensors, (x, s, c), again, self.rows, self.recipe)
+        return run_recipe(step, self.plan, tensors, (x, s, s, c), again, rows, self.recipe)
+
+    def _rows(self, x: Tensor, lengths: Any, reverse: bool) -> Steps | None:
+        """None for lengths that are not for here: wrong ones, and one that all rows have."""
+        if type(lengths) is not Tensor or lengths.dtype is not torch.int64 or lengths.device.type != "cpu":
+            return None
+        T, B = x.shape[:2]
+        if lengths.shape != (B,):
+            return None
+        try:
+            rows: Any = self.recipe.rows(T, B, reverse, lengths, None)
+        except ValueError:
+            return None
+        return None if rows is None or rows.rows == rows.steps * B else rows
 
 
 def remember(guard: Guard, plan: Plan, given: Inputs, trees: Trees) -> Again | None:
-    """What the next call may be compared with, or None where this one is no plain one."""
-    if given.lengths is not None or given.reset is not None or given.return_states:
+    """What the next call may be compared with, or None where this one is none for here."""
+    how = in_one_go(given)
+    if how is None or given.reset is not None or given.initial is not given.s:
         return None
-    rows = layout(given.T, given.B, None, None, given.reverse, given.x[0].device)
-    recipe = plan.recipe() if is_plain_call(given, rows) else None
+    recipe = plan.recipe(*how)
     signature = None if recipe is None else _signature(trees, given.reverse)
-    return None if signature is None else Again(signature, guard, plan, rows, recipe)
+    if signature is None:
+        return None
+    rows = recipe.rows(given.T, given.B, given.reverse, None, None) if given.lengths is None else None
+    return Again(signature, guard, plan, rows, recipe)

@@ -18,7 +18,7 @@ from elman.engine.lowering.lower import Needs
 from elman.engine.program.execute import Environment, kind, run_section
 from elman.engine.program.flops import BACKWARD, FORWARD, counted, told
 from elman.engine.program.program import Graph, Program, Section, Value
-from elman.engine.program.rows import Layout, layout
+from elman.engine.program.rows import Layout, Steps, layout
 from elman.engine.structure import LEAF, ScanResult, TreeSpec, flatten, unflatten
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "as_bases",
     "autocast_off",
     "differentiate_again",
-    "is_plain_call",
+    "in_one_go",
     "run_backward",
     "run_forward",
     "run_plan",
@@ -73,18 +73,20 @@ class Plan:
     slower: bool | None = None  # than the user's own loop, where that was measured
     sizes: set[int] = field(default_factory=set)  # batch sizes at which one step has been seen to agree
     seen: set[Any] = field(default_factory=set)  # manners of calls that have been seen to agree
-    recipes: list[Any] = field(default_factory=list)  # that of a plain call, or None, once it was asked for
+    recipes: dict[tuple[bool, bool], Any] = field(default_factory=dict)  # or None, those that were asked for
 
     def for_inference(self) -> Plan:
         """The same without an autograd node."""
-        return replace(self, needs=Needs(), recipes=[])
+        return replace(self, needs=Needs(), recipes={})
 
-    def recipe(self) -> Any:
-        """A plain call in one go (see `backends.recipe`), or None."""
-        if not self.recipes:
+    def recipe(self, ragged: bool = False, resets: bool = False) -> Any:
+        """A call in one go (see `backends.recipe`), or None. ragged: not every row takes every step."""
+        if (ragged, resets) not in self.recipes:
             make = getattr(self.loops, "recipe", None)
-            self.recipes.append(None if make is None else make(self.kept, self.before, grad=self.needs.any))
-        return self.recipes[0]
+            self.recipes[ragged, resets] = None if make is None else make(
+                self.kept, self.before, grad=self.needs.any, ragged=ragged, resets=resets
+            )  # fmt: skip
+        return self.recipes[ragged, resets]
 
     @classmethod
     def of(
@@ -199,14 +201,18 @@ def _zeros(v: Value, rows: Layout, like: Tensor) -> Tensor:
 
 def run_plan(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: Inputs) -> ScanResult:
     """A call on the fast path; `p` are the tensors that the step reads."""
+    how = in_one_go(given)
+    recipe = None if how is None else plan.recipe(*how)
+    if recipe is not None and not counted():
+        taken = recipe.rows(given.T, given.B, given.reverse, given.lengths, given.reset)
+        if taken is not None:
+            leaves = given.x, given.s, given.initial, given.c
+            return run_recipe(step, plan, p, leaves, lambda: given, taken, recipe)
     rows = layout(given.T, given.B, given.lengths, given.reset, given.reverse, given.x[0].device)
     if counted():
         with told(plan.program, FORWARD, rows.rows, rows.B):
             return run_plan(step, plan, p, given)
     after = list(range(len(given.s))) if given.return_states else []
-    recipe = plan.recipe() if is_plain_call(given, rows) else None
-    if recipe is not None:
-        return run_recipe(step, plan, p, (given.x, given.s, given.c), lambda: given, rows, recipe)
     tensors = [*given.x, *given.s, *given.initial, *given.c, *p]
     if plan.needs.any:
         counts = Counts(len(given.x), len(given.s), len(given.c), len(p))
@@ -227,13 +233,13 @@ def run_plan(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: I
 
 def run_recipe(
     step: Callable[..., Any], plan: Plan, p: Sequence[Tensor],
-    leaves: tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], given: Callable[[], Inputs], rows: Layout,
-    recipe: Any,
+    leaves: tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]], given: Callable[[], Inputs],
+    rows: Steps, recipe: Any,
 ) -> ScanResult:  # fmt: skip
-    """A plain call in one go (see `backends.recipe`). leaves: of x, state and context; `given` makes the call's inputs
-    for what needs the plain loop."""
-    x, s, c = leaves
-    tensors = [*x, *s, *s, *c, *p]
+    """A call in one go (see `backends.recipe`). leaves: of x, state, initial state and context; `given` makes the
+    call's inputs for what needs the plain loop."""
+    x, s, initial, c = leaves
+    tensors = [*x, *s, *initial, *c, *p]
     n_y, n_s = len(plan.program.y), len(s)
     if plan.needs.any:
         counts = Counts(len(x), n_s, len(c), len(p))
@@ -241,21 +247,18 @@ def run_recipe(
         outs = list(ScanFunction.apply(call, *tensors))
     elif torch.is_grad_enabled():
         with torch.no_grad():
-            outs, _ = recipe.forward(tensors, rows.T, rows.B, rows.reverse)
+            outs, _ = recipe.forward(tensors, rows)
     else:
-        outs, _ = recipe.forward(tensors, rows.T, rows.B, rows.reverse)
+        outs, _ = recipe.forward(tensors, rows)
     return ScanResult(unflatten(outs[:n_y], plan.y_spec), unflatten(outs[n_y:], plan.s_spec), None)
 
 
-def is_plain_call(given: Inputs, rows: Layout) -> bool:
-    """Whether every row takes every step, nothing is reset (or could be), and no cast comes between."""
-    return (
-        rows.offsets is None
-        and rows.flags is None
-        and not given.return_states
-        and given.initial is given.s
-        and not torch.is_autocast_enabled(given.x[0].device.type)
-    )
+def in_one_go(given: Inputs) -> tuple[bool, bool] | None:
+    """Which recipe a call may take: whether for rows that end, and for resets. None where all states are wanted or a
+    cast comes between."""
+    if given.return_states or torch.is_autocast_enabled(given.x[0].device.type):
+        return None
+    return given.lengths is not None, given.reset is not None
 
 
 def _on_the_loop(step: Callable[..., Any], given: Inputs, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -272,7 +275,7 @@ class Call:
     """What one call needs beside its tensors."""
 
     plan: Plan
-    rows: Layout
+    rows: Any  # a Layout, or what the recipe takes
     counts: Counts
     after: list[int]
     again: Callable[..., list[Tensor]]  # the same call on the plain loop, differentiable as often as wished
@@ -286,7 +289,7 @@ class ScanFunction(torch.autograd.Function):
     def forward(ctx: Any, call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
         plan, rows = call.plan, call.rows
         if call.recipe is not None:
-            outs, kept = call.recipe.forward(tensors, rows.T, rows.B, rows.reverse)
+            outs, kept = call.recipe.forward(tensors, rows)
             shared = call.recipe.shared
         else:
             x, s, initial, c, p = call.counts.split(tensors)
@@ -332,8 +335,7 @@ class ScanFunction(torch.autograd.Function):
                 kept = _kept_again(call, tensors)
                 break
         if call.recipe is not None:
-            rows = call.rows
-            return (None, *call.recipe.backward(tensors, kept, grads, rows.T, rows.B, rows.reverse))
+            return (None, *call.recipe.backward(tensors, kept, grads, call.rows))
         env = dict(zip(call.plan.kept, kept, strict=True))
         n_y, n_s = len(call.plan.program.y), call.counts.s
         gy, final, rest = grads[:n_y], grads[n_y : n_y + n_s], grads[n_y + n_s :]
@@ -379,7 +381,7 @@ def _kept_again(call: Call, tensors: Sequence[Tensor]) -> list[Tensor]:
     """What the forward had left for the backward, computed once more: a result that shared its memory was written."""
     plan, rows = call.plan, call.rows
     if call.recipe is not None:
-        kept: list[Tensor] = call.recipe.forward(tensors, rows.T, rows.B, rows.reverse)[1]
+        kept: list[Tensor] = call.recipe.forward(tensors, rows)[1]
         return kept
     x, s, initial, c, p = call.counts.split(tensors)
     with autocast_off(tensors[0].device):

@@ -9,12 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["Layout", "layout"]
+__all__ = ["Layout", "Steps", "layout"]
+
+
+class Steps(Protocol):
+    """What is known of the rows of any call: T, B, and how many are taken of the T·B; see `Layout`."""
+
+    @property
+    def T(self) -> int: ...
+    @property
+    def B(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def reverse(self) -> bool: ...
+    @property
+    def waits(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
