@@ -27,7 +27,8 @@ class Packed(NamedTuple):
     @property
     def values(self) -> Floats:
         """As the reader of a file has it: in the type of the scales, rounded once."""
-        return self.numbers.astype(self.scales.dtype) * np.expand_dims(self.scales, 1 - self.axis)
+        values: Floats = self.numbers.astype(self.scales.dtype) * np.expand_dims(self.scales, 1 - self.axis)
+        return values
 
 
 def rounded(values: Floats, axis: int) -> Packed:
@@ -54,7 +55,8 @@ def packed(values: Floats, axis: int) -> Packed | None:
 
 
 def _scales(most: Floats) -> Floats:
-    return np.where(most > 0, most / most.dtype.type(MOST), most.dtype.type(1))
+    scales: Floats = np.where(most > 0, most / most.dtype.type(MOST), most.dtype.type(1))
+    return scales
 
 
 def _with(values: Floats, scales: Floats, axis: int) -> Packed:
