@@ -261,6 +261,7 @@ def test_vendor_kernels_take_masks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_masks_in_a_compiled_model(dynamic: bool) -> None:
+    torch._dynamo.reset()  # graphs of other tests count against its limit
     layer = en.GRU(I, H, bidirectional=True)
     compiled = torch.compile(layer, backend="eager", fullgraph=True, dynamic=dynamic)
     for T in (4, 6):

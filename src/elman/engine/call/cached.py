@@ -67,6 +67,18 @@ def with_made(call: _Call, made: dict[Key, Tensor], step: Step, *arguments: Any)
         parametrize._cache, parametrize._cache_enabled = before
 
 
+def _owner(number: int, name: str, modules: dict[int, nn.Module]) -> nn.Module | None:
+    """The module whose tensor torch keeps under this key; None where there is none, or more than one may be meant.
+
+    A copy of a parametrized module has the class of the first, and with it the key of the first: the copy's tensor is
+    kept under the id of a module that need not be there any more.
+    """
+    if number in modules:
+        return modules[number] if parametrize.is_parametrized(modules[number], name) else None
+    found = [m for m in modules.values() if parametrize.is_parametrized(m, name)]
+    return found[0] if len(found) == 1 else None
+
+
 class Cached:
     """Runs such calls by a scan of their own."""
 
@@ -104,8 +116,8 @@ class Cached:
         """Have torch make these tensors and keep them; false where one is parametrized no more."""
         fresh = any(key not in self.made for key in keys)
         for number, name in keys:
-            module = modules.get(number)
-            if module is None or not parametrize.is_parametrized(module, name):
+            module = _owner(number, name, modules)
+            if module is None:
                 self.made.clear()
                 self.inner._forget()
                 return False
