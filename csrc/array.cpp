@@ -11,7 +11,7 @@ namespace elman {
 
 namespace {
 
-// The layout that DLPack (dlpack.h, before version 1) prescribes.
+// The layout that DLPack (its header, before version 1) prescribes.
 struct Tensor {
   void* data;
   std::int32_t device_type, device;

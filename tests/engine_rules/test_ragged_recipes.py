@@ -13,7 +13,7 @@ from elman import _core
 from elman.engine import EngineError
 from elman.engine.call import quick, run
 from elman.engine.program.rows import layout
-from tests.engine_rules.test_recipes import LAYERS, Conditioned, H, I, assert_same_bits, plans
+from tests.engine_rules.test_recipes import LAYERS, Conditioned, H, I, assert_same_bits, plans, results
 
 WAYS = ["lengths", "resets", "both"]
 
@@ -39,17 +39,6 @@ def drawn(way: str, T: int, B: int, seed: int = 0) -> tuple[Tensor, dict[str, Te
     if way != "lengths":
         options["reset"] = torch.rand(T, B, generator=generator) < 0.3
     return x.requires_grad_(), options
-
-
-def results(layer: nn.Module, x: Tensor, **options: Any) -> list[Tensor]:
-    torch.manual_seed(2)  # masks
-    y, state = layer(x, **options)
-    leaves = [y, *(state if isinstance(state, tuple) else (state,))]
-    if not y.requires_grad:
-        return leaves
-    weights = [torch.cos(torch.arange(v.numel())).reshape(v.shape).to(v.dtype) for v in leaves]
-    wanted = [t for t in (x, *layer.parameters()) if t.requires_grad]
-    return [*leaves, *torch.autograd.grad(leaves, wanted, weights, allow_unused=True)]
 
 
 def part_by_part(layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

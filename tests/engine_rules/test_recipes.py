@@ -109,9 +109,9 @@ def inputs(batch: int = B, steps: int = T, width: int = I) -> Tensor:
     return torch.randn(steps, batch, width, generator=torch.Generator().manual_seed(5)).requires_grad_()
 
 
-def results(layer: nn.Module, x: Tensor) -> list[Tensor]:
+def results(layer: nn.Module, x: Tensor, **options: Any) -> list[Tensor]:
     torch.manual_seed(2)  # masks
-    y, state = layer(x)
+    y, state = layer(x, **options)
     leaves = [y, *(state if isinstance(state, tuple) else (state,))]
     if not y.requires_grad:
         return leaves
