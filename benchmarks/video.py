@@ -2,8 +2,9 @@
 
 as1, as2, as3, actions: MSR-Action3D, its three sets of eight actions and all twenty, five seeds each; subjects 1, 3, 5,
 7 and 9 train, the others are the test. The skeletons lie in the folder msr_action3d of `--data` (else the environment's
-ELMAN_DATA, else ../shared/data). clips: `benchmarks.clips`, made where they are missing; beside it the same network on
-the middle frame alone, and one without memory whose frames are averaged. Each training is one `elman train
+ELMAN_DATA, else ../shared/data). clips: `benchmarks.clips`, made where they are missing, read with what has changed
+since the frame before; beside it the same network without these changes, on the middle frame alone, and one without
+memory whose frames are averaged, without the changes and with them. Each training is one `elman train
 video-tagging`, which reads the test data once, at its end; one that stands in the folder of `--runs` is not done again.
 Written (`--out`) are a page and its numbers, with the lines of every run; what is recorded there of other sets and
 seeds stays.
@@ -39,6 +40,8 @@ HOW = (
 AS1 = (2, 3, 5, 6, 10, 13, 18, 20)
 AS2 = (1, 4, 7, 8, 9, 11, 12, 14)
 AS3 = (6, 14, 15, 16, 17, 18, 19, 20)
+# What has changed since the frame before, beside each frame.
+CHANGES = ("--differences", "1")
 MEMORYLESS = (
     "--cell",
     "benchmarks.frame_cell:FrameCell",
@@ -67,9 +70,11 @@ SETS = [
     Result("as2", "msr_action3d", _actions(AS2)),
     Result("as3", "msr_action3d", _actions(AS3)),
     Result("actions", "msr_action3d"),
-    Result("clips", "clips", seeds=1),
+    Result("clips", "clips", CHANGES, 1),
+    Result("clips-frames", "clips", seeds=1),
     Result("clips-middle", "clips", ("--only", "middle"), 1),
     Result("clips-mean", "clips", MEMORYLESS, 1),
+    Result("clips-mean-changes", "clips", (*MEMORYLESS, *CHANGES), 1),
 ]
 
 

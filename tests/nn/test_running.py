@@ -56,3 +56,17 @@ def test_in_training_padding_has_no_part_in_the_norms() -> None:
     first = encoder(x, lengths)
     x[2:, 1] = 255
     torch.testing.assert_close(encoder(x, lengths), first)
+
+
+def test_pictures_that_lie_behind_each_other_in_a_row_are_planes_of_one() -> None:
+    torch.manual_seed(3)
+    encoder = FrameEncoder(8, 4, channels=(3, 5), pictures=3).eval()
+    x = torch.randint(256, (2, 3, 3 * 3 * 64), dtype=torch.uint8)
+    grids = [x[1, 2].reshape(3, 8, 8, 3)[i].permute(2, 0, 1).float() / 255 for i in range(3)]
+    slow = encoder.dense(encoder.pictures(torch.cat(grids)[None]).flatten(1)).relu()
+    torch.testing.assert_close(encoder(x)[1, 2:], slow)
+    other = x.clone()
+    other[1, 2, -1] += 128
+    assert not torch.equal(encoder(other)[1, 2], encoder(x)[1, 2])
+    with pytest.raises(ValueError, match="expected 3 x 3 x 8 x 8"):
+        encoder(x[..., :192])

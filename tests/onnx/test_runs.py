@@ -234,6 +234,7 @@ def test_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "video-tagging", "--data", tmp_path / "rows" / "frames.csv", "--run", tmp_path / "rows" / "run", *flags, *FEW
     )  # fmt: skip
     seen = ["--size", 32, "--channels", 4, 8, "--encoded", 12, "--epochs", 2, "--labels", "several"]
+    seen += ["--differences", 1, 3]
     trained(
         "video-tagging", "--data", tmp_path / "films" / "films", "--run", tmp_path / "films" / "run", *seen, *FEW
     )  # fmt: skip

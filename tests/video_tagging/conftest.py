@@ -36,6 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             "12",
             "--labels",
             "several",
+            "--differences",
+            "1",
         ]
         done = elman("train", "video-tagging", "--data", "films", "--run", "run", *seen, *SMALL)
         assert done.code == 0, done.err

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from elman.data.audio.normalizing import Level
+from elman.data.video import pictures_with_differences
 from elman.tasks.video_tagging.frames import learn_level
 from elman.tasks.video_tagging.settings import FrameSettings
 
@@ -55,3 +56,18 @@ def test_a_joint_that_rests_stays_at_rest_beside_one_that_waves() -> None:
 )
 def test_joints_share_unless_something_else_is_said(level: str, joints: int, shared: bool) -> None:
     assert FrameSettings(joints=joints, level=level).shared == shared  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_has_changed_in_a_picture_is_half_of_it_about_the_middle_of_a_byte(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    x = draw.choice(np.array([0, 1, 127, 128, 254, 255], dtype=np.uint8), (int(draw.integers(1, 9)), 12))
+    back = tuple(int(k) for k in draw.integers(1, 12, seed))
+    found = pictures_with_differences(x, back)
+    assert found.dtype == np.uint8 and found.shape == (len(x), 12 * (1 + len(back)))
+    np.testing.assert_array_equal(found[:, :12], x)
+    for i, k in enumerate(back, 1):
+        for t in range(len(x)):
+            # Frames in front of the first are like it.
+            change = [int(now) - int(before) for now, before in zip(x[t], x[max(t - k, 0)], strict=True)]
+            assert found[t, 12 * i : 12 * (i + 1)].tolist() == [128 + d // 2 for d in change]

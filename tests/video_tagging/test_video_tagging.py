@@ -208,6 +208,11 @@ def test_a_contact_sheet_is_a_picture_of_each_clip(here: Path) -> None:
         (["--data", "frames.csv", "--test-where", "persn=1"], "no field 'persn'"),
         (["--data", "frames.csv", "--target", "steps", "--labels", "one"], "--labels one"),
         (["--data", "more/0.csv"], "no column"),
+        (
+            ["--data", "films", "--differences", "1", "--encoder", "pretrained"],
+            "reads pictures, and no differences",
+        ),
+        (["--data", "films", "--differences", "1", "--only", "middle"], "of one frame there are none"),
         ([], "nothing to learn from"),
     ],
 )

@@ -165,8 +165,7 @@ def _example(module: nn.Module, x: Tensor | None, first: bool) -> Tensor:
     if isinstance(count, int):
         return torch.arange(_T * _B).reshape(front) % count
     if isinstance(inside, FrameEncoder):
-        bytes_of = 3 * inside.side**2
-        return (torch.arange(_T * _B * bytes_of) % 251).to(torch.uint8).reshape(*front, bytes_of)
+        return (torch.arange(_T * _B * inside.width) % 251).to(torch.uint8).reshape(*front, inside.width)
     if not isinstance(width, int):
         raise Refused(f"{type(module).__name__} does not say what it takes; give an example: x=")
     return torch.randn(*front, width, generator=torch.Generator().manual_seed(0))

@@ -97,7 +97,7 @@ class _EveryFrame(SequenceInput):
         self.frames, self.output_size = frames, frames.output_size
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """`(T, B, 3 S²)` -> `(T, B, output_size)`."""
+        """`(T, B, N 3 S²)` -> `(T, B, output_size)`."""
         return without_padding(self.frames(x), lengths)
 
 

@@ -1,9 +1,10 @@
 """Videos, features and skeletons: which clips there are and what they show, their frames, and a cache of them."""
 
 from elman.data.video.clips import Clip, Listing, Stretch, clips_in, is_video, read_clips, with_stretches
+from elman.data.video.differences import pictures_with_differences, with_differences
 from elman.data.video.numbers import ClipError, filled, read_features
 from elman.data.video.raw import RawFormat, RawLayout
-from elman.data.video.skeletons import Skeleton, Variation, centred, varied, with_differences
+from elman.data.video.skeletons import Skeleton, Variation, centred, varied
 
 __all__ = [
     "Clip",
@@ -18,6 +19,7 @@ __all__ = [
     "clips_in",
     "filled",
     "is_video",
+    "pictures_with_differences",
     "read_clips",
     "read_features",
     "varied",

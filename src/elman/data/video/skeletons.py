@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Skeleton", "Variation", "centred", "varied", "with_differences"]
+__all__ = ["Skeleton", "Variation", "centred", "varied"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -60,12 +60,6 @@ def _smoothed(p: npt.NDArray[Any], window: int) -> npt.NDArray[Any]:
     padded = np.concatenate((p[:1].repeat(half, axis=0), p, p[-1:].repeat(half, axis=0)))
     views = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1, axis=0)
     return np.asarray(np.median(views, axis=-1))
-
-
-def with_differences(x: Floats, steps: tuple[int, ...]) -> Floats:
-    """x `(T, F)` with x_t − x_{t−k} beside it for each k, `(T, F (1 + K))`."""
-    before = [x[np.maximum(np.arange(len(x)) - k, 0)] for k in steps]
-    return np.concatenate([x, *(x - other for other in before)], axis=1) if steps else x
 
 
 def varied(x: Floats, how: Skeleton, variation: Variation, generator: np.random.Generator) -> Floats:

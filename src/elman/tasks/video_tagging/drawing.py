@@ -20,7 +20,10 @@ def drawing_of(trained: Any, *, steps: int) -> ModelDrawing:
         size = codec.width * (1 + len(frames.differences))
         reads = Signal("x_t", f"a frame of {size} features", size, "I")
     else:
-        reads = Signal("x_t", f"a picture of {frames.size} x {frames.size}", 3 * frames.size**2, "I")
+        count = 1 + len(frames.differences)
+        beside = f" and {count - 1} of what has changed" * (count > 1)
+        what = f"a picture of {frames.size} x {frames.size}{beside}"
+        reads = Signal("x_t", what, 3 * count * frames.size**2, "I")
     several = codec.labels.several
     blocks = blocks_of([model], activation="sigmoid" if several else "softmax")
     name, batch, dtype = trained.run.path.name, trained.config.data.batch, dtype_of(model)

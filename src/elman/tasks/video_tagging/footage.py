@@ -203,7 +203,9 @@ def _about(config: Config, train: _Held, *, pictures: bool) -> str:
     when = "the middle one" if frames.only == "middle" else f"{frames.fps:g} a second"
     sizes = sorted({one.size for one in train.opened})
     shown = ", ".join(f"{w} x {h}" for h, w in sizes[:3]) + ", ..." * (len(sizes) > 3)
-    return f"pictures: {when}, {shown} brought to {frames.size} x {frames.size}"
+    back = " and ".join(map(str, frames.differences))
+    changes = f", and what has changed since {back} frames before" if back else ""
+    return f"pictures: {when}, {shown} brought to {frames.size} x {frames.size}{changes}"
 
 
 def _sources(settings: ClipSettings) -> dict[str, Sequence[str]]:

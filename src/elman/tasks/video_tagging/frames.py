@@ -20,6 +20,7 @@ from elman.data.video import (
     centred,
     filled,
     is_video,
+    pictures_with_differences,
     read_features,
     varied,
     with_differences,
@@ -199,9 +200,9 @@ class Frames:
             ) from None
 
     def whole(self, number: int) -> Rows:
-        """What is read of a clip without augmentation, `(T, F)`: pictures as bytes, or features with differences."""
+        """What is read of a clip without augmentation, `(T, F)`: pictures as bytes, or features; with differences."""
         x = self.decoded(number)
-        return x.reshape(len(x), -1) if self.clips[number].values is None else self._finished(x)
+        return self._seen(x) if self.clips[number].values is None else self._finished(x)
 
     def drawn(self, number: int, generator: np.random.Generator) -> Drawn:
         """The same, varied."""
@@ -210,8 +211,7 @@ class Frames:
         picks = None if times is None else np.clip(np.round(times).astype(np.int64), 0, len(x) - 1)
         if self.clips[number].values is None:
             x = x if picks is None else x[picks]
-            x = _varied_pictures(x, self.config, generator)
-            return Drawn(x.reshape(len(x), -1), picks)
+            return Drawn(self._seen(_varied_pictures(x, self.config, generator)), picks)
         return Drawn(self._varied(x if times is None else _between(x, times), generator), picks)
 
     def _varied(self, x: Floats, generator: np.random.Generator) -> Floats:
@@ -223,6 +223,9 @@ class Frames:
         if augment.noise:
             x = x + augment.noise * generator.standard_normal(x.shape).astype(np.float32)
         return x
+
+    def _seen(self, x: Rows) -> Rows:
+        return pictures_with_differences(x.reshape(len(x), -1), self.config.frames.differences)
 
     def _finished(self, x: Floats) -> Floats:
         x = with_differences(x, self.config.frames.differences)

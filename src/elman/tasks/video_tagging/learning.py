@@ -115,6 +115,7 @@ def build_model(config: Config, codec: Codec) -> nn.Module:
             settings.encoded,
             channels=settings.channels,
             depth=settings.depth,
+            pictures=1 + len(config.frames.differences),
             dropout=settings.dropout,
             encoder=pretrained_encoder(settings.encoder_groups) if settings.encoder == "pretrained" else None,
             frozen=settings.frozen,

@@ -130,7 +130,9 @@ class FrameSettings:
     )
     median: Count = option(1, "frames of the median over time, odd (1: none)", unit="FRAMES")
     differences: tuple[Count, ...] = option(
-        (), "frames back to which the difference is a feature too, such as 1 4", unit="FRAMES"
+        (),
+        "frames back to which the difference is read too, of features or of pictures, such as 1 4",
+        unit="FRAMES",
     )
     level: Literal["auto", "own", "shared"] = option(
         "auto",
@@ -247,6 +249,15 @@ class Config:
         if self.optimizer.loss != "mean":
             raise UserError(
                 f"--loss {self.optimizer.loss}: a clip has one loss, so it has no effect; leave it out"
+            )
+        if self.frames.differences and self.model.encoder == "pretrained":
+            raise UserError(
+                "--differences: the pretrained encoder reads pictures, and no differences of them; leave them out, or "
+                "take --encoder conv"
+            )
+        if self.frames.differences and self.frames.only == "middle":
+            raise UserError(
+                "--differences: of one frame there are none; leave out --only middle, or --differences"
             )
 
     def listing(self) -> Listing:

@@ -51,7 +51,9 @@ def write_sheets(trained: TrainedVideoTagger, settings: Sheet) -> Iterator[str]:
                 continue
             name = item.value if isinstance(item.value, str) else str(item.value.path)
             side = config.frames.size
-            frames = found.rows[:, : codec.width] if codec.width else found.rows.reshape(-1, side, side, 3)
+            # What has changed since other frames lies behind the frame itself.
+            frames = found.rows[:, : codec.width or 3 * side**2]
+            frames = frames if codec.width else frames.reshape(-1, side, side, 3)
             p = learning.over_time(trained.model, codec, found.rows)
             shown = Shown(
                 Path(name).name, frames, p, codec.labels.names, found.rate, skeleton=config.frames.skeleton()

@@ -15,7 +15,15 @@ import numpy.typing as npt
 from elman.config import Positive, UserError, option
 from elman.data.audio.normalizing import Level
 from elman.data.inputs import STANDARD_INPUT, check_inputs
-from elman.data.video import ClipError, RawFormat, RawLayout, centred, is_video, read_features
+from elman.data.video import (
+    ClipError,
+    RawFormat,
+    RawLayout,
+    centred,
+    is_video,
+    pictures_with_differences,
+    read_features,
+)
 from elman.tasks.verbs import CHECKPOINT
 from elman.tasks.video_tagging.footage import Codec
 from elman.tasks.video_tagging.frames import fitting_of
@@ -104,7 +112,7 @@ class Watcher:
         self.model, self.codec, self.config = model, codec, config
         self.steps = 0
         self._state: Any = None
-        self._before: list[npt.NDArray[np.float32]] = []
+        self._before: list[npt.NDArray[Any]] = []
         self._running: Any = None
 
     def __call__(self, frame: npt.NDArray[Any]) -> Floats:
@@ -130,8 +138,12 @@ class Watcher:
 
     def _ready(self, frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """What the network reads of a frame."""
+        back = self.config.frames.differences
         if not self.codec.width:
-            return np.ascontiguousarray(frame).reshape(-1)
+            picture = np.ascontiguousarray(frame).reshape(1, -1)
+            self._before = [*self._before, picture][-(max(back, default=0) + 1) :]
+            seen = pictures_with_differences(np.concatenate(self._before), back)
+            return np.asarray(seen[-1])
         if frame.shape != (self.codec.width,):
             raise UserError(f"frame {self.steps + 1} has {frame.size} numbers; expected {self.codec.width}")
         x = np.asarray(frame, dtype=np.float32)
@@ -139,7 +151,6 @@ class Watcher:
             raise UserError(f"frame {self.steps + 1} has numbers that are none")
         skeleton = self.config.frames.skeleton()
         x = centred(x[None], skeleton)[0] if skeleton is not None else x
-        back = self.config.frames.differences
         self._before = [*self._before, x][-(max(back, default=0) + 1) :]
         rows = [x, *(x - self._before[max(len(self._before) - 1 - k, 0)] for k in back)]
         joined = np.concatenate(rows)
