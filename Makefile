@@ -20,13 +20,14 @@ SLOW_BUDGET ?= 0
 # Two workers with one thread each: small steps lose more to waiting threads than they win. Tests of threads set their own.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: help setup demo gallery test slow check format bench sanitize fuzz docs wasm wheels ci clean
+.PHONY: help setup demo gallery test slow libraries check format bench sanitize fuzz docs wasm wheels ci clean
 
 help:
 	@echo "make demo      train the character model for two minutes at most, write text with it, draw it"
 	@echo "make gallery   train a small model of each of the eight applications and show what it makes, in a quarter of an hour"
 	@echo "make test      the fast tests"
 	@echo "make slow      the slow tests, all of them or as many as fit into SLOW_BUDGET seconds"
+	@echo "make libraries captum, fvcore, opacus, ptflops and torchinfo with the layers, in an environment of their own"
 	@echo "make check     format, lint, types, floors"
 	@echo "make format    put the sources into form"
 	@echo "make bench     time the layers beside torch.nn and the Python loop"
@@ -67,6 +68,18 @@ test: .venv/ready
 
 slow: .venv/ready
 	$(PYTEST) -m slow $(if $(filter-out 0,$(SLOW_BUDGET)),--budget $(SLOW_BUDGET))
+
+# Beside .venv: what these libraries ask for is no business of the package's. The core is built once more, for this environment.
+LIBRARIES := .venv-libraries
+libraries: $(LIBRARIES)/ready
+	OMP_NUM_THREADS=1 $(LIBRARIES)/bin/python -m pytest -m slow tests/libraries
+
+$(LIBRARIES)/ready: tests/libraries/requirements.txt pyproject.toml constraints.txt $(CORE)
+	@test -x $(LIBRARIES)/bin/python || $(PYTHON) -m venv $(LIBRARIES)
+	$(LIBRARIES)/bin/python -m pip install --quiet -c constraints.txt -r tests/libraries/requirements.txt $(BUILD_TOOLS)
+	CMAKE_BUILD_PARALLEL_LEVEL=2 $(LIBRARIES)/bin/python -m pip install --quiet -c constraints.txt --no-build-isolation \
+		-C build-dir=build/libraries -e .
+	@touch $@
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
@@ -112,4 +125,4 @@ ci:
 	$(call timed,fast tests,$(PYTEST))
 
 clean:
-	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis src/elman/*.so
+	rm -rf build dist runs .venv-libraries .pytest_cache .mypy_cache .ruff_cache .hypothesis src/elman/*.so

@@ -23,6 +23,7 @@ from battery.probes import Net
 from battery.registry import BY_NAME, Case
 from battery.running import Run, assert_matches
 from elman.engine import Scan
+from tolerances import assert_near
 
 SCALE = 1.0
 TABLE = {"scale": 1.0}
@@ -255,6 +256,36 @@ def test_hook_exchanged() -> None:
         assert_matches(run, cell, twin, case.inputs(3, 4))
         for handle in handles:
             handle.remove()
+
+
+@pytest.mark.parametrize("kind", HOOKS)
+@pytest.mark.parametrize("inside", [False, True])
+def test_hook_around_the_step(kind: str, inside: bool) -> None:
+    """A hook on a module that the step does not call as one (the layer that it is a part of) is no reason to trace
+    anew, and changes nothing."""
+
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w, self.u, self.other = nn.Linear(H, H), nn.Linear(H, H), nn.Linear(H, H)
+
+        def step(self, x: Tensor, h: Tensor) -> Any:
+            h = torch.tanh(self.w(x) + self.u(h) + self.other.weight[0])
+            return h, h
+
+        def forward(self, x: Tensor) -> Any:
+            return scan(x, torch.zeros(4, H)).y
+
+    layer = Layer()
+    scan = Scan(layer.step, owner=layer)
+    x = torch.randn(3, 4, H)
+    expected = layer(x * 0.5 if kind == "forward_pre_hook" and not inside else x)
+    expected = expected * 0.5 if kind == "forward_hook" and not inside else expected
+    entries = list(scan._entries)
+    HOOKS[kind](layer.other if inside else layer)
+    assert_near(layer(x), expected)
+    assert scan._entries == entries
+    assert scan.path != "loop"
 
 
 def test_hook_on_all_modules() -> None:

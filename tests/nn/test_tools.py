@@ -397,6 +397,21 @@ def test_jit_trace_of_a_scan_is_refused():
         scan(x, h)
 
 
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_graph_to_look_at_is_written_down(name):
+    """As counters of operations ask for one: the plain loop's, with a product a step."""
+    layer, x = LAYERS[name](), torch.randn(T, B, I)
+    before = layer(x)[0]
+    path = layer.path
+    graph, _ = torch.jit._get_trace_graph(nn.Sequential(layer), (x,))
+    torch._C._jit_pass_inline(graph)
+    kinds = [node.kind() for node in graph.nodes()]
+    assert sum(kind in ("aten::linear", "aten::matmul", "aten::addmm") for kind in kinds) >= T
+    assert_near(layer(x)[0], before, what="afterwards")
+    assert layer.path == path
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_onnx_is_refused(monkeypatch):
     """Under either exporter, as both say that they are at work."""

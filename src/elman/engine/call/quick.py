@@ -16,7 +16,7 @@ from torch import Tensor
 
 from elman.engine.call.inputs import Inputs, gather
 from elman.engine.call.run import Plan, in_one_go, run_recipe
-from elman.engine.call.surroundings import is_forward_mode, is_transformed
+from elman.engine.call.surroundings import is_forward_mode, is_traced, is_transformed
 from elman.engine.program.rows import Steps
 from elman.engine.structure import ScanResult
 from elman.engine.watching.guards import Guard
@@ -49,7 +49,7 @@ def _signature(given: Trees, reverse: bool) -> tuple[Any, ...] | None:
         or torch.is_autocast_enabled("cpu")
         or torch._C._len_torch_function_stack()
         or torch._C._len_torch_dispatch_stack()
-        or torch._C._get_tracing_state() is not None
+        or is_traced()
     ):
         return None
     return kinds, reverse, torch.is_grad_enabled(), torch.get_default_dtype(), asked_for()

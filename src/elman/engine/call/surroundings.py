@@ -7,14 +7,17 @@ without the engine. What others have set is taken off for the time of such a run
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.jit._trace import ONNXTracedModule
 from torch.nn.modules import module
 from torch.nn.parameter import is_lazy
 from torch.overrides import _get_current_function_mode_stack
@@ -65,12 +68,27 @@ def allow_translation(table: object) -> None:
 
 
 def refuse_tracing() -> None:
-    """EngineError under torch.jit.trace, and under torch.onnx.export."""
-    tracing = torch._C._get_tracing_state() is not None
+    """EngineError under torch.jit.trace, and under torch.onnx.export. Where a graph is only to be looked at, as by
+    counters of operations, the plain loop answers."""
+    tracing = is_traced()
     if torch.onnx.is_in_onnx_export() and (tracing or (torch.compiler.is_exporting() and not _translated)):
         raise EngineError(_ONNX)
-    if tracing:
+    if tracing and not _is_only_looked_at():
         raise EngineError(_TRACED)
+
+
+def is_traced() -> bool:
+    """Whether torch.jit writes down what is done."""
+    return torch._C._get_tracing_state() is not None
+
+
+def _is_only_looked_at() -> bool:
+    """Whether the graph that torch.jit writes down is no program to be run on other sequences: `_get_trace_graph` is
+    asked for it, not `torch.jit.trace`."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not ONNXTracedModule.forward.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def is_transformed() -> bool:
@@ -102,6 +120,8 @@ def watched(device: torch.device) -> str | None:
         return TRANSFORMED
     if is_forward_mode():
         return "forward-mode derivatives are under way"
+    if is_traced():
+        return "torch.jit writes down each operation"
     if device.type == "meta":
         return "meta tensors have no values"
     mode = _foreign_mode(device)
@@ -163,8 +183,10 @@ def check_tensors(tensors: list[Tensor], what: str) -> None:
         kind = type(t)
         if kind is not Tensor and kind is not nn.Parameter and not _behaves(kind):
             raise NotSupported(
-                f"{what} holds a {kind.__name__}, a class of tensors with operations of its own", op=kind.__name__,
-                hint="hand in a plain tensor (t.as_subclass(torch.Tensor), where that is what it is)",
+                f"{what} holds a {kind.__name__}, a class of tensors with operations of its own, which see each step "
+                "there", op=kind.__name__,
+                hint="backend='loop' says that this is meant; a plain tensor (t.as_subclass(torch.Tensor), where that "
+                "is what it is) takes the fast path",
             )  # fmt: skip
         if t.layout != torch.strided:
             raise NotSupported(f"{what} is {t.layout}", op=str(t.layout), hint="hand in a dense tensor")

@@ -268,7 +268,7 @@ def _take(step: Any, owner: nn.Module | None, reached: Reached, alone: bool) -> 
     for _, read, namespace in reads:
         names |= names_of(read, namespace)
     hooks = reached.hooks()
-    picture = Picture(names, reached.whole, reached.codes)
+    picture = Picture(names, reached.whole, reached.codes, called=None if alone else reached.called)
     picture.lenient = alone
     for path, module in modules_of(step, owner, reached):
         picture.look(module, path)

@@ -15,6 +15,7 @@ import types
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -59,8 +60,14 @@ from elman.engine.watching.places import (
 
 __all__ = ["INTERNAL", "Picture"]
 
-INTERNAL = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_is_full_backward_hook"}
-_HOOKS = {"_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"}
+INTERNAL = {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
+_HOOKS = {
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_is_full_backward_hook",
+}
 _OWN = frozenset(vars(nn.Module()))
 _MOST = 500_000
 _MOST_BYTES = 1 << 24
@@ -82,8 +89,10 @@ class Picture:
         codes: Iterable[types.CodeType] = (),
         *,
         before: bool = False,
+        called: AbstractSet[int] | None = None,
     ) -> None:
         self.names = sorted(names)
+        self.called = called  # the modules that are called as such, by their ids; None: any may be
         self.whole, self.codes, self.before = set(whole), set(codes), before
         self.places: dict[tuple[Any, ...], Place] = {}
         self.tokens: list[Any] = []
@@ -456,13 +465,16 @@ class Picture:
         self._next([(own[n], f"{name}.{n}" if name else n, own, n) for n in names])
 
     def _layer(self, module: nn.Module, name: str, at: Any) -> None:
-        """A module: its tensors and modules, hooks and mode, and the attributes that are read by name."""
+        """A module: its tensors and modules, its mode, its hooks where they are called, and the attributes that are
+        read by name."""
         self.tokens.append(type(module))
         own = module.__dict__
         ready = any(k.__module__.startswith("torch.") and k not in _QUIET for k in type(module).__mro__)
         ready = ready or id(module) in self.whole
         own_names = [n for n in own if n not in _OWN and (ready or n in self.names)]
-        names = ["training", *sorted(_HOOKS), *own_names]
+        called = self.called is None or id(module) in self.called
+        hooks = [n for n in sorted(_HOOKS) if called or n in self.names]
+        names = ["training", *hooks, *own_names]
         loose = None if self.before else frozenset(own) - frozenset(names) - INTERNAL
         self._at(Entries, own, name, loose=loose)
         self.tokens.append(names)

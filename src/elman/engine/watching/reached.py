@@ -139,6 +139,7 @@ class Reached:
 
     codes: dict[types.CodeType, list[dict[str, Any]]] = field(default_factory=dict)  # and their globals
     objects: dict[int, Any] = field(default_factory=dict)
+    called: set[int] = field(default_factory=set)  # ids of modules that were called as such, with their hooks
     importing: types.FrameType | None = None  # a module's body and what it calls are no part of the step
     blinded: bool = False  # the step has set a profile function of its own
     whole: set[int] = field(default_factory=set)  # objects whose attributes are found by computed names
@@ -186,6 +187,8 @@ class Reached:
             own = is_users_own(kind) and not kind.__module__.startswith("elman.engine.")
             if issubclass(kind, nn.Module) or (own and not issubclass(kind, _NO_OBJECTS)):
                 self.objects[id(first)] = first
+                if torch_code:
+                    self.called.add(id(first))
         if self.package is None and not torch_code and not is_elman(code):
             self.package = package_of(code) or (None if is_of_others(code) else "")
         if not torch_code and (not self.is_of_others(code) or self._is_called_by_the_step(frame, code)):
@@ -359,7 +362,7 @@ class Reached:
             for hook in getattr(torch_module, name).values():
                 yield hook, f"a hook on all modules ({_name_of(hook)})"
         for module in self.objects.values():
-            if isinstance(module, nn.Module):
+            if isinstance(module, nn.Module) and id(module) in self.called:
                 for attribute, word in _HOOKS.items():
                     for hook in module.__dict__.get(attribute, {}).values():
                         yield hook, f"the {word} {_name_of(hook)} of {type(module).__name__}"
