@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from elman.engine import EngineWarning, Scan
 from elman.engine.call.loop import plain_loop
 from elman.engine.stream import Stepper
+from elman.engine.trust.verify import verify_case
 from elman.nn import attention
 
 H, I, T = 6, 3, 4
@@ -183,6 +184,56 @@ def test_what_is_decided_by_a_size_is_traced_at_each(name: str) -> None:
             assert_as_loop(scan, cell, inputs(S, 2, seed, scale=1e5))
             cell.other += 0.5
             assert_as_loop(scan, cell, inputs(S, 3, seed))
+
+
+class Steep(torch.autograd.Function):
+    """The gradient is another at one size."""
+
+    @staticmethod
+    def forward(ctx: Any, m: Tensor) -> Tensor:
+        ctx.places = m.shape[1]
+        return m * 1.0
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * (2.0 if ctx.places == 23 else 1.0)
+
+
+# At one size of many that lie between others, something else.
+AT_ONE_SIZE: dict[str, Read] = {
+    "a number": lambda self, h, m, mask: m.mean(1) * h * (self.factor if m.shape[1] == 23 else 0.25),
+    "a number that no value shows": lambda self, h, m, mask: (
+        m.mean(1) * h.clamp(-1e6, 1e6) if m.shape[1] == 23 else m.mean(1) * h
+    ),
+    "an attribute of the same value": lambda self, h, m, mask: (
+        m.mean(1) * h * (self.factor if m.shape[1] == 23 else self.other)
+    ),
+    "a custom gradient": lambda self, h, m, mask: Steep.apply(m).mean(1) * h,
+    "nothing": lambda self, h, m, mask: self.dot(h, m, mask).vector,
+}
+
+
+@pytest.mark.parametrize("name", AT_ONE_SIZE)
+def test_between_sizes_that_agreed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a program has agreed with the loop at many sizes, it is not compared at those between any more; the step is
+    looked at all the same."""
+    compared: list[int] = []
+    monkeypatch.setattr(
+        "elman.engine.scan.verify_case", lambda *a: (compared.append(a[3].c[0].shape[1]), verify_case(*a))
+    )
+    torch.manual_seed(0)
+    cell = Decoder(AT_ONE_SIZE[name]).double()
+    cell.factor = cell.other
+    scan = Scan(cell, fallback="error")
+    sizes = [S for S in range(9, 40) if S != 23]
+    random.Random(name).shuffle(sizes)
+    for seed, S in enumerate((7, 41, *sizes, 23)):
+        assert_as_loop(scan, cell, inputs(S, 3 + seed % 2, seed))
+    assert 8 <= len(compared) <= 16
+    assert 23 not in compared or name != "nothing"
+    cell.factor = 1.5
+    assert_as_loop(scan, cell, inputs(23, 3, 0))
+    assert_as_loop(scan, cell, inputs(23, 4, 1, scale=1e3))
 
 
 @pytest.mark.parametrize("options", [("lengths",), ("reset",), ("reverse", "lengths"), ("chunks",)])
@@ -405,7 +456,7 @@ def test_a_mask_is_drawn_for_each_place() -> None:
 
 def test_the_sum_of_sizes_is_known() -> None:
     """Formulas of sizes: what a pass adds and multiplies goes on to be known."""
-    from elman.engine.tracing.lengths import Length, Symbols, at
+    from elman.engine.tracing.lengths import Length, Symbols
 
     symbols = Symbols([(31, 37), (41, 43)])
     a, b = symbols.length(31, 37), symbols.length(41, 43)
@@ -418,9 +469,10 @@ def test_the_sum_of_sizes_is_known() -> None:
         symbols.length(31 * 41 * 5, 37 * 43 * 5),
         7,
     ]
-    assert at(tree, (10, 100)) == [13, 1900, 20, 12, 5000, 7]
+    assert [n.at((10, 100)) if isinstance(n, Length) else n for n in tree] == [13, 1900, 20, 12, 5000, 7]
     assert symbols.length(7, 8) is None
     assert symbols.portion(1 / 31, 1 / 37) == 1 / 31
-    assert at(symbols.portion(3 * math.sqrt(41), 3 * math.sqrt(43)), (1, 4)) == pytest.approx(6)
+    root: Any = symbols.portion(3 * math.sqrt(41), 3 * math.sqrt(43))
+    assert root.at((1, 4)) == pytest.approx(6)
     assert symbols.portion(0.25, 0.5) is None
     assert type(a - a) is int and a - a == 0

@@ -38,7 +38,7 @@ from elman.engine.errors import EngineError, EngineWarning, NotSupported, user_l
 from elman.engine.explain import Explanation, debug, explain_program
 from elman.engine.program.ops import is_random
 from elman.engine.structure import ScanResult, flatten, unflatten
-from elman.engine.trust.families import Anew, Axes, Entry, Family, bound, same_way, traced
+from elman.engine.trust.families import Anew, Axes, Entry, Family, Wanted, bound, same_way, traced
 from elman.engine.trust.verify import Execute, verify, verify_case, verify_size
 from elman.engine.watching.guards import Guard, make_guard, reach
 from elman.engine.watching.snapshot import Snapshot
@@ -47,6 +47,7 @@ __all__ = ["Scan"]
 
 _MOST_ENTRIES, _MOST_FAMILIES, _MOST_SIZES = 16, 8, 256
 _STEPS_OF_A_CHUNK = 2  # of three, when chunks are verified
+_FEW_ROWS = 3  # of a batch size that is known
 
 
 class Scan:
@@ -96,9 +97,7 @@ class Scan:
         self.pairs: Scan | None = None  # for calls with complex numbers
         self._sets: list[tuple[dict[str, Any], str]] = []  # attributes that the step was last seen to set
         self._refused: dict[str, int] = {}
-        self._slower: dict[
-            tuple[Any, ...], str
-        ] = {}  # kinds of calls for which the plain loop was measured faster
+        self._slower: dict[tuple[Any, ...], str] = {}  # kinds of calls for which the loop was measured faster
 
     def __getstate__(self) -> dict[str, Any]:
         """What was traced stays behind when a scan is copied or pickled."""
@@ -180,9 +179,8 @@ class Scan:
         if recorded is not None:
             return recorded
         if self._slower and wanted is None and (slow := self._slower.get(given.key())) is not None:
-            return self.as_loop(
-                given, slow, every=checkpoint_every
-            )  # right whatever has changed: nothing is asked
+            # right whatever has changed: nothing is asked
+            return self.as_loop(given, slow, every=checkpoint_every)
         try:
             with unseen() if torch._C._len_torch_dispatch_stack() else nullcontext():
                 entry, plan = self._look(given, wanted, checkpoint_every)
@@ -276,9 +274,8 @@ class Scan:
         if (self.path, self._explanation) != said:
             self.path, self._explanation = said
             debug(1, f"{self!r}: {reason}")
-        if every is None or is_cached(
-            self.step, self.owner
-        ):  # what is made once a call is not made again in a chunk
+        # what is made once a call is not made again in a chunk
+        if every is None or is_cached(self.step, self.owner):
             return given.loop(self.step)
         return loop_in_chunks(self.step, self.owner, given, every)
 
@@ -388,6 +385,7 @@ class Scan:
             plan = self._plan(entry, given if every is None else carrying(given), wanted)
             if manner not in plan.seen:
                 self._see_manner(entry, plan, given, manner)
+                entry.agree((plan.needs, wanted))
             if given.B not in plan.sizes:
                 self._see_size(entry, plan, given)
         except Exception as error:
@@ -402,8 +400,7 @@ class Scan:
 
     def _entry(self, given: Inputs) -> Entry:
         """The trace for this kind of call, a new one where there is none that still holds."""
-        entry = self._known(given) or self._new(given)
-        if entry.reason is not None:
+        if (entry := self._known(given) or self._new(given)).reason is not None:
             raise entry.reason.again()
         return entry
 
@@ -446,7 +443,7 @@ class Scan:
         snapshot = Snapshot(self.step, self.owner)
         try:
             with alone():
-                family.check(given, snapshot, sizes)
+                family.check(given, sizes)
             family.guard.check_undisturbed()
         except NotSupported as reason:
             return family.entry(key, sizes, reason.again())
@@ -512,11 +509,10 @@ class Scan:
         """At each new batch size (up to a bound) one step is compared with the user's own."""
         if len(plan.sizes) >= _MOST_SIZES:
             return
-        if entry.family is None or not entry.family.believes(given.B):
+        if not entry.believes(given.B):
             with self._left_alone(entry):
                 verify_size(self.step, plan, entry.guard.tensors(), given)
-            if entry.family is not None:
-                entry.family.believe(given.B)
+            entry.believe(given.B)
         plan.sizes.add(given.B)
 
     def _plan(self, entry: Entry, given: Inputs, wanted: str | None) -> Plan:
@@ -539,9 +535,16 @@ class Scan:
         if entry.family is not None:
             plan.seen = entry.family.seen.setdefault((needs, wanted), set())
             if plan.seen:
-                with self._left_alone(entry):
-                    verify_case(self.step, plan, entry.guard.tensors(), given, entry.dtypes)
-                plan.sizes.add(given.B)
-                entry.family.believe(given.B)
+                self._see_case(entry, plan, (needs, wanted), given)
         entry.plans[needs, wanted] = plan
         return plan
+
+    def _see_case(self, entry: Entry, plan: Plan, kind: Wanted, given: Inputs) -> None:
+        """At other sizes than those at which a program was verified it is compared anew, unless these lie between."""
+        if not entry.is_between(kind, given.B):
+            rows = _FEW_ROWS if entry.knows(given.B) else given.B
+            with self._left_alone(entry):
+                verify_case(self.step, plan, entry.guard.tensors(), given, entry.dtypes, rows)
+            entry.agree(kind)
+            entry.believe(given.B)
+        plan.sizes.add(given.B)

@@ -131,8 +131,11 @@ class Assembler:
 
     # -- places
 
+    def _is_foreign(self, v: Value) -> bool:
+        return v.dtype not in (self.code.dtype, torch.bool) and v not in self.integers
+
     def _check_dtype(self, v: Value) -> None:
-        if v.dtype not in (self.code.dtype, torch.bool) and v not in self.integers:
+        if self._is_foreign(v):
             raise NotSupported(f"a value of {v.dtype} in the loop")
 
     def _view(self, v: Value) -> View:
@@ -144,7 +147,7 @@ class Assembler:
     def _outside(self, v: Value) -> View:
         """The place of a value that the section takes from outside."""
         # a static integer enters as a number, which is what it becomes beside floats
-        if self.kinds(v) != "static" and not is_index(v, self.section.nodes):
+        if self.kinds(v) != "static" and self._is_foreign(v) and not is_index(v, self.section.nodes):
             self._check_dtype(v)
         sizes = row_shape(v)
         if v in self.carry_of:

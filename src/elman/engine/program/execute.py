@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 import torch
@@ -41,8 +43,14 @@ def compile_section(
         if gone:
             lines.append(f"    del {', '.join(gone)}")
     lines.append(f"    return ({' '.join(v.name + ',' for v in outs)})")
-    exec(compile("\n".join(lines), "<section>", "exec"), names)
+    exec(_code("\n".join(lines)), names)
     return names["section"]
+
+
+@functools.lru_cache(maxsize=256)
+def _code(text: str) -> CodeType:
+    """The same for layers of the same form, and for sizes that the text does not speak of."""
+    return compile(text, "<section>", "exec")
 
 
 def _statement(node: Node, i: int, names: dict[str, Any]) -> str:

@@ -120,16 +120,24 @@ class Node:
 
 def refs(tree: Any) -> Iterator[Value]:
     """The Values in a node's arguments (or in any nest of lists, tuples and dicts)."""
+    found: list[Value] = []
+    _collect(tree, found)
+    return iter(found)
+
+
+def _collect(tree: Any, found: list[Value]) -> None:
     if isinstance(tree, Value):
-        yield tree
+        found.append(tree)
     elif isinstance(tree, Node):
-        yield from refs(tree.args)
-        yield from refs(tree.kwargs)
+        _collect(tree.args, found)
+        if tree.kwargs:
+            _collect(tree.kwargs, found)
     elif isinstance(tree, list | tuple):
         for item in tree:
-            yield from refs(item)
+            _collect(item, found)
     elif isinstance(tree, dict):
-        yield from refs(list(tree.values()))
+        for item in tree.values():
+            _collect(item, found)
 
 
 @dataclass(slots=True)

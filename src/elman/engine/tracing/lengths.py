@@ -2,7 +2,7 @@
 
 A step is traced with two prime values for each such size. A number of the trace that differs between the two is a
 formula of the sizes: a `Length` (an integer), a `Portion` (a number made of one). In sums and products of the passes a
-Length goes on to know what it is; `at` puts the sizes of a call in its place.
+Length goes on to know what it is; its `at` gives the number for the sizes of a call.
 """
 
 from __future__ import annotations
@@ -10,11 +10,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from elman.engine.structure import mapped
-
-__all__ = ["Length", "Portion", "Symbols", "at"]
+__all__ = ["Length", "Portion", "Symbols"]
 
 # Powers of the sizes (their numbers, in order, as often as they are multiplied) -> factor
 Formula = dict[tuple[int, ...], int]
@@ -138,8 +135,3 @@ class Symbols:
                 if math.isclose(factor, n / of(b + offset), rel_tol=_ROUNDING):
                     return Portion.of(m, kind, factor, k, offset)
         return None
-
-
-def at(tree: Any, sizes: Sequence[int]) -> Any:
-    """Plain numbers in the place of lengths and portions, in a nest of lists, tuples and dicts."""
-    return mapped(tree, lambda leaf: leaf.at(sizes) if isinstance(leaf, Length | Portion) else leaf)

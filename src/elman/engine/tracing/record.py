@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import sys
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -93,7 +94,10 @@ class Tracer(TorchDispatchMode):
         self.calls = _Calls(rows)
         self.told: tuple[str, str] | None = None  # source and word of what is being replayed
         self._labels = labels
-        self._own: set[int] = set()
+        self._own: set[int] = (
+            set()
+        )  # memory that the first of the records have made; counted where something is written
+        self._counted = 0
         self._constants: dict[int, Tensor] = {}  # made from numbers that stand in the step
         self._apart: set[Any] = set()  # what is being taken apart as torch's library says
 
@@ -101,32 +105,30 @@ class Tracer(TorchDispatchMode):
         self, func: Any, kinds: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in _READS_A_NUMBER:
+        kind = _kind(func)
+        if kind.reads_a_number:
             raise self.calls.not_supported(
                 "the step reads a number out of a tensor (a branch on data, .item(), bool())",
                 op=op_name(func), hint=_instead_of_a_number(),
             )  # fmt: skip
         with torch._C.DisableTorchFunction():
-            out = self._taken_apart(func, args, kwargs)
+            out = self._taken_apart(func, kind, args, kwargs)
             if out is not NotImplemented:
                 return out
-            self._check_mutation(func, args, kwargs)
+            if kind.writes:
+                self._check_mutation(func, args, kwargs)
             out = func(*args, **kwargs)
             outs = list(out) if isinstance(out, tuple | list) else [out]
-            for o in outs:
-                if isinstance(o, Tensor) and not self._foreign(o, args, kwargs):
-                    self._own.add(storage_of(o))
             if func is aten.lift_fresh.default:
                 self._constants[id(out)] = out
         source, word = self.told or (_source(), self.calls.word)
         self.records.append(Record(func, args, kwargs, outs, source, word))
         return out
 
-    def _taken_apart(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _taken_apart(self, func: Any, kind: _Kind, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a larger operation gives, by smaller ones; NotImplemented for one that stays whole."""
-        of_prims = func.namespace == "prims"  # what torch's own decompositions are made of
-        apart = func._overloadpacket.impl_aten if of_prims else DECOMPOSITIONS.get(func)
-        if apart is None and not _known(func) and func not in self._apart:  # some are made of themselves
+        apart = kind.apart
+        if apart is None and not kind.known and func not in self._apart:  # some are made of themselves
             apart = library_decomposition(func)
         if apart is None:
             return NotImplemented
@@ -142,6 +144,7 @@ class Tracer(TorchDispatchMode):
         if self.writes or not any(r.func._schema.is_mutable for r in self.records[count:]):
             return out
         del self.records[count:]
+        self._counted = min(self._counted, count)
         return NotImplemented
 
     def _with_numbers(self, tree: Any) -> Any:
@@ -156,6 +159,15 @@ class Tracer(TorchDispatchMode):
 
         return mapped(tree, number)
 
+    def _made(self) -> set[int]:
+        """The memory that the step has made so far."""
+        for entry in self.records[self._counted :]:
+            for o in entry.outs:
+                if isinstance(o, Tensor) and not self._foreign(o, entry.args, entry.kwargs):
+                    self._own.add(storage_of(o))
+        self._counted = len(self.records)
+        return self._own
+
     def _foreign(self, out: Tensor, args: Any, kwargs: Any) -> bool:
         """Whether `out` looks into memory that was there before the step."""
         place = storage_of(out)
@@ -163,15 +175,14 @@ class Tracer(TorchDispatchMode):
 
     def _check_mutation(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before it happens: nothing that was there before the step is written."""
-        if not func._schema.is_mutable:
-            return
         self.mutates = True
+        own = self._made()
         for i, argument in enumerate(func._schema.arguments):
             if argument.alias_info is None or not argument.alias_info.is_write:
                 continue
             for t in tensors_in(args[i] if i < len(args) else kwargs.get(argument.name)):
                 place = storage_of(t)
-                if place not in self._own:
+                if place not in own:
                     what = self._labels.get(place, f"a tensor {tuple(t.shape)} that it did not make")
                     raise self.calls.not_supported(
                         f"the step changes {what} in place ({op_name(func)})",
@@ -331,11 +342,24 @@ def op_name(func: Any) -> str:
     return str(func).removeprefix("aten.")
 
 
-def _known(func: Any) -> bool:
+class _Kind(NamedTuple):
+    """What is always so of an operation. apart: how it is taken apart here; known: it is an entry as it is."""
+
+    reads_a_number: bool
+    writes: bool
+    apart: Callable[..., Any] | None
+    known: bool
+
+
+@functools.cache
+def _kind(func: Any) -> _Kind:
+    of_prims = func.namespace == "prims"  # what torch's own decompositions are made of
+    apart = func._overloadpacket.impl_aten if of_prims else DECOMPOSITIONS.get(func)
     whole = (
         func in SAME or func in VIEWS or func in FILLED or func in FULL or func in FILLS or func in _COPIES
     )
-    return whole or op_name(func) in OPS or func._schema.is_mutable
+    writes = func._schema.is_mutable
+    return _Kind(func in _READS_A_NUMBER, writes, apart, whole or op_name(func) in OPS or writes)
 
 
 def storage_of(t: Tensor) -> int:

@@ -22,23 +22,35 @@ from elman.engine.errors import NotSupported
 from elman.engine.lowering.linear import assert_linear
 from elman.engine.lowering.lower import Needs, lower
 from elman.engine.lowering.passes import optimize
-from elman.engine.program.program import OUTPUTS, PROGRAM_INPUTS, Graph, Node, Program, Rows, Section, Value
-from elman.engine.structure import mapped
-from elman.engine.tracing.lengths import Length, Symbols, at
+from elman.engine.program.program import (
+    OUTPUTS,
+    PROGRAM_INPUTS,
+    Graph,
+    Node,
+    Program,
+    Rows,
+    Section,
+    Value,
+    refs,
+)
+from elman.engine.structure import leaves_of, mapped
+from elman.engine.tracing.lengths import Length, Portion, Symbols
 from elman.engine.tracing.trace import trace
 from elman.engine.trust.pattern import Pattern
 from elman.engine.watching.guards import Guard, Reached
 from elman.engine.watching.snapshot import Snapshot
 
-__all__ = ["Anew", "Axes", "Entry", "Family", "bound", "same_way", "traced", "widened"]
+__all__ = ["Anew", "Axes", "Entry", "Family", "Wanted", "bound", "same_way", "traced", "widened"]
 
 # Of each size of a call (see `Inputs.sizes`): itself where it is fixed, -1 - k where it is the k-th that varies.
 Axes = tuple[int, ...]
 _MOST_ENTRIES = 512
 _MOST_PAIRS = 64  # of sizes and batch sizes that are compared one by one
+_ENOUGH = 8  # sizes at which a program has been compared, before it is believed at others between these
 # A layer says that it is traced again and again from so many times on, if they take such a part of its time.
 _OFTEN, _MUCH = 8, 0.2
 Key = tuple[Any, tuple[int, ...]]  # see `Inputs.key`
+Wanted = tuple[Needs, str | None]  # gradients and backend: what a plan is for
 
 
 def widened(axes: Axes, sizes: Sequence[int]) -> Axes:
@@ -67,7 +79,7 @@ class Entry:
     graph: Graph | None = None
     dtypes: list[torch.dtype] = field(default_factory=list)
     reason: NotSupported | None = None
-    plans: dict[tuple[Needs, str | None], Plan] = field(default_factory=dict)
+    plans: dict[Wanted, Plan] = field(default_factory=dict)
     family: Family | None = None
     sizes: tuple[int, ...] = ()  # those that vary
 
@@ -89,6 +101,42 @@ class Entry:
         assert self.graph is not None
         return lower(self.graph, needs)
 
+    # what has been compared with the loop, and what is believed after that
+
+    def knows(self, batch: int) -> bool:
+        """Whether a batch size has been compared, at any sizes."""
+        return self.family is not None and batch in self.family.batches
+
+    def believes(self, batch: int) -> bool:
+        """Whether a batch size need not be compared once more at other sizes: it has been at some, and so have many
+        pairs of both."""
+        return self.family is not None and batch in self.family.batches and self.family.pairs >= _MOST_PAIRS
+
+    def believe(self, batch: int) -> None:
+        """A batch size has been compared."""
+        if self.family is not None:
+            self.family.batches.add(batch)
+            self.family.pairs += 1
+
+    def agree(self, plan: Wanted) -> None:
+        """A program has been compared at these sizes."""
+        if self.family is not None:
+            self.family.agreed.setdefault(plan, set()).add(self.sizes)
+
+    def is_between(self, plan: Wanted, batch: int) -> bool:
+        """Whether a program need not be compared at these sizes, at which the step has been seen to do what the graph
+        says: it has agreed at smaller and at larger ones, at many in all, and they are equal to no other size, which
+        could hide a mistaken axis."""
+        if self.family is None or not self.knows(batch):
+            return False
+        agreed = self.family.agreed.get(plan, ())
+        others = {1, batch, *(a for a in self.family.axes if a >= 0)}
+        others |= {n for t in self.guard.tensors() for n in t.shape}
+        if len(agreed) < _ENOUGH or len({*self.sizes} - others) < len(self.sizes):
+            return False
+        known = zip(*agreed, strict=True)
+        return all(min(k) < n < max(k) for n, k in zip(self.sizes, known, strict=True))
+
 
 @dataclass(slots=True)
 class Family:
@@ -102,8 +150,9 @@ class Family:
     dtypes: list[torch.dtype] = field(default_factory=list)
     pattern: Pattern | None = None
     entries: dict[tuple[int, ...], Entry] = field(default_factory=dict)
-    programs: dict[Needs, Program] = field(default_factory=dict)
-    seen: dict[tuple[Needs, str | None], set[Any]] = field(default_factory=dict)
+    programs: dict[Needs, _Open] = field(default_factory=dict)
+    seen: dict[Wanted, set[Any]] = field(default_factory=dict)
+    agreed: dict[Wanted, set[tuple[int, ...]]] = field(default_factory=dict)
     batches: set[int] = field(default_factory=set)  # batch sizes that have been seen to agree, at any sizes
     pairs: int = 0
 
@@ -115,29 +164,19 @@ class Family:
         self.entries[sizes] = entry
         return entry
 
-    def check(self, given: Inputs, snapshot: Snapshot, sizes: tuple[int, ...]) -> None:
+    def check(self, given: Inputs, sizes: tuple[int, ...]) -> None:
         """Raise NotSupported where the step does something else at the sizes of a call."""
         if self.pattern is None:
             raise self.entries[()].reason or NotSupported("")
-        ((rows, _),) = batch_sizes(given, snapshot.tensors())
-        self.pattern.check(sample(given, rows, self.dtypes, self.pattern.grad), self.guard.tensors(), sizes)
+        few = sample(given, self.pattern.rows(sizes), self.dtypes, self.pattern.grad)
+        self.pattern.check(few, self.guard.tensors(), sizes)
 
     def program(self, needs: Needs, sizes: tuple[int, ...]) -> Program:
         """The program for these sizes."""
         assert self.graph is not None
         if needs not in self.programs:
-            self.programs[needs] = lower(self.graph, needs)
-        return _with_sizes(self.programs[needs], sizes)
-
-    def believes(self, batch: int) -> bool:
-        """Whether a batch size need not be compared once more at other sizes: it has been at some, and so have many
-        pairs of both."""
-        return batch in self.batches and self.pairs >= _MOST_PAIRS
-
-    def believe(self, batch: int) -> None:
-        """A batch size has been compared."""
-        self.batches.add(batch)
-        self.pairs += 1
+            self.programs[needs] = _Open(lower(self.graph, needs))
+        return self.programs[needs].at(sizes)
 
 
 def same_way(entry: Entry, entries: Sequence[Entry]) -> Family | None:
@@ -244,29 +283,57 @@ def traced(
     raise NotSupported(f"the dtypes of the state do not settle: {dtypes}")
 
 
-def _with_sizes(program: Program, sizes: tuple[int, ...]) -> Program:
-    """The program with plain numbers in the place of the sizes that vary."""
-    values: dict[Value, Value] = {}
+class _Open:
+    """A program with sizes that vary, and what of it depends on them."""
 
-    def value(v: Value | None) -> Any:
-        if v is not None and v not in values:
-            values[v] = Value(v.name, tuple(size(n) for n in v.shape), v.dtype, v.summed)
-        return None if v is None else values[v]
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        sections = program.sections.values()
+        known = {v for s in sections for n in s.nodes for v in (*refs(n), *n.outs)}
+        known |= {v for s in sections for v in (*s.ins, *s.outs)}
+        known |= {v for role in _ROLES for v in getattr(program, role) if v is not None}
+        self.values = {v for v in known if any(map(_varies, v.shape))}
+        self.nodes = {
+            id(n)
+            for s in sections
+            for n in s.nodes
+            if not self.values.isdisjoint((*refs(n), *n.outs))
+            or any(map(_varies, leaves_of((n.args, n.kwargs))))
+        }
 
-    def size(n: Any) -> Any:
-        if isinstance(n, Rows):
-            return Rows(n.factor.at(sizes)) if isinstance(n.factor, Length) else n
-        return at(n, sizes)
+    def at(self, sizes: tuple[int, ...]) -> Program:
+        """The program with plain numbers in the place of the sizes that vary; the rest of it is the same."""
+        values = {
+            v: Value(v.name, tuple(_size(n, sizes) for n in v.shape), v.dtype, v.summed) for v in self.values
+        }
 
-    def tree(a: Any) -> Any:
-        return mapped(a, lambda leaf: value(leaf) if isinstance(leaf, Value) else size(leaf))
+        def value(v: Value | None) -> Any:
+            return values.get(v, v) if v is not None else None
 
-    def node(n: Node) -> Node:
-        return Node(n.op, tree(n.args), tree(n.kwargs), tuple(map(value, n.outs)), n.source)
+        def tree(a: Any) -> Any:
+            return mapped(a, lambda leaf: value(leaf) if isinstance(leaf, Value) else _size(leaf, sizes))
 
-    sections = {
-        name: Section([node(n) for n in s.nodes], [value(v) for v in s.ins], [value(v) for v in s.outs])
-        for name, s in program.sections.items()
-    }
-    roles = {role: [value(v) for v in getattr(program, role)] for role in (*PROGRAM_INPUTS, *OUTPUTS)}
-    return Program(**roles, sections=sections)
+        def node(n: Node) -> Node:
+            if id(n) not in self.nodes:
+                return n
+            return Node(n.op, tree(n.args), tree(n.kwargs), tuple(map(value, n.outs)), n.source)
+
+        sections = {
+            name: Section([node(n) for n in s.nodes], [value(v) for v in s.ins], [value(v) for v in s.outs])
+            for name, s in self.program.sections.items()
+        }
+        roles = {role: [value(v) for v in getattr(self.program, role)] for role in _ROLES}
+        return Program(**roles, sections=sections)
+
+
+_ROLES = (*PROGRAM_INPUTS, *OUTPUTS)
+
+
+def _varies(n: Any) -> bool:
+    return isinstance(n.factor if isinstance(n, Rows) else n, Length | Portion)
+
+
+def _size(n: Any, sizes: tuple[int, ...]) -> Any:
+    if isinstance(n, Rows):
+        return Rows(n.factor.at(sizes)) if isinstance(n.factor, Length) else n
+    return n.at(sizes) if isinstance(n, Length | Portion) else n

@@ -8,7 +8,7 @@ the formulas give: then what was made of the two runs is what the step does at t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from elman.engine.errors import NotSupported
 from elman.engine.program.program import INPUTS, OUTPUTS, Rows
 from elman.engine.tracing.lengths import Length, Portion, Symbols
 from elman.engine.tracing.merge import size_of
-from elman.engine.tracing.record import record
+from elman.engine.tracing.record import Tracer, record
 from elman.engine.tracing.trace import Sample, differentiate
 from elman.engine.watching.reached import Entered
 
@@ -26,6 +26,7 @@ __all__ = ["Pattern"]
 
 _LARGEST_CONSTANT = 4096
 _ROUNDING = 1e-12
+_PRIMES = tuple(p for p in range(3, 400) if all(p % d for d in range(2, p)))
 
 
 class Pattern:
@@ -42,7 +43,14 @@ class Pattern:
         if len(first) != len(second):
             raise NotSupported("the step does other operations at another size")
         self.things = [_general(m, n, rows, symbols) for m, n in zip(first, second, strict=True)]
+        self.numbers = {n for n in self.things if isinstance(n, int) and not isinstance(n, bool)}
         self.entered.known = True
+
+    def rows(self, sizes: Sequence[int]) -> int:
+        """How many rows a check at these sizes takes: few, a prime by which no other number in it can be divided."""
+        numbers = {abs(n.at(sizes)) if isinstance(n, Length) else abs(n) for n in self.numbers}
+        free = (p for p in _PRIMES if all(n % p or not n for n in numbers))
+        return next(free, _PRIMES[-1])
 
     def check(self, sample: Sample, p: Sequence[Tensor], sizes: Sequence[int]) -> None:
         """Raise NotSupported where the step does something else on this sample, whose sizes are given."""
@@ -58,48 +66,48 @@ class Pattern:
     def _things(self, sample: Sample, p: Sequence[Tensor]) -> list[Any]:
         roles: dict[str, list[Any]] = {"x": sample.x, "s": sample.s, "c": sample.c, "p": list(p)}
 
-        def call(_: Any) -> None:
-            y, ns, _ = self.entered.during(lambda: sample.call(self.step))
+        def call(tracer: Tracer) -> None:
+            tracer.told = ("", "")  # nobody asks where an operation is
+            y, ns, _ = sample.call(self.step)
             roles["y"], roles["ns"] = y, ns
             if self.grad:
                 differentiate(roles, y, ns)
 
         tracer, _ = record(call, self.labels, sample.rows)
-        names: dict[int, int] = {}
-        things: list[Any] = [
-            _written(t, names) for role in INPUTS for t in roles.get(role, ()) if isinstance(t, Tensor)
-        ]
+        # by itself: while the tracer is at work, most that is entered is the tracer's own
+        self.entered.during(lambda: sample.call(self.step))
+        names: dict[int, str] = {}
+        things: list[Any] = []
+        for role in INPUTS:
+            _write([t for t in roles.get(role, ()) if isinstance(t, Tensor)], names, things)
         for entry in tracer.records:
             things.append(entry.func)
-            things += _flat((entry.args, entry.kwargs, entry.outs), names)
+            _write((entry.args, entry.kwargs, entry.outs), names, things)
             if entry.func is torch.ops.aten.lift_fresh.default and entry.args[0].numel() <= _LARGEST_CONSTANT:
                 things.append(repr(entry.args[0].tolist()))
-        results = [None if t is None else names.get(id(t)) for role in OUTPUTS for t in roles.get(role, ())]
-        return [*_flat(things, {}), *results]
+        things += [None if t is None else names.get(id(t)) for role in OUTPUTS for t in roles.get(role, ())]
+        return things
 
 
-def _written(t: Tensor, names: dict[int, int]) -> list[Any]:
-    """A tensor by its number; at the first time with its shape."""
-    number = names.get(id(t))
-    if number is not None:
-        return [number]
-    names[id(t)] = len(names)
-    return [len(names) - 1, t.dtype, *t.shape]
-
-
-def _flat(tree: Any, names: dict[int, int]) -> Iterator[Any]:
+def _write(tree: Any, names: dict[int, str], things: list[Any]) -> None:
+    """What is in a nest of lists, tuples and dicts; a tensor by a name, at the first time with its shape."""
     if isinstance(tree, Tensor):
-        yield from _written(tree, names)
+        name = names.get(id(tree))
+        if name is None:
+            names[id(tree)] = name = f"t{len(names)}"
+            things += (name, tree.dtype, *tree.shape)
+        else:
+            things.append(name)
     elif isinstance(tree, list | tuple):
-        yield len(tree)
+        things.append(len(tree))
         for item in tree:
-            yield from _flat(item, names)
+            _write(item, names, things)
     elif isinstance(tree, dict):
         for key in sorted(tree):
-            yield key
-            yield from _flat(tree[key], names)
+            things.append(key)
+            _write(tree[key], names, things)
     else:
-        yield int(tree) if isinstance(tree, int) and not isinstance(tree, bool) else tree
+        things.append(int(tree) if isinstance(tree, int) and not isinstance(tree, bool) else tree)
 
 
 def _general(m: Any, n: Any, rows: tuple[int, int], symbols: Symbols) -> Any:
@@ -115,6 +123,8 @@ def _general(m: Any, n: Any, rows: tuple[int, int], symbols: Symbols) -> Any:
 
 
 def _fits(a: Any, b: Any, rows: int, sizes: Sequence[int]) -> bool:
+    if a is b:
+        return True
     if isinstance(a, Rows):
         return bool(b == rows * (a.factor.at(sizes) if isinstance(a.factor, Length) else a.factor))
     if isinstance(a, Length):

@@ -247,14 +247,19 @@ def verify_size(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given
 
 
 def verify_case(
-    step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: Inputs, dtypes: Sequence[torch.dtype]
+    step: Callable[..., Any],
+    plan: Plan,
+    p: Sequence[Tensor],
+    given: Inputs,
+    dtypes: Sequence[torch.dtype],
+    rows: int,
 ) -> None:
-    """Two steps, with as many rows as the call has, of a plan that was verified at other sizes beside T and B: values
-    and all gradients. Raises NotSupported where they differ from the plain loop."""
+    """Two steps, with so many rows, of a plan that was verified at other sizes beside T and B: values and all
+    gradients. Raises NotSupported where they differ from the plain loop."""
     grad = plan.needs.any
     tolerance = max(_TOLERANCE.get(d, 0.0) for d in _dtypes(plan.program))
     with torch.set_grad_enabled(grad), FixedDraws() if plan.random else nullcontext():
-        few = small(given, 2, given.B, dtypes, grad, Manner())
+        few = small(given, 2, rows, dtypes, grad, Manner())
         expected = _evaluate(partial(few.loop, step), few, p, grad)
         got = _evaluate(partial(run_plan, step, plan, p, few), few, p, grad)
     assert_agree(got, expected, tolerance)
