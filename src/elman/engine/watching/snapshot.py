@@ -95,7 +95,8 @@ class Snapshot:
             prefix = f"{path}." if path else ""
             for what, entries in zip(("the attribute", "the parameter", "the buffer"), dicts, strict=False):
                 for key, t in entries.items():
-                    if isinstance(t, Tensor):
+                    # what a transform that is over has left in an attribute has no memory
+                    if isinstance(t, Tensor) and not torch._C._functorch.is_functorch_wrapped_tensor(t):
                         names[t.untyped_storage()._cdata] = (
                             f"{what} '{prefix}{key}' of {type(module).__name__}"
                         )
