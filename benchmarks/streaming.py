@@ -99,7 +99,7 @@ def by_onnx(layer: nn.Module, x: Tensor) -> Callable[[], Answers] | None:
     return run
 
 
-def onnx_step(layer: nn.Module) -> Any:
+def onnx_step(layer: nn.Module, steps: int = 1) -> Any:
     """A model of one recurrent node with the layer's weights: x (T, 1, I) and the states in, y and the states out."""
     from onnx import TensorProto, helper, numpy_helper
 
@@ -121,8 +121,9 @@ def onnx_step(layer: nn.Module) -> Any:
     graph = helper.make_graph(
         [node],
         "step",
-        [helper.make_tensor_value_info(n, number, [1, 1, H]) for n in ("x", *states)],
-        [helper.make_tensor_value_info("y", number, [1, 1, 1, H])]
+        [helper.make_tensor_value_info("x", number, [steps, 1, int(layer.input_size)])]  # type: ignore[arg-type]
+        + [helper.make_tensor_value_info(s, number, [1, 1, H]) for s in states],
+        [helper.make_tensor_value_info("y", number, [steps, 1, 1, H])]
         + [helper.make_tensor_value_info(f"{s}_next", number, [1, 1, H]) for s in states],
         [numpy_helper.from_array(np.ascontiguousarray(v), k) for k, v in weights.items()],
     )

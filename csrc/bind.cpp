@@ -217,6 +217,8 @@ std::vector<std::string> isa_names() {
 
 }  // namespace
 
+const Recipe& recipe_of(nb::handle course) { return nb::cast<const Course*>(course)->recipe; }
+
 NB_MODULE(_core, m) {
   m.doc() = "Loop kernels: one recurrent step, compiled to a list of instructions, run over a sequence.";
   nb::set_leak_warnings(false);  // kernels live in caches until the process ends
@@ -283,6 +285,7 @@ NB_MODULE(_core, m) {
       .def("__str__", [](const Kernel& k) { return describe(k.program()); });
   bind_entropy(m);
   bind_live(m);
+  bind_packed(m);
   bind_profile(m);
 }
 

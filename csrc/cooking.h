@@ -57,6 +57,15 @@ inline Int block_size(const std::vector<RecipeArray>& arrays, Keeper keeper, Int
   return places.size();
 }
 
+template <class T> void join_numbers(const T* from, T* to, Int count, bool adds) {
+  if (adds) for (Int i = 0; i < count; ++i) to[i] += from[i];
+  else std::memcpy(to, from, std::size_t(count) * sizeof(T));
+}
+inline void join_numbers(std::uintptr_t from, std::uintptr_t to, Int count, bool adds, Int element) {
+  if (element == Int(sizeof(float))) join_numbers(reinterpret_cast<const float*>(from), reinterpret_cast<float*>(to), count, adds);
+  else join_numbers(reinterpret_cast<const double*>(from), reinterpret_cast<double*>(to), count, adds);
+}
+
 // Some steps of a call and their rows, [first, first + rows) of all. span: from the first of these rows on. turn: how many
 // stretches have been before it.
 struct Stretch {
@@ -285,19 +294,10 @@ class Cooking {
   }
 
   void run(const Join& join) const {
-    if (element_ == Int(sizeof(float))) run<float>(join);
-    else run<double>(join);
+    join_numbers(base(join.from), base(join.to) + std::uintptr_t(join.begin * element_), width(join.from), join.adds, element_);
   }
 
  private:
-  template <class T> void run(const Join& join) const {
-    const T* from = reinterpret_cast<const T*>(base(join.from));
-    T* to = reinterpret_cast<T*>(base(join.to)) + join.begin;
-    const Int count = width(join.from);
-    if (join.adds) for (Int i = 0; i < count; ++i) to[i] += from[i];
-    else std::memcpy(to, from, std::size_t(count) * sizeof(T));
-  }
-
   // Bytes from the first column to the first that is summed.
   std::uintptr_t behind(const RecipeSum& sum) const { return std::uintptr_t(sum.begin * element_); }
 

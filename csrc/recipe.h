@@ -135,6 +135,7 @@ class Recipe {
            int threads) const;
 
  private:
+  friend class Prepared;
   void check_ragged(Int T, Int B, bool reverse, const Ragged* ragged) const;
   void sort(std::vector<RecipeStep> steps);
   Int rows_of_a_stretch() const;

@@ -65,7 +65,7 @@ FOLDERS = sorted(path.parent.name for path in (ROOT / "src/elman/engine").glob("
     ("contract", "start"),
     [
         ("Floors of the package", "__main__ >"),
-        ("Floors of the engine", "freeze | printing >"),
+        ("Floors of the engine", "freeze | packed | printing >"),
         *((f"Floors of the engine's {folder}", f"{folder}: ") for folder in FOLDERS),
     ],
 )

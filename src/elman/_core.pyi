@@ -285,11 +285,69 @@ class Steps:
     def period(self) -> int:
         """The most looks until a change of one value is seen that nothing else tells."""
 
-class Caller:
-    """What is called with one x after the other: `steps.step_one` answers, or where it gives None, and with other
-    arguments, the method `_call` of the class that comes from this one."""
+class PackedCall:
+    """Whole calls of a forward recipe for one batch size, on weights that are packed once and may change between two
+    calls.
 
-    steps: Steps | None
+    given: the address of each given array; of those that belong to no row vectors are read where they lie, at each
+    call. version, place: as for `Steps`, and so are add, add_entry, same, unchanged and period. ValueError for a recipe
+    that is no forward call of all rows.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        B: int,
+        reverse: bool,
+        given: Sequence[int],
+        threads: int,
+        version: object,
+        place: object,
+    ) -> None: ...
+    def add(self, tensor: object, alias: object, bytes: int, counted: bool) -> None: ...
+    def add_entry(self, mapping: dict[Any, Any], key: object, value: object) -> None: ...
+    def same(self) -> bool: ...
+    def unchanged(self) -> bool: ...
+    def run(self, T: int, given: Sequence[int], own: Sequence[int]) -> bool:
+        """A call: addresses of the given arrays, of which those of a batch (0: zeros) and of rows are read, and of
+        those that it makes. False, and nothing done, while another thread is at it."""
+
+    def expect(
+        self,
+        dense: tuple[Any, ...],
+        from_capsule: object,
+        result: type,
+        questions: list[tuple[Any, Any]],
+        element: int,
+        batch_first: bool,
+        x_row: Sequence[int],
+        x_at: Sequence[int],
+        y_row: Sequence[int],
+        y_at: Sequence[int],
+        state_sizes: list[Any],
+        state_at: Sequence[Sequence[int]],
+        final_at: Sequence[int],
+        several: bool,
+        zeros: bool,
+    ) -> None:
+        """For a `Caller`, whose calls `(x[, state])` it answers from here on with a named tuple `result((y, state))`.
+
+        dense: class and dtype of the tensors, and the descriptors of the class for their shape, dtype, whether they are
+        on the CPU, dense and in need of a gradient, and whether tensors may lie on another device. questions: calls,
+        and what each has to give. x_at, y_at, state_at, final_at: places among the given arrays, or among those that it
+        makes."""
+
+    def retire(self) -> None:
+        """Answers no more calls of a `Caller`."""
+
+    @property
+    def period(self) -> int: ...
+
+class Caller:
+    """What is called again and again: `steps` answers where it can, else the method `_call` of the class that comes
+    from this one."""
+
+    steps: Steps | PackedCall | None
     def __call__(self, *args: Any, **keywords: Any) -> Any: ...
 
 class Profile:

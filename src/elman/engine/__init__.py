@@ -7,6 +7,7 @@ from elman.engine.entropy import LogitBlock, RowScales, empty_rows, in_memory
 from elman.engine.errors import EngineError, EngineWarning
 from elman.engine.explain import Explanation
 from elman.engine.freeze import FrozenCode, FrozenStep, freeze, freeze_rows
+from elman.engine.packed import PackedScan
 from elman.engine.scan import Scan
 from elman.engine.stream import Caller, Stepper
 from elman.engine.structure import ScanResult
@@ -19,6 +20,7 @@ __all__ = [
     "FrozenCode",
     "FrozenStep",
     "LogitBlock",
+    "PackedScan",
     "RowScales",
     "Scan",
     "ScanResult",

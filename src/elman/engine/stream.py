@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 else:
     Caller = caller()
 
-__all__ = ["Caller", "Parts", "Stepper"]
+__all__ = ["Caller", "Parts", "Stepper", "watch"]
 
 _AS_A_STREAM = Manner(stream=True)
 
@@ -203,15 +203,7 @@ class Stepper:
         from elman.engine.backends.kernel import Steps
 
         steps = Steps(stream, Tensor._version, Tensor.data_ptr)
-        for t in tensors:
-            steps.add(t, t.detach(), _reach(t), not t.is_inference())
-        places = [] if guard is None else guard.ways()
-        found = [(mapping, key, t) for ways, t in zip(places, tensors, strict=False)
-                 for mapping, key in ways if key is not None]  # fmt: skip
-        for mapping, key, t in found:
-            if type(mapping) is dict:
-                steps.add_entry(mapping, key, t)
-        self._loose = [place for place in found if type(place[0]) is not dict]
+        self._loose = watch(steps, guard, tensors)
         return steps
 
     def _expect(self, steps: Steps) -> bool:
@@ -318,6 +310,20 @@ class Stepper:
             else:
                 for own, a in zip(self._state, new, strict=True):
                     own.copy_(a)
+
+
+def watch(originals: Any, guard: Guard | None, tensors: Sequence[Tensor]) -> list[tuple[Any, Any, Tensor]]:
+    """Let the core watch tensors that weights were packed from, and where the guard finds them; gives the places
+    `(mapping, key, tensor)` that it cannot watch."""
+    for t in tensors:
+        originals.add(t, t.detach(), _reach(t), not t.is_inference())
+    places = [] if guard is None else guard.ways()
+    found = [(mapping, key, t) for ways, t in zip(places, tensors, strict=False)
+             for mapping, key in ways if key is not None]  # fmt: skip
+    for mapping, key, t in found:
+        if type(mapping) is dict:
+            originals.add_entry(mapping, key, t)
+    return [place for place in found if type(place[0]) is not dict]
 
 
 def _environment(plan: Plan, p: Sequence[Tensor], given: Inputs) -> Environment:

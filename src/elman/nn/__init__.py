@@ -33,6 +33,7 @@ from elman.nn.cells import (
 from elman.nn.chain import ChainCell, LinearChain
 from elman.nn.dropout import SequenceDropout, WordDropout
 from elman.nn.embedding import Embedding, Features, SequenceInput
+from elman.nn.freezing import Frozen
 from elman.nn.gru import GRU
 from elman.nn.linear_cross_entropy import (
     HeadLoss,
@@ -111,6 +112,7 @@ __all__ = [
     "ForecasterState",
     "Forecasts",
     "FrameEncoder",
+    "Frozen",
     "GRUCell",
     "GRUDCell",
     "GeneralAttention",

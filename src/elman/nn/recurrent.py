@@ -354,6 +354,16 @@ class Recurrent(Stack):
     def _states_out(self, states: list[Any], sequences: Sequences) -> Any:
         return sequences.rows_out(self._own(states))
 
+    def call_on(
+        self, scans: Sequence[Runner], x: Any, state: Any = None, context: Any = None, **options: Any
+    ) -> Any:
+        """As for `Stack`."""
+        return self._call(x, state, context, **options, scans=scans)
+
+    def _lone_state(self) -> tuple[int, ...] | None:
+        alone = self.is_instance and not (self.residual or self.learn_initial_state or self.zoneout)
+        return () if alone else None
+
     def _draws(self) -> bool:
         return super()._draws() or self.zoneout is not None
 

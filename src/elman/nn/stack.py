@@ -15,6 +15,7 @@ from torch.utils._pytree import _register_namedtuple, tree_leaves
 from elman.engine import EngineError, Scan, ScanResult, check, refuse_tracing
 from elman.nn.cells.base import check_size
 from elman.nn.dropout import check_rate, sequence_mask
+from elman.nn.freezing import Frozen
 from elman.nn.layout import Sequences, without_padding
 from elman.nn.streaming import Stream
 
@@ -228,6 +229,18 @@ class Stack(nn.Module):
         ValueError with a backward direction, or in training mode where the layer draws random numbers.
         """
         return Stream(self, state, context=context)
+
+    def freeze(self) -> Frozen:
+        """The layer for answers alone: called as it is, its weights packed once. RuntimeError in training mode."""
+        return Frozen(self)
+
+    def call_on(self, scans: Sequence[Runner], *args: Any, **options: Any) -> Any:
+        """A call with others in the place of the scans, one for each layer and direction."""
+        raise NotImplementedError
+
+    def _lone_state(self) -> tuple[int, ...] | None:
+        """The sizes before the batch axis of a state, where the layer is one cell and nothing else; else None."""
+        return None
 
     def start(
         self, batch: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None

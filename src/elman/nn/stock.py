@@ -317,6 +317,14 @@ class StockLayer(TorchNames):
             return Output(y, state)
         return OutputWithStates(y, state, self._layout.join(sequences.steps_out(result.states)))
 
+    def call_on(self, scans: Sequence[Runner], input: Any, hx: Any = None, **options: Any) -> Any:
+        """As for `Stack`."""
+        return self._call(input, hx, **options, scans=scans)
+
+    def _lone_state(self) -> tuple[int, ...] | None:
+        one = self.num_layers * self.num_directions == 1 and isinstance(self.hidden_size, int)
+        return (1,) if one and not self.residual else None
+
     def _states_out(self, states: list[Any], sequences: Sequences) -> Any:
         return self._layout.join(sequences.rows_out(states))
 

@@ -25,6 +25,7 @@ __all__ = [
     "Caller",
     "CoreRecipe",
     "Kernel",
+    "PackedCall",
     "Profile",
     "Ragged",
     "Steps",
@@ -46,6 +47,7 @@ __all__ = [
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 Caller: TypeAlias = _core.Caller
 CoreRecipe: TypeAlias = _core.Recipe
+PackedCall: TypeAlias = _core.PackedCall
 Profile: TypeAlias = _core.Profile
 Ragged: TypeAlias = "_core.Ragged"
 Steps: TypeAlias = _core.Steps

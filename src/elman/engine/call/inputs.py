@@ -76,7 +76,7 @@ class Inputs:
 class Manner(NamedTuple):
     """What decides who carries out a call: which of its options are there. apart: the state that resets lead to is
     not the one to start from; chunks: `checkpoint_every`; stream: one step after the other; operator: as the one
-    operator that a compiler or an exported program calls."""
+    operator that a compiler or an exported program calls; packed: on weights that are packed before."""
 
     lengths: bool = False
     reset: bool = False
@@ -86,6 +86,7 @@ class Manner(NamedTuple):
     chunks: bool = False
     stream: bool = False
     operator: bool = False
+    packed: bool = False
 
 
 def manner_of(given: Inputs, every: int | None) -> Manner:
