@@ -343,6 +343,12 @@ ENDS = [0.0, -0.0, 1.0, -2.5, math.inf, -math.inf, math.nan, 1e-30, 1e30, 1e-200
 EDGES: dict[str, Callable[[Any, Any], Any]] = {
     "quotient": lambda z, w: w / z,
     "reciprocal": lambda z, w: z.reciprocal() * w,
+    "a real factor": lambda z, w: z * 2.5,
+    "a real factor before": lambda z, w: 0.5 * z,
+    "a real tensor": lambda z, w: z * w.abs(),
+    "a real divisor": lambda z, w: z / 2.5,
+    "a real divisor of each": lambda z, w: z / w.abs(),
+    "the negative": lambda z, w: -z,
     "powers": lambda z, w: z**-1,
     "length": lambda z, w: torch.stack([z.abs(), z.abs().sqrt()], -1),
     "exponential": lambda z, w: torch.exp(z),

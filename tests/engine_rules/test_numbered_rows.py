@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import elman.nn as en
 from elman.engine import EngineError, Scan
 from elman.engine.call.loop import plain_loop
+from elman.engine.tracing.decompose import WHOLE
 from engine_rules.test_avoidable_fallbacks import assert_native
 from nn.by_hand import FAST, assert_same
 from tolerances import assert_near
@@ -142,6 +143,39 @@ def test_running_products(values: str, dim: int) -> None:
         return x + torch.cumprod(m, dim).flatten(1) + (1 + 0.1 * u).cumprod(1)
 
     assert_native(body)
+
+
+@settings(max_examples=6)
+@given(
+    name=st.sampled_from(["cummax", "cummin"]), values=st.sampled_from(["drawn", "equal", "steps"]),
+    dim=st.sampled_from([1, -1, 2]), method=st.booleans(),
+)  # fmt: skip
+def test_extremes_so_far(name: str, values: str, dim: int, method: bool) -> None:
+    """Among equal ones the last gets the gradient."""
+
+    def body(cell: Any, x: Tensor, u: Tensor) -> Tensor:
+        m = {"drawn": u, "equal": 0 * u + x[:, :1], "steps": u * (u > 0)}[values].view(-1, 2, 3)
+        found = getattr(m, name)(dim) if method else getattr(torch, name)(m, dim=dim)
+        return x + found.values.flatten(1)
+
+    assert_native(body)
+
+
+@pytest.mark.parametrize("name", ["cummax", "cummin"])
+@settings(max_examples=30)
+@given(data=st.data())
+def test_extremes_are_torchs(name: str, data: st.DataObject) -> None:
+    """Also of NaN, infinities and equal elements."""
+    some = st.sampled_from([0.0, -0.0, 1.0, 1.0, -2.5, float("inf"), float("-inf"), float("nan")])
+    n, dim = data.draw(st.integers(1, 9)), data.draw(st.integers(-2, 1))
+    rows = data.draw(st.lists(st.lists(some, min_size=n, max_size=n), min_size=1, max_size=3))
+    x = torch.tensor(rows, dtype=DOUBLE, requires_grad=True)
+    found, expected = WHOLE[name](x, dim), getattr(torch, name)(x, dim)
+    torch.testing.assert_close(found.values, expected.values, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(found.indices, expected.indices)
+    weights = torch.randn_like(x)
+    grads = [torch.autograd.grad((r.values.nan_to_num() * weights).sum(), x)[0] for r in (found, expected)]
+    torch.testing.assert_close(*grads)
 
 
 @settings(max_examples=12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from elman.engine import EngineError, Scan
+from elman.engine.call.inputs import gather
 from elman.engine.call.loop import plain_loop
 
 T, B, H = 5, 3, 4
@@ -204,3 +206,53 @@ def test_tensors_of_inference_mode_outside_of_it() -> None:
         x = torch.randn(T, B, H)
     y = plain_loop(lambda x, h: (x + h, x + h), x, torch.zeros(B, H)).y
     torch.testing.assert_close(y, x.cumsum(0))
+
+
+def test_a_second_call_on_the_loop_is_asked_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls that differ in one thing from the one before, on the loop where it is meant: as the loop by itself, and
+    where nothing differs none of the engine's own questions is asked."""
+
+    class Step(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.u = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor, h: Any, c: Tensor | None = None) -> Any:
+            one = h if isinstance(h, Tensor) else h[0]
+            one = torch.tanh(self.u(one) + x + (0 if c is None else c))
+            return one, one if isinstance(h, Tensor) else type(h)((one, *h[1:]))
+
+    step = Step()
+    scan, asked = Scan(step, backend="loop"), list[Any]()
+    monkeypatch.setattr("elman.engine.scan.gather", lambda *a: (asked.append(a), gather(*a))[1])
+    x, h = torch.randn(4, 2, 3), torch.randn(2, 3)
+    calls: list[tuple[tuple[Any, Any], dict[str, Any]]] = [
+        ((x, h), {}),
+        ((x, h), {"reverse": True}),
+        ((x, h), {"context": torch.randn(2, 3)}),
+        ((x, (h, h)), {}),
+        ((x, [h, h]), {}),
+        ((torch.randn(5, 2, 3), h), {}),
+        ((x.clone().requires_grad_(), h), {}),
+        ((x, h.clone().requires_grad_()), {}),
+        ((x, h), {"lengths": torch.tensor([4, 1])}),
+        ((x, h), {"reset": torch.rand(4, 2) < 0.5}),
+        ((x, h), {"return_states": True}),
+        ((x, h), {"initial_state": h}),
+    ]
+    for (sequence, state), options in calls:
+        for again in range(3):
+            before = len(asked)
+            got = scan(sequence, state, **options)
+            expected = plain_loop(step, sequence, state, **options)
+            for a, b in zip(tree_leaves(got), tree_leaves(expected), strict=True):
+                torch.testing.assert_close(a, b)
+                assert a is None or a.requires_grad == b.requires_grad
+            flat = isinstance(state, Tensor | tuple) and not {*options} - {"reverse", "context"}
+            assert len(asked) == before + (again == 0 or not flat), (options, again)
+            with torch.no_grad():
+                step.u.weight.mul_(-1)
+        assert scan.path == "loop"
+    with pytest.raises(EngineError, match=r"batch of 2"):
+        scan(x, torch.randn(3, 3))
+    assert copy.deepcopy(scan)._last is None

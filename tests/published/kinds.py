@@ -185,6 +185,10 @@ KINDS = [
          lambda c, x, u: x + torch.atan2(u, x) + torch.sinh(u) + torch.tan(u) + torch.asin(torch.tanh(x) * 0.9)),
     Kind("lgamma, digamma, erfinv, erfc, asinh, acosh, remainder, fmod", lambda c, x, u: x + torch.asinh(u), False),
     Kind("`cumprod` (the free places of a DNC)", lambda c, x, u: x + torch.cumprod(torch.sigmoid(u), 1)),
+    Kind("`cummax`, `cummin` over 64 elements or fewer",
+         lambda c, x, u: x + torch.cummax(u, 1).values + u.cummin(1)[0]),
+    Kind("`cummax`, `cummin` over more: all pairs would be compared; `logcumsumexp`",
+         lambda c, x, u: x + u.repeat(1, 9).cummax(1).values[:, :8], False),
     Kind("pooling over windows that overlap, with padding, or with gaps",
          lambda c, x, u: x + F.avg_pool1d(u.unsqueeze(1), 3, 1, 1).flatten(1)
          + F.max_pool1d(u.unsqueeze(1), 2, 1, 1, 2).flatten(1)),

@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-__all__ = ["EngineError", "EngineWarning", "NotSupported", "user_level"]
+__all__ = ["LACKING", "EngineError", "EngineWarning", "NotSupported", "user_level"]
 
 
+LACKING = (
+    "other torch operations in this place; or leave the cell as it is, nothing is wrong with it: backend='loop' says "
+    "that the loop is meant"
+)
 _HERE = f"{Path(__file__).parents[1]}/"
 
 
@@ -29,7 +33,7 @@ class NotSupported(Exception):  # noqa: N818 - it is a reason, not a failure: th
     def __init__(self, reason: str, *, hint: str = "", op: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.hint = hint or "write the step with torch operations on whole rows, or ask for backend='loop'"
+        self.hint = hint or LACKING
         self.op = op
 
     def again(self) -> NotSupported:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from elman.engine.call.choice import loop_is_faster, may_be_slower
 from elman.engine.call.inputs import Inputs, Manner, common_length, gather, manner_of
 from elman.engine.call.masks import check_mask, taken
 from elman.engine.call.paired import any_complex, on_pairs
-from elman.engine.call.quick import Again, remember
+from elman.engine.call.quick import Again, OnTheLoop, remember, remember_loop
 from elman.engine.call.records import Recorder
 from elman.engine.call.run import Plan, run_plan
 from elman.engine.call.surroundings import (
@@ -91,7 +91,7 @@ class Scan:
         self._anew = Anew()
         self._explanation = Explanation(None)
         self._warned: set[str] = set()
-        self._last: Again | None = None
+        self._last: Again | OnTheLoop | None = None
         self._recorder: Recorder | None = None
         self._cached: Cached | None = None  # for calls under parametrize.cached()
         self.pairs: Scan | None = None  # for calls with complex numbers
@@ -161,7 +161,9 @@ class Scan:
             return self._in_compiler(given, checkpoint_every)
         wanted = self.backend or backend_of_environment()
         if wanted == "loop":
-            return self.as_loop(given, "the plain loop was asked for", every=checkpoint_every)
+            return self.as_loop(
+                given, "the plain loop was asked for", "", checkpoint_every, (x, state, context)
+            )
         if (why := only_the_loop(given)) is not None:
             hint = self._say_transformed() if why is TRANSFORMED else ""
             return self.as_loop(given, why, hint, checkpoint_every)
@@ -179,8 +181,7 @@ class Scan:
         if recorded is not None:
             return recorded
         if self._slower and wanted is None and (slow := self._slower.get(given.key())) is not None:
-            # right whatever has changed: nothing is asked
-            return self.as_loop(given, slow, every=checkpoint_every)
+            return self.as_loop(given, slow, "", checkpoint_every, trees)
         try:
             with unseen() if torch._C._len_torch_dispatch_stack() else nullcontext():
                 entry, plan = self._look(given, wanted, checkpoint_every)
@@ -269,13 +270,17 @@ class Scan:
 
     # -- the plain loop
 
-    def as_loop(self, given: Inputs, reason: str, hint: str = "", every: int | None = None) -> ScanResult:
-        said = ("loop", Explanation("loop", reason, hint))
-        if (self.path, self._explanation) != said:
-            self.path, self._explanation = said
+    def as_loop(
+        self, given: Inputs, reason: str, hint: str = "", every: int | None = None, trees: Any = None
+    ) -> ScanResult:
+        """trees: x, state and context of a call for which the loop is right whatever changes."""
+        said = self._explanation
+        if (self.path, said.path, said.reason, said.hint) != ("loop", "loop", reason, hint):
+            self.path, self._explanation = "loop", Explanation("loop", reason, hint)
             debug(1, f"{self!r}: {reason}")
         # what is made once a call is not made again in a chunk
         if every is None or is_cached(self.step, self.owner):
+            self._last = None if trees is None else remember_loop(given, trees, self._explanation)
             return given.loop(self.step)
         return loop_in_chunks(self.step, self.owner, given, every)
 
@@ -296,16 +301,13 @@ class Scan:
         self._warn_once(reason.reason.rsplit(" at ", 1)[-1], text)  # one warning for each line of the step
         self._say_anew()
         result = self.as_loop(given, reason.reason, reason.hint, every)
-        self._settle(reason)
-        return result
-
-    def _settle(self, reason: NotSupported) -> None:
-        """A step that is refused again for the same reason is not traced anew for what it changes itself."""
+        # a step that is refused again for the same reason is not traced anew for what it changes itself
         entry = next((e for e in self._entries if e.reason and e.reason.reason == reason.reason), None)
         if entry is not None:
             self._refused[reason.reason] = self._refused.get(reason.reason, 0) + 1
             if self._refused[reason.reason] > 1:
                 entry.guard.settle()
+        return result
 
     # -- the fast path
 
@@ -483,13 +485,11 @@ class Scan:
         self, entry: Entry, plan: Plan, given: Inputs, manner: Manner, execute: Execute | None = None
     ) -> None:
         """At the first call of each manner, whoever will carry it out is compared with the user's own step."""
-        run = execute or (self._run_in_chunks if manner.chunks else partial(run_plan, self.step))
+        in_chunks = partial(run_in_chunks, self.step, self.owner, every=_STEPS_OF_A_CHUNK)
+        run = execute or (in_chunks if manner.chunks else partial(run_plan, self.step))
         with self._left_alone(entry):
             verify(self.step, plan, entry.guard.tensors(), given, entry.dtypes, manner, run)
         plan.seen.add(manner)
-
-    def _run_in_chunks(self, plan: Plan, p: Sequence[Tensor], few: Inputs) -> ScanResult:
-        return run_in_chunks(self.step, self.owner, plan, p, few, _STEPS_OF_A_CHUNK)
 
     @contextmanager
     def _left_alone(self, entry: Entry) -> Iterator[None]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from elman.engine.call.loop import plain_loop
+from elman.engine.call.loop import all_rows, plain_loop
 from elman.engine.errors import EngineError
 from elman.engine.structure import ScanResult, TreeSpec, flatten, unflatten
 from elman.engine.tracing.trace import Sample
@@ -65,6 +65,11 @@ class Inputs:
 
     def loop(self, step: Callable[..., Any]) -> ScanResult:
         """This call on the plain loop."""
+        if self.lengths is None and self.reset is None:
+            extra = () if self.c_spec is None else (unflatten(self.c, self.c_spec),)
+            return all_rows(
+                step, self.x, self.x_spec, self.s, self.s_spec, extra, self.reverse, self.return_states
+            )
         return plain_loop(
             step, unflatten(self.x, self.x_spec), unflatten(self.s, self.s_spec),
             context=None if self.c_spec is None else unflatten(self.c, self.c_spec),

@@ -22,7 +22,7 @@ from elman.engine.structure import (
     unflatten,
 )
 
-__all__ = ["plain_loop"]
+__all__ = ["all_rows", "plain_loop"]
 
 
 def plain_loop(
@@ -51,7 +51,7 @@ def plain_loop(
     T, B = xs[0].shape[:2]
     if lengths is None and reset is None and T > 0:
         extra = () if context is None else (context,)
-        return _all_rows(step, xs, x_spec, states, spec, extra, reverse, return_states)
+        return all_rows(step, xs, x_spec, states, spec, extra, reverse, return_states)
     ends = [T] * B if lengths is None else [int(n) for n in lengths.tolist()]
 
     ys: list[list[Tensor] | None] = [None] * T
@@ -82,7 +82,7 @@ def plain_loop(
     )
 
 
-def _all_rows(
+def all_rows(
     step: Callable[..., Any], xs: list[Tensor], x_spec: TreeSpec, states: list[Tensor], spec: TreeSpec,
     extra: tuple[Any, ...], reverse: bool, return_states: bool,
 ) -> ScanResult:  # fmt: skip

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from elman.engine.call.inputs import Inputs, gather
+from elman.engine.call.loop import all_rows
 from elman.engine.call.run import Plan, in_one_go, run_recipe
 from elman.engine.call.surroundings import is_forward_mode, is_traced, is_transformed
 from elman.engine.program.rows import Steps
 from elman.engine.structure import ScanResult
 from elman.engine.watching.guards import Guard
 
-__all__ = ["Again", "asked_for", "remember"]
+__all__ = ["Again", "OnTheLoop", "asked_for", "remember", "remember_loop"]
 
 _PLAIN_TENSORS = (Tensor, torch.nn.Parameter)
 _SWITCH = os.fsencode("ELMAN_BACKEND") if os.name == "posix" else "ELMAN_BACKEND"
@@ -117,3 +118,38 @@ def remember(guard: Guard, plan: Plan, given: Inputs, trees: Trees) -> Again | N
         return None
     rows = recipe.rows(given.T, given.B, given.reverse, None, None) if given.lengths is None else None
     return Again(signature, guard, plan, rows, recipe)
+
+
+@dataclass(slots=True)
+class OnTheLoop:
+    """The last call of a scan, if it was a plain one for which the loop is meant or was measured faster."""
+
+    signature: tuple[Any, ...]
+    specs: tuple[Any, Any]  # of x and the state
+    told: Any  # what `explain` says
+
+    def call(self, scan: Any, given: Trees, reverse: bool, lengths: Any) -> ScanResult | None:
+        """The call, or None where it is another one."""
+        if (
+            lengths is not None
+            or scan.explain() is not self.told
+            or _signature(given, reverse) != self.signature
+        ):
+            return None
+        x, s, c = given
+        extra = () if c is None else (c,)
+        x_spec, s_spec = self.specs
+        return all_rows(scan.step, list(_leaves(x)), x_spec, list(_leaves(s)), s_spec, extra, reverse, False)
+
+
+def remember_loop(given: Inputs, trees: Trees, told: Any) -> OnTheLoop | None:
+    """What the next call may be compared with after one on the loop, or None where this one is none for here."""
+    if (
+        given.lengths is not None
+        or given.reset is not None
+        or given.return_states
+        or given.initial is not given.s
+    ):
+        return None
+    signature = _signature(trees, given.reverse)
+    return None if signature is None else OnTheLoop(signature, (given.x_spec, given.s_spec), told)

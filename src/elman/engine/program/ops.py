@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from elman.engine.errors import NotSupported
+from elman.engine.errors import LACKING, NotSupported
 from elman.engine.program.draws import BY_CHANCES, BY_SHAPE, BY_SIZES
 from elman.engine.program.program import Node, Rows, Size, Value, refs
 
@@ -450,9 +450,7 @@ def check_rows(
         _check_static(node, linear, unproved)
         return
     if op is None:
-        raise NotSupported(
-            f"{node.op} is not in the op table", op=node.op, hint="write it with other torch ops"
-        )
+        raise NotSupported(f"the engine does not have {node.op}", op=node.op, hint=LACKING)
     for out in node.outs:
         if sum(isinstance(n, Rows) for n in out.shape) > 1:
             raise _mixes(node, "combines rows with other rows")

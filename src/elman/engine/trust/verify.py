@@ -24,6 +24,10 @@ from elman.engine.trust.perturb import LEVELS, Reads, Substituted, moved, moved_
 __all__ = ["Execute", "FixedDraws", "verify", "verify_case", "verify_size"]
 
 _TOLERANCE = {torch.float64: 1e-7, torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 3e-2}
+_OURS = (
+    "leave the cell as it is: the engine is at fault, or the step gives another result at each call; backend='loop' "
+    "says that the loop is meant"
+)
 Found = tuple[list[Tensor], list[Tensor | None]]  # results, gradients
 # A call: the plan, the tensors in the place of those that the step reads, the inputs.
 Execute = Callable[[Plan, Sequence[Tensor], Inputs], ScanResult]
@@ -92,10 +96,13 @@ def assert_close(
         assert a is not None and b is not None
         if a.shape != b.shape:
             raise NotSupported(
-                f"verification found another shape in {what}: {tuple(a.shape)}, not {tuple(b.shape)}"
+                f"verification found another shape in {what}: {tuple(a.shape)}, not {tuple(b.shape)}",
+                hint=_OURS,
             )
         if not _is_close(a.detach(), b.detach(), tolerance, tolerance * max(size, floor)):
-            raise NotSupported(f"verification against the plain loop found another value in {what}")
+            raise NotSupported(
+                f"verification against the plain loop found another value in {what}", hint=_OURS
+            )
 
 
 def _real(t: Tensor | None) -> Tensor | None:
@@ -167,7 +174,9 @@ def verify(
     except NotSupported:
         raise
     except Exception as error:
-        raise NotSupported(f"the program failed its verification: {type(error).__name__}: {error}") from error
+        raise NotSupported(
+            f"the program failed its verification: {type(error).__name__}: {error}", hint=_OURS
+        ) from error
 
 
 def assert_agree(got: Found, expected: Found, tolerance: float) -> None:
@@ -198,7 +207,7 @@ def _verify_moved(
             assert_agree(got, expected, tolerance)
         except NotSupported as error:
             if last:
-                raise NotSupported(f"{error.reason}, on other values than those given") from error
+                raise NotSupported(f"{error.reason}, on other values than those given", hint=_OURS) from error
         else:
             return
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial, reduce
 from typing import Any
@@ -45,8 +46,18 @@ def _sub(a: Any, b: Any, *, alpha: Any = 1) -> Any:
     return joined(_difference(a, c), _difference(b, d))
 
 
+def _nothing(part: Part) -> Part:
+    """What the imaginary part of a real factor, 0, makes of a part: 0 too, but NaN of what is infinite or NaN."""
+    return part * 0.0 if isinstance(part, Tensor) or not math.isfinite(part) else None
+
+
 def _mul(a: Any, b: Any) -> Any:
-    return _bilinear(lambda u, v: u * v, a, b)
+    (re, im), (c, d) = parts(a), parts(b)
+    if (im is None) == (d is None):
+        return _bilinear(lambda u, v: u * v, a, b)
+    if im is None:
+        (re, im), c = (c, d), re
+    return joined(_difference(re * c, _nothing(im)), _sum(im * c, _nothing(re)))
 
 
 def _div(a: Any, b: Any, *, rounding_mode: None = None) -> Any:
@@ -55,8 +66,10 @@ def _div(a: Any, b: Any, *, rounding_mode: None = None) -> Any:
     if rounding_mode is not None:
         raise NotSupported("complex division has no rounding", op="div", hint="divide the parts")
     re, im = parts(a)
+    if d is None and im is not None:
+        return joined(_sum(re / c, _nothing(im)), _difference(im / c, _nothing(re)))
     if d is None:
-        return joined(re / c, None if im is None else im / c)
+        return joined(re / c, None)
     some = [v for v in (re, im, c, d) if isinstance(v, Tensor)]
     dtypes = {v.dtype for v in some if v.dim() and v.is_floating_point()} or {v.dtype for v in some}
     dtype = reduce(torch.promote_types, dtypes, torch.float16)
@@ -95,6 +108,11 @@ def _sgn(z: Any) -> Pair:
 def _exp(z: Any) -> Pair:
     z = paired(z)
     return Pair(*Exponential.apply(z.re, z.im))
+
+
+def _neg(z: Any) -> Pair:
+    z = paired(z)
+    return Pair(-z.re, -z.im)
 
 
 def _polar(size: Any, angle: Any) -> Pair:
@@ -218,7 +236,7 @@ RULES.update({
     "add": _add, "radd": _reversed(_add), "sub": _sub, "subtract": _sub, "rsub": _reversed(_sub),
     "mul": _mul, "multiply": _mul, "rmul": _reversed(_mul), "div": _div, "divide": _div, "true_divide": _div,
     "rdiv": _reversed(_div), "rtruediv": _reversed(_div), "truediv": _div, "reciprocal": lambda z: _div(1.0, z),
-    "neg": lambda z: _mul(z, -1.0), "negative": lambda z: _mul(z, -1.0), "pow": _pow,
+    "neg": _neg, "negative": _neg, "pow": _pow,
     "rpow": _reversed(_pow), "square": lambda z: _mul(z, z),
     "getitem": lambda z, index: paired(z)[index], "eq": _equal, "ne": lambda a, b: ~_equal(a, b),
     "abs": _abs, "absolute": _abs, "angle": _angle, "conj": _conj, "conj_physical": _conj, "sgn": _sgn, "exp": _exp,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 __all__ = ["WHOLE"]
 
 _MOST, _MOST_PADS = 4096, 64  # elements of an axis, and around it
+_MOST_PAIRED = 64  # elements of an axis that are compared each with each
 
 
 def _cumprod(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Any:
@@ -24,6 +27,24 @@ def _cumprod(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> An
         before = torch.cat([torch.ones_like(t.narrow(dim, 0, reach)), t.narrow(dim, 0, n - reach)], dim)
         t, reach = t * before, 2 * reach
     return t if reach > 1 else t.clone()
+
+
+def _extremes(largest: bool, input: Tensor, dim: int) -> Any:
+    """The largest or smallest so far, and its place, of several the last; from a NaN on NaN. All pairs of elements are
+    compared, so that lines are short."""
+    n = int(input.shape[dim]) if input.dim() else 0
+    if not input.dtype.is_floating_point or not 0 < n <= _MOST_PAIRED:
+        return NotImplemented
+    turned = input.flip(dim)  # argmax gives the first of equal ones: here the last
+    with torch.no_grad():
+        line = turned.detach().movedim(dim, -1).unsqueeze(-2)
+        before = torch.ones(n, n, dtype=torch.bool, device=input.device).tril().flip(1)
+        pairs = line.masked_fill(~before, -math.inf if largest else math.inf)
+        found = (pairs.amax(-1) if largest else pairs.amin(-1)).unsqueeze(-1)
+        same = ((line == found) | ((line != line) & (found != found))) & before  # noqa: PLR0124 - NaN
+        places = same.to(input.dtype).argmax(-1).movedim(-1, dim)
+    kind = torch.return_types.cummax if largest else torch.return_types.cummin
+    return kind((turned.gather(dim, places), n - 1 - places))
 
 
 def _pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> Any:
@@ -50,4 +71,6 @@ def _pad(input: Tensor, pad: Any, mode: str = "constant", value: float | None = 
 
 
 # By name, each with torch's own arguments; NotImplemented for what is left to torch.
-WHOLE: dict[str, Callable[..., Any]] = {"cumprod": _cumprod, "pad": _pad}
+WHOLE: dict[str, Callable[..., Any]] = {
+    "cumprod": _cumprod, "pad": _pad, "cummax": partial(_extremes, True), "cummin": partial(_extremes, False),
+}  # fmt: skip
