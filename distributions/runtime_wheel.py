@@ -2,7 +2,8 @@
 
 It holds `elman.runtime`, the modules that this imports and nothing else, and the library elman_runtime, which it builds
 (--library takes one that is built already). It needs numpy alone, and fits every Python from 3.11 on: the library is
-opened by ctypes. It has modules of the distribution elman, and is installed in its place, not beside it.
+opened by ctypes. It has modules of the distribution elman, and is installed in its place, not beside it: where
+both are, what is missing says so.
 """
 
 from __future__ import annotations
@@ -30,9 +31,14 @@ __version__ = "{version}"
 
 def __getattr__(name: str) -> object:
     """Say where it is."""
+    from importlib.metadata import distributions
+
+    both = any(found.metadata["Name"] == "elman" for found in distributions(name="elman"))
+    mend = "pip uninstall elman elman-runtime, then pip install elman, in which elman.runtime is too"
     raise AttributeError(
         f"module 'elman' has no attribute {{name!r}}: this is elman-runtime, which runs frozen models; layers, "
         f"training and the command are in the distribution elman"
+        + (f", which is installed too, with files of the same names that were written over: {{mend}}" if both else "")
     )
 '''
 METADATA = """Metadata-Version: 2.1

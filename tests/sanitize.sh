@@ -2,6 +2,7 @@
 # The compiled core under sanitizers: addresses and undefined behaviour through the tests of the core and the engine,
 # races through a program of its own (tests/core/races.cpp), which must also find a planted one.
 #   tests/sanitize.sh [pytest arguments]
+# Without arguments frozen files are damaged and made to lie too, FUZZ of each (default 1000), and the reader must say so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
@@ -40,11 +41,9 @@ rm -f "$REPORT".*
 export ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0:log_path=$REPORT UBSAN_OPTIONS=print_stacktrace=1:log_path=$REPORT
 # The sanitizers must be loaded before anything else, and know the exceptions of libstdc++.
 PRELOAD="$("$CXX" -print-file-name=libasan.so) $("$CXX" -print-file-name=libstdc++.so)"
+watched() { LD_PRELOAD=$PRELOAD "$PYTHON" "$@" || { head -n 40 "$REPORT".* 2>/dev/null || true; exit 1; }; }
 if [ $# -eq 0 ]; then
-  set -- tests/core tests/frozen/test_damage.py
-  for folder in tests/engine tests/engine_rules; do [ -d "$folder" ] && set -- "$@" "$folder"; done
+  watched -c "import sys; import tests.core.sanitized; from tests.frozen.fuzzing import main; sys.exit(main(['${FUZZ:-1000}']))"
+  set -- tests/core tests/engine_rules tests/frozen/test_damage.py tests/frozen/test_int8.py
 fi
-if ! LD_PRELOAD=$PRELOAD "$PYTHON" -m pytest -q -n 2 "$@"; then
-  head -n 40 "$REPORT".* 2>/dev/null || true
-  exit 1
-fi
+watched -m pytest -q -n 2 "$@"

@@ -21,14 +21,20 @@ from opcodes import renumbered
 CSRC = Path(__file__).parents[1]
 ROOT = CSRC.parent
 OBJECTS, WEB = ROOT / "build" / "wasm", ROOT / "src" / "elman" / "web"
-# What Python alone needs, what learns, and what is replaced.
-ELSEWHERE = {"array", "bind", "bind_live", "bind_profile", "recipe", "sums", "memory", "parallel"}
 KERNELS = CSRC / "simd" / "isa.cpp"
-SOURCES = [
-    *(path for path in sorted(CSRC.glob("*.cpp")) if path.stem not in ELSEWHERE),
-    *sorted(CSRC.glob("frozen/*.cpp")),
-    *sorted(CSRC.glob("wasm/*.cpp")),
-]
+# Of the library elman_runtime what is replaced by wasm/memory.cpp, and what learns.
+ELSEWHERE = {"memory", "sums", "entropy"}
+
+
+def sources() -> list[Path]:
+    """Those of the library, as CMakeLists.txt lists them, and what stands in the place of memory and threads."""
+    lists = re.findall(
+        r"add_library\(elman_(?:core|frozen) OBJECT ([^)]+)\)", (ROOT / "CMakeLists.txt").read_text()
+    )
+    listed = [ROOT / name for names in lists for name in names.split()]
+    return [path for path in listed if path.stem not in ELSEWHERE] + sorted(CSRC.glob("wasm/*.cpp"))
+
+
 COMPILE = [
     "-std=c++20", "-msimd128", "-fwasm-exceptions", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
     "-Wall", "-Wextra", "-Wno-unused-private-field", f"-I{CSRC}", "-DELMAN_ISA_NAMESPACE=portable",
@@ -97,8 +103,9 @@ def main() -> None:
         # The kernels take longest; what is around them is loaded more often than it is run.
         kernels = pool.submit(compiled, KERNELS, "kernels", "-O2")
         relaxed = pool.submit(compiled, KERNELS, "kernels_relaxed", "-O2", *RELAXED)
-        named = [f"{path.parent.name}_{path.stem}" for path in SOURCES]
-        others = list(pool.map(compiled, SOURCES, named, ["-Os"] * len(SOURCES)))
+        found = sources()
+        named = [f"{path.parent.name}_{path.stem}" for path in found]
+        others = list(pool.map(compiled, found, named, ["-Os"] * len(found)))
     linked("elman", [*others, kernels.result()])
     linked("elman_relaxed", [*others, relaxed.result()], *RELAXED)
 

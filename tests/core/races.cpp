@@ -1,7 +1,8 @@
 // Looks for races between the threads of a run: the core's own code under the thread sanitizer, with std::thread in the
 // place of OpenMP (whose runtime is not instrumented, so that every barrier of it would look like a race).
 //
-//   elman_races          several threads pack and run an LSTM loop, and several kernels run at once: must be silent
+//   elman_races          several threads pack and run a loop, sum over rows, take losses and their gradients, and several
+//                        kernels run at once: must be silent
 //   elman_races --plant  the same with one range of rows given to two threads: the sanitizer must report it
 #include <cstdio>
 #include <cstdlib>
@@ -9,9 +10,11 @@
 #include <thread>
 #include <vector>
 
+#include "entropy.h"
 #include "isa.h"
 #include "kernel.h"
 #include "parallel.h"
+#include "sums.h"
 
 namespace {
 
@@ -95,6 +98,31 @@ void run_all(const Kernel& kernel) {
       }
 }
 
+std::uintptr_t at(const auto& v) { return reinterpret_cast<std::uintptr_t>(v.data()); }
+
+// Sums of columns and of products over many rows.
+void sum_all(const Isa& isa) {
+  constexpr Int rows = 4000, N = 96, M = 48;
+  const std::vector<float> a(rows * N, 0.1f), b(rows * M, 0.2f);
+  for (const int threads : {2, 5}) {
+    std::vector<float> columns(N), products(N * M);
+    sum_rows(Number::f32, isa, rows, {{N, at(a), N, {{0, 0, at(columns)}}, {{at(b), M, M, at(products)}}}}, threads);
+  }
+}
+
+// Losses of rows of many classes, and what they hand back, in the place of the logits.
+void lose_all(const Isa& isa) {
+  constexpr Int rows = 40, classes = 6000;
+  const std::vector<float> bias(classes, 0.1f), scale(rows, 1.0f);
+  const std::vector<Int> target(rows, 7);
+  for (const int threads : {2, 5}) {
+    std::vector<float> z(rows * classes, 0.5f), factor(rows * ((classes + entropy_chunk - 1) / entropy_chunk)), nll(rows), sum(classes);
+    entropy(Number::f32, isa, {at(z), rows, classes, classes, at(bias), 0, at(target), at(factor), at(nll), 0, true}, threads);
+    entropy_gradient(Number::f32, isa, {at(z), rows, classes, classes, 0, at(target), at(factor), at(scale), at(scale), 0, at(sum), false},
+                     threads);
+  }
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -110,6 +138,8 @@ int main(int count, char** arguments) {
     share_columns(true);
     run_all(kernel);
     share_columns(false);
+    sum_all(*isa);
+    lose_all(*isa);
     std::vector<std::thread> callers;
     for (int i = 0; i < 3; ++i) callers.emplace_back([&] { run_all(kernel); });
     for (std::thread& caller : callers) caller.join();

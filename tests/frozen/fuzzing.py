@@ -183,6 +183,8 @@ def try_to_run(frozen: Frozen) -> None:
 def counts(name: str, whole: bytes, count: int, seed: int) -> Iterator[str]:
     """Draws `count` damages and as many lies; what came of them, in lines."""
     draw = np.random.default_rng(seed)
+    # Or nothing is read at all: a library that cannot be loaded refuses everything.
+    assert read(whole) is None, read(whole)
     for kind, drawn in (("damaged", damaged), ("lying", lying)):
         loaded = 0
         for _ in range(count):

@@ -80,6 +80,26 @@ def test_all_of_it_is_there_without_other_packages(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_what_is_missing_says_how_it_comes(tmp_path: Path, *, beside: bool) -> None:
+    """Written over an installed elman, it says what to do; alone, where the rest is."""
+    site = tmp_path / "site"
+    if beside:
+        (site / "elman-0.1.dist-info").mkdir(parents=True)
+        (site / "elman-0.1.dist-info" / "METADATA").write_text(
+            "Metadata-Version: 2.1\nName: elman\nVersion: 0.1\n"
+        )
+    with zipfile.ZipFile(runtime_wheel.write_wheel(tmp_path, b"library")) as wheel:
+        wheel.extractall(site)
+    code = f"import sys; sys.path.insert(0, {str(site)!r}); import elman; elman.LSTM"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False
+    )
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("AttributeError: module 'elman' has no attribute 'LSTM': this is elman-runtime")
+    assert ("pip uninstall elman elman-runtime, then pip install elman" in said) == beside
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(None in map(shutil.which, ("c++", "cmake")), reason="there is no compiler, or no CMake")
 def test_a_model_runs_where_there_is_no_torch(tmp_path: Path) -> None:

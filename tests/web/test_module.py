@@ -195,6 +195,21 @@ def test_only_instructions_are_renumbered() -> None:
         opcodes.renumbered(module, {0xAF: 0x4000})
 
 
+def test_what_is_built_for_browsers_knows_no_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source of the bindings would stop `make wasm`, which no fast test runs."""
+    monkeypatch.syspath_prepend(str(ROOT / "csrc" / "wasm"))
+    spec = importlib.util.spec_from_file_location("build_wasm", ROOT / "csrc" / "wasm" / "build.py")
+    assert spec
+    assert spec.loader
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    found = build.sources()
+    assert {"capi.cpp", "kernel.cpp", "file.cpp", "parallel.cpp", "memory.cpp"} <= {
+        path.name for path in found
+    }
+    assert not [path for path in found if "nanobind" in path.read_text() or "bind.h" in path.read_text()]
+
+
 def test_without_emscripten_the_build_says_what_is_missing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "csrc" / "wasm" / "build.py"],

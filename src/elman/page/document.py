@@ -82,7 +82,7 @@ def document(title: str, subtitle: Sequence[str], sections: Iterable[Section], f
     lines = "".join(f"<p>{text(line)}</p>" for line in subtitle)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="generator" content="Elman">'
         f"<title>{text(title)}</title><style>{STYLE}</style></head>\n"
         f"<body><header><h1>{text(title)}</h1>{lines}</header>\n<main>{body}</main>\n"
         f"<footer>{text(footer)}</footer></body></html>\n"

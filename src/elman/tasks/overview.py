@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from elman.config import Flag, UserError, option
+from elman.tasks.replacing import check_page_replaced
 from elman.training.log import read_log
 from elman.training.run import Run
 from elman.training.score import Score
@@ -161,6 +162,8 @@ def compare(settings: Compare) -> Iterator[str]:
     """The runs side by side: measure, size, time, the settings in which they differ, and their curves."""
     if len(settings.runs) < 2:
         raise UserError("elman compare needs two runs at least: elman compare RUN RUN ...")
+    if settings.to:
+        check_page_replaced(Path(settings.to))
     runs = [summary(Run.open(Path(path))) for path in settings.runs]
     if settings.json:
         yield from (

@@ -1,4 +1,4 @@
-"""What an export may write over: an earlier one of its own form, and nothing else."""
+"""What an export, a report or another page may write over: an earlier one of its own form, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from elman.config import UserError
 
-__all__ = ["check_replaced"]
+__all__ = ["check_page_replaced", "check_replaced"]
 
 # What stands in each file of a form, and in hardly another one.
 _MARKS = {
@@ -18,14 +18,25 @@ _MARKS = {
 }
 
 
+# What `elman.page.document` writes into each head; and, before there was that, into each style.
+_PAGE = (b'<meta name="generator" content="Elman">', b"header, main, footer { max-width: 960px;")
+
+
 def check_replaced(form: str, path: Path) -> None:
     """UserError where `path` is a file that is no export of this form; an empty one may be replaced, and folders have a
     rule of their own."""
-    if form in _MARKS and path.is_file() and not _marked(path, _MARKS[form]):
-        raise UserError(
-            f"{path} is there already, and is no file that `elman export --to {form}` wrote: remove it, or give --file "
-            f"another name"
-        )
+    if form in _MARKS:
+        _check(path, _MARKS[form], f"file that `elman export --to {form}` wrote", "--file")
+
+
+def check_page_replaced(path: Path, flag: str = "--to") -> None:
+    """UserError where `path` is a file that is no page of `elman report`, `inspect`, `compare` or `predict`."""
+    _check(path, _PAGE, "page that elman wrote", flag)
+
+
+def _check(path: Path, marks: tuple[bytes, ...], what: str, flag: str) -> None:
+    if path.is_file() and not _marked(path, marks):
+        raise UserError(f"{path} is there already, and is no {what}: remove it, or give {flag} another name")
 
 
 def _marked(path: Path, marks: tuple[bytes, ...]) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from elman.config import Count, Flag, UserError, option
 from elman.data.inputs import check_inputs
-from elman.tasks.replacing import check_replaced
+from elman.tasks.replacing import check_page_replaced, check_replaced
 
 if TYPE_CHECKING:
     from elman.tasks.base import Trained
@@ -115,10 +115,15 @@ class Report:
 
 
 def report(trained: Trained, settings: Report) -> Iterator[str]:
-    """Write the report of a run; gives its path."""
+    """Write the report of a run; gives its path. An earlier page is replaced; UserError for any other file."""
     from elman.tasks.report import write_report
 
-    yield f"{write_report(trained, Path(settings.to) if settings.to else trained.run.path / 'report.html')}\n"
+    path = Path(settings.to) if settings.to else trained.run.path / "report.html"
+    check_page_replaced(path)
+    try:
+        yield f"{write_report(trained, path)}\n"
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
 
 class Exported(NamedTuple):

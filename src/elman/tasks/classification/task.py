@@ -27,6 +27,7 @@ from elman.tasks.classification.learning import TextBatch
 from elman.tasks.classification.sections import sections_of
 from elman.tasks.classification.settings import Config
 from elman.tasks.classification.texts import Codec, Part, Texts
+from elman.tasks.replacing import check_page_replaced
 from elman.training.run import Run
 from elman.training.score import Score, number
 
@@ -162,6 +163,8 @@ class TrainedClassifier(Trained):
 
 def predict(trained: TrainedClassifier, settings: Predict) -> Iterator[str]:
     """Answer each text with a line, in order; then the page, where one is asked for."""
+    if settings.html:
+        check_page_replaced(Path(settings.html), "--html")
     yield from verbs.predict(trained, settings)
     if settings.html:
         trained.write_page(Path(settings.html))

@@ -16,6 +16,7 @@ from elman.page import document
 from elman.tasks.inspection.looking import Look, Unit, Wanted, look
 from elman.tasks.inspection.reading import Inside, Reading
 from elman.tasks.inspection.shown import counted, most_steps, sections_of
+from elman.tasks.replacing import check_page_replaced
 
 if TYPE_CHECKING:
     from elman.nn.inspection import Stretch
@@ -62,9 +63,10 @@ def inspect(trained: Any, settings: Inspect) -> Iterator[str]:
     inside = trained.inside()
     if isinstance(inside, str):
         raise UserError(inside)
+    path = Path(settings.to) if settings.to else trained.run.path / "inspect.html"
+    check_page_replaced(path)
     example = _example(inside, settings)
     found = look(trained, inside, example=example, wanted=settings.wanted)
-    path = Path(settings.to) if settings.to else trained.run.path / "inspect.html"
     write_bytes(path, _page(trained, found, inside).encode())
     if settings.json:
         import json
