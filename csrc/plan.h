@@ -67,6 +67,9 @@ struct Ahead {
   };
   Lines lines[most];
   int count, at;
+  // Whether this step's products go over their weights from the end: a part of what does not fit into a cache is in it
+  // still, if each step begins where the one before has ended.
+  bool turned;
 
   void add(const void* memory, Int bytes, bool written) {
     if (count == most || bytes <= 0) return;

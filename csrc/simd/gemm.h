@@ -240,8 +240,8 @@ template <class V> void run_gemm(const Bound<typename V::Scalar>& b, typename V:
   // Panels [first, last), `together` at once, of which the last one has so many columns, and so much room for them.
   const auto multiply = [&](Int first, Int last, int together, Int columns_left, Int width) __attribute__((always_inline)) {
     const Tiling<V, false> tiling(rows, width / V::N, together);
-    for (Int p = first; p < last; p += together) {
-      const Int n = p * columns;
+    for (Int done = 0; done < last - first; done += together) {
+      const Int p = b.ahead->turned ? last - together - done : first + done, n = p * columns;
       tiling.multiply({{dst.p + n, dst.stride}, {init.p ? init.p + n : nullptr, init.stride}, {at[1], b.row[1]},
                        b.weight->panels + n * K, K, columns * K, columns_left, b.ahead});
     }

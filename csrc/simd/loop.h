@@ -120,6 +120,7 @@ template <class V> struct Loop {
   }
 
   void end_step(Int t, Int first, Int last) const {
+    task.ahead->turned = !task.ahead->turned;
     for (int i = 0; i < task.link_count; ++i) task.arrays[task.links[i].carry].base = task.arrays[task.links[i].out].base;
     if (task.reset_mode == ResetMode::flush) flush(task.reset_flags + packed(t) + task.first_row, first, last);
   }

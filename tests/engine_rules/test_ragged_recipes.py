@@ -45,7 +45,7 @@ def part_by_part(layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (run, quick):
         monkeypatch.setattr(module, "in_one_go", lambda *_: None)
     for scan in layer.scans():
-        scan._last = None
+        scan.last = None
 
 
 def has_recipes(layer: nn.Module, way: str) -> bool:

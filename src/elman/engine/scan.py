@@ -15,8 +15,8 @@ from elman.engine.backends import BACKENDS, backend_of_environment, choose_loops
 from elman.engine.call.cached import Cached, is_cached
 from elman.engine.call.checkpoint import carrying, check_every, loop_in_chunks, run_in_chunks
 from elman.engine.call.choice import loop_is_faster, may_be_slower
+from elman.engine.call.holes import Holes
 from elman.engine.call.inputs import Inputs, Manner, common_length, gather, manner_of
-from elman.engine.call.masks import check_mask, taken
 from elman.engine.call.paired import any_complex, on_pairs
 from elman.engine.call.quick import Again, OnTheLoop, remember, remember_loop
 from elman.engine.call.records import Recorder
@@ -91,7 +91,8 @@ class Scan:
         self._anew = Anew()
         self._explanation = Explanation(None)
         self._warned: set[str] = set()
-        self._last: Again | OnTheLoop | None = None
+        self.last: Again | OnTheLoop | None = None
+        self._holes = Holes()  # for calls with a mask
         self._recorder: Recorder | None = None
         self._cached: Cached | None = None  # for calls under parametrize.cached()
         self.pairs: Scan | None = None  # for calls with complex numbers
@@ -138,12 +139,12 @@ class Scan:
         keeps. It costs one more forward, and a call's overhead for each chunk; about sqrt(T) needs the least memory.
         """
         if mask is not None:
-            return self._masked(
-                mask, x, state, lengths, reset, context=context, initial_state=initial_state, reverse=reverse,
+            return self._holes.call(
+                self, mask, x, state, lengths, reset, context=context, initial_state=initial_state, reverse=reverse,
                 return_states=return_states, checkpoint_every=checkpoint_every,
             )  # fmt: skip
         alike = initial_state is None and reset is None and not return_states and checkpoint_every is None
-        if alike and (last := self._last) is not None:
+        if alike and (last := self.last) is not None:
             made_once = is_cached(self.step, self.owner)
             result = None if made_once else last.call(self, (x, state, context), reverse, lengths)
             if result is not None:
@@ -196,30 +197,8 @@ class Scan:
         if checkpoint_every is not None:
             tensors = entry.guard.tensors()
             return run_in_chunks(self.step, self.owner, plan, tensors, given, checkpoint_every)
-        self._last = remember(entry.guard, plan, given, trees)
+        self.last = remember(entry.guard, plan, given, trees)
         return run_plan(self.step, plan, entry.guard.tensors(), given)
-
-    def _masked(
-        self, mask: Any, x: Any, state: Any, lengths: Any, reset: Any, **arguments: Any
-    ) -> ScanResult:
-        """A call with holes: without them, each row's steps moved together."""
-        given = gather(
-            x, state, arguments["context"], arguments["initial_state"], lengths, reset, False, False
-        )
-        if (wrong := check_mask(mask, given.T, given.B)) is not None:
-            raise EngineError(wrong)
-        steps = taken(mask, given.lengths)
-        if steps is None:
-            return self(x, state, reset=reset, **arguments)
-        moved = unflatten([steps.steps_in(v) for v in given.x], given.x_spec)
-        reset = None if reset is None else steps.resets_in(reset)
-        y, final, states = self(moved, state, lengths=steps.lengths, reset=reset, **arguments)
-
-        def back(tree: Any) -> Any:
-            parts, kind = flatten(tree)
-            return unflatten([steps.steps_out(t) for t in parts], kind)
-
-        return ScanResult(back(y), final, None if states is None else back(states))
 
     def _cut(self, length: int, x: Any, state: Any, *, reset: Any, **arguments: Any) -> ScanResult:
         """A call in which all rows have one length: without lengths, on so many steps."""
@@ -280,7 +259,7 @@ class Scan:
             debug(1, f"{self!r}: {reason}")
         # what is made once a call is not made again in a chunk
         if every is None or is_cached(self.step, self.owner):
-            self._last = None if trees is None else remember_loop(given, trees, self._explanation)
+            self.last = None if trees is None else remember_loop(given, trees, self._explanation)
             return given.loop(self.step)
         return loop_in_chunks(self.step, self.owner, given, every)
 

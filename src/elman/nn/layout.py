@@ -25,7 +25,7 @@ class Sequences:
 
     x: leaves `(T, B, ...)`; lengths `(B,)` or None; reset `(T, B)` or None. `batched` is false for one sequence
     without a batch axis; `packed` is the PackedSequence that the sequences came in. `taken`: which steps of the caller
-    these are, where a mask leaves some out.
+    these are, where a mask leaves some out and they have been moved together; `mask` `(T, B)`: it goes to the scans.
     """
 
     x: Any
@@ -35,6 +35,7 @@ class Sequences:
     batched: bool
     packed: PackedSequence | None
     taken: Taken | None = None
+    mask: Tensor | None = None
 
     @property
     def batch(self) -> int:
@@ -89,12 +90,14 @@ def lay_out(
     batch_first: bool,
     batched: bool = True,
     mask: Tensor | None = None,
+    holes: bool = False,
 ) -> Sequences:
     """The caller's `x`, a tensor, a tuple of tensors or a PackedSequence, time first.
 
     `batch_first` says where the batch axis of x, mask and reset is; `batched=False` that there is none. Lengths are
     given with padded input only: ValueError beside a PackedSequence (it has its own) or one sequence (cut it instead).
     With a mask each row's steps are moved together; `steps_out` and `outputs_out` put what they give in its place.
+    `holes`: it may stay as it is where the core finds the steps, for scans that take one.
     """
     plain = lengths is None and reset is None and mask is None
     if plain and isinstance(x, Tensor) and batched and x.dim() >= 2 and x.numel():
@@ -103,12 +106,18 @@ def lay_out(
         return _lay_out(x, lengths, reset, batch_first, batched)
     laid = _lay_out(x, lengths, reset, batch_first, batched)
     mask = _mask_in(torch.as_tensor(mask), laid)
+    if holes and laid.reset is None and _on_cpu(laid.x) and not torch.compiler.is_compiling():
+        return laid if bool(mask.all()) else replace(laid, mask=mask)
     steps = taken(mask, laid.lengths)
     if steps is None:
         return laid
     reset = None if laid.reset is None else steps.resets_in(laid.reset)
     x = tree_map(steps.steps_in, laid.x)
     return replace(laid, x=x, lengths=steps.lengths, reset=reset, taken=steps)
+
+
+def _on_cpu(x: Any) -> bool:
+    return all(leaf.device.type == "cpu" for leaf in tree_leaves(x))
 
 
 def _mask_in(mask: Tensor, laid: Sequences) -> Tensor:
@@ -201,11 +210,12 @@ def _check_marks(lengths: Tensor | None, reset: Tensor | None, T: int, B: int, b
         raise ValueError(f"reset is {reset.dtype} of shape {given}; expected torch.bool of shape {wanted}")
 
 
-def without_padding(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """`x` `(T, B, ...)` with zeros where a row has ended, whatever stood there."""
-    if lengths is None:
+def without_padding(x: Tensor, lengths: Tensor | None, mask: Tensor | None = None) -> Tensor:
+    """`x` `(T, B, ...)` with zeros where a row has ended or a mask `(T, B)` is false, whatever stood there."""
+    if lengths is None and mask is None:
         return x
-    valid = going(x, lengths)
+    valid = going(x, lengths) if lengths is not None else torch.ones((), dtype=torch.bool, device=x.device)
+    valid = valid if mask is None else valid & mask.to(x.device)
     return torch.where(valid.view(*valid.shape, *[1] * (x.dim() - 2)), x, x.new_zeros(()))
 
 

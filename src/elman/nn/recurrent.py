@@ -311,6 +311,7 @@ class Recurrent(Stack):
             return self._call_alone(x, state)
         sequences = lay_out(
             x, lengths=lengths, mask=mask, reset=reset, batch_first=self.batch_first, batched=self._check_input(x),
+            holes=mask is not None and self._find_holes(scans),
         )  # fmt: skip
         targets = None
         if initial_state is not None or state is None or reset is not None:

@@ -285,6 +285,10 @@ class Stack(nn.Module):
 
     # ---- running
 
+    def _find_holes(self, scans: Sequence[Runner] | None) -> bool:
+        """Whether those that run take a mask, and need no steps moved together."""
+        return scans is None and all(type(scan) is Scan for scan in self.scans())
+
     def _unfold(
         self,
         sequences: Sequences,
@@ -302,6 +306,7 @@ class Stack(nn.Module):
         the place of the stack's own.
         """
         own = self.scans()
+        masked = {} if sequences.mask is None else {"mask": sequences.mask}
         x, finals, histories = sequences.x, [], []
         for layer in range(self.num_layers):
             inputs = x if layer == 0 else self._drop(x)
@@ -318,13 +323,14 @@ class Stack(nn.Module):
                     reverse=flip != (direction == 1),
                     return_states=return_states,
                     checkpoint_every=self._every(inputs),
+                    **masked,
                 )
                 outputs.append(result.y)
                 finals.append(result.state)
                 histories.append(result.states)
             y = self._merge(outputs)
             adds = self.residual and self._equal_widths[layer]
-            x = y + without_padding(x, sequences.lengths) if adds else y
+            x = y + without_padding(x, sequences.lengths, sequences.mask) if adds else y
         return StackResult(x, finals, histories)
 
     def _merge(self, outputs: list[Any]) -> Any:

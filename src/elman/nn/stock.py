@@ -294,8 +294,9 @@ class StockLayer(TorchNames):
         self._check_input(input)
         batched = isinstance(input, PackedSequence) or input.dim() == 3
         sequences = lay_out(
-            input, lengths=lengths, mask=mask, reset=reset, batch_first=self.batch_first, batched=batched
-        )
+            input, lengths=lengths, mask=mask, reset=reset, batch_first=self.batch_first, batched=batched,
+            holes=mask is not None and self._find_holes(scans),
+        )  # fmt: skip
         targets = self._starts(initial_state, sequences, "initial_state")
         starts = targets if hx is None else self._starts(hx, sequences, "hx")
         self._vendor.ran = scans is None and self._for_vendor(sequences, return_states)

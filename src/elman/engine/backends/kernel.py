@@ -258,14 +258,16 @@ def _address(t: Tensor | None) -> int:
     return 0 if t is None else t.data_ptr()
 
 
-def ragged_rows(T: int, B: int, reverse: bool, lengths: Tensor | None, reset: Tensor | None) -> Ragged:
+def ragged_rows(
+    T: int, B: int, reverse: bool, lengths: Tensor | None, reset: Tensor | None, mask: Tensor | None = None
+) -> Ragged:
     """Which rows take which steps; ValueError for lengths that are none."""
     given = [
         None if t is None else t.detach().to("cpu", dtype).contiguous()
-        for t, dtype in ((lengths, torch.int64), (reset, torch.bool))
+        for t, dtype in ((lengths, torch.int64), (mask, torch.bool), (reset, torch.bool))
     ]
-    ends, flags = (0 if t is None else t.data_ptr() for t in given)
-    return _core.Ragged(T, B, reverse, ends, 0, flags)
+    ends, holes, flags = (0 if t is None else t.data_ptr() for t in given)
+    return _core.Ragged(T, B, reverse, ends, holes, flags)
 
 
 def array_shape(sizes: Sequence[int], dtype: torch.dtype) -> _core.ArrayShape | None:

@@ -121,12 +121,13 @@ class Recipe:
         self._summed = {made.index(n) for n in names[c : c + len(program.dc)] if n is not None}
 
     def rows(
-        self, T: int, B: int, reverse: bool, lengths: Tensor | None, reset: Tensor | None
-    ) -> Steps | None:
+        self, T: int, B: int, reverse: bool, lengths: Tensor | None, reset: Tensor | None,
+        mask: Tensor | None = None,
+    ) -> Steps | None:  # fmt: skip
         """The rows of a call, for `forward` and `backward`; None where no row takes a step."""
         if not (self._ragged or self._resets):
             return Layout(T, B, T, T * B, reverse)
-        rows = ragged_rows(T, B, reverse, lengths, reset)
+        rows = ragged_rows(T, B, reverse, lengths, reset, mask)
         return rows if rows.rows else None
 
     def forward(self, tensors: Sequence[Tensor], rows: Steps) -> tuple[list[Tensor], list[Tensor]]:

@@ -10,11 +10,23 @@ import torch
 from torch import Tensor
 
 from elman.engine.call.loop import all_rows, plain_loop
+from elman.engine.call.masks import taken
 from elman.engine.errors import EngineError
 from elman.engine.structure import ScanResult, TreeSpec, flatten, unflatten
 from elman.engine.tracing.trace import Sample
 
-__all__ = ["Inputs", "Manner", "batch_sizes", "common_length", "gather", "manner_of", "sample", "small"]
+__all__ = [
+    "Inputs",
+    "Manner",
+    "WithHoles",
+    "batch_sizes",
+    "common_length",
+    "gather",
+    "manner_of",
+    "sample",
+    "small",
+    "with_holes",
+]
 
 _PRIMES = tuple(p for p in range(31, 400) if all(p % d for d in range(2, p)))
 
@@ -78,10 +90,38 @@ class Inputs:
         )  # fmt: skip
 
 
+@dataclass(slots=True)
+class WithHoles(Inputs):
+    """A call with a mask, of which the steps are not moved."""
+
+    mask: Tensor | None = None
+
+    def loop(self, step: Callable[..., Any]) -> ScanResult:
+        """This call on the plain loop: without holes, each row's steps moved together."""
+        steps = None if self.mask is None else taken(self.mask, self.lengths)
+        x, lengths = self.x, self.lengths
+        if steps is not None:
+            x, lengths = [steps.steps_in(v) for v in x], steps.lengths
+        moved = Inputs(
+            x,
+            self.s,
+            self.initial,
+            self.c,
+            self.x_spec,
+            self.s_spec,
+            self.c_spec,
+            lengths,
+            reverse=self.reverse,
+        )
+        result = moved.loop(step)
+        return result if steps is None else result._replace(y=steps.tree_out(result.y))
+
+
 class Manner(NamedTuple):
     """What decides who carries out a call: which of its options are there. apart: the state that resets lead to is
     not the one to start from; chunks: `checkpoint_every`; stream: one step after the other; operator: as the one
-    operator that a compiler or an exported program calls; packed: on weights that are packed before."""
+    operator that a compiler or an exported program calls; packed: on weights that are packed before;
+    holes: with a mask, and no step moved."""
 
     lengths: bool = False
     reset: bool = False
@@ -92,6 +132,15 @@ class Manner(NamedTuple):
     stream: bool = False
     operator: bool = False
     packed: bool = False
+    holes: bool = False
+
+
+def with_holes(given: Inputs, mask: Tensor) -> WithHoles:
+    """A call without resets, with a mask."""
+    return WithHoles(
+        given.x, given.s, given.initial, given.c, given.x_spec, given.s_spec, given.c_spec, given.lengths,
+        reverse=given.reverse, mask=mask,
+    )  # fmt: skip
 
 
 def manner_of(given: Inputs, every: int | None) -> Manner:

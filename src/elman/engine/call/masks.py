@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from elman.engine.structure import flatten, unflatten
+
 __all__ = ["Taken", "taken"]
 
 
@@ -49,6 +51,11 @@ class Taken:
         index = self.times.to(v.device) * B + torch.arange(B, device=v.device)
         out = v.new_zeros(self.T * B, *v.shape[2:]).index_copy(0, index.flatten(), v.flatten(0, 1))
         return out.unflatten(0, (self.T, B))
+
+    def tree_out(self, tree: Any) -> Any:
+        """`steps_out` of each leaf."""
+        leaves, kind = flatten(tree)
+        return unflatten([self.steps_out(v) for v in leaves], kind)
 
     def resets_in(self, reset: Tensor) -> Tensor:
         """`(T, B)` -> `(S, B)`: a reset at a step that is not taken waits for the row's next one."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from elman.engine.call.inputs import Inputs, gather
+from elman.engine.call.inputs import Inputs, gather, with_holes
 from elman.engine.call.loop import all_rows
 from elman.engine.call.run import Plan, in_one_go, run_recipe
 from elman.engine.call.surroundings import is_forward_mode, is_traced, is_transformed
@@ -22,7 +22,7 @@ from elman.engine.program.rows import Steps
 from elman.engine.structure import ScanResult
 from elman.engine.watching.guards import Guard
 
-__all__ = ["Again", "OnTheLoop", "asked_for", "remember", "remember_loop"]
+__all__ = ["Again", "OnTheLoop", "again_with_holes", "asked_for", "remember", "remember_loop"]
 
 _PLAIN_TENSORS = (Tensor, torch.nn.Parameter)
 _SWITCH = os.fsencode("ELMAN_BACKEND") if os.name == "posix" else "ELMAN_BACKEND"
@@ -72,10 +72,13 @@ class Again:
     plan: Plan
     rows: Steps | None  # None: they differ from call to call
     recipe: Any
+    holes: bool = False  # there is a mask
 
-    def call(self, scan: Any, given: Trees, reverse: bool, lengths: Any) -> ScanResult | None:
+    def call(
+        self, scan: Any, given: Trees, reverse: bool, lengths: Any, mask: Any = None
+    ) -> ScanResult | None:
         """The call, or None where it is another one."""
-        if (lengths is None) != (self.rows is not None):
+        if (mask is None) == self.holes or (not self.holes and (lengths is None) != (self.rows is not None)):
             return None
         tensors = self.guard.held() if _signature(given, reverse) == self.signature else None
         if tensors is None:
@@ -84,27 +87,35 @@ class Again:
             return None
         step: Callable[..., Any] = scan.step
         x, s, c = map(_leaves, given)
-        rows = self.rows if lengths is None else self._rows(x[0], lengths, reverse)
+        rows = self.rows if self.rows is not None else self._rows(x[0], lengths, mask, reverse)
         if rows is None:
             return None
 
         def again() -> Inputs:
-            return gather(*given, None, lengths, None, reverse, False)
+            call = gather(*given, None, lengths, None, reverse, False)
+            return call if mask is None else with_holes(call, mask)
 
         return run_recipe(step, self.plan, tensors, (x, s, s, c), again, rows, self.recipe)
 
-    def _rows(self, x: Tensor, lengths: Any, reverse: bool) -> Steps | None:
-        """None for lengths that are not for here: wrong ones, and one that all rows have."""
-        if type(lengths) is not Tensor or lengths.dtype is not torch.int64 or lengths.device.type != "cpu":
-            return None
+    def _rows(self, x: Tensor, lengths: Any, mask: Any, reverse: bool) -> Steps | None:
+        """None for lengths and masks that are not for here: wrong ones, and those that leave all steps or none."""
         T, B = x.shape[:2]
-        if lengths.shape != (B,):
-            return None
+        for t, dtype, shape in ((lengths, torch.int64, (B,)), (mask, torch.bool, (T, B))):
+            if t is not None and (type(t) is not Tensor or t.dtype is not dtype or t.shape != shape):
+                return None
+            if t is not None and t.device.type != "cpu":
+                return None
         try:
-            rows: Any = self.recipe.rows(T, B, reverse, lengths, None)
+            rows: Any = self.recipe.rows(T, B, reverse, lengths, None, mask)
         except ValueError:
             return None
         return None if rows is None or rows.rows == rows.steps * B else rows
+
+
+def again_with_holes(last: Again, trees: Trees, reverse: bool) -> Again | None:
+    """For calls on such tensors with a mask, carried out as the last one with lengths."""
+    signature = None if last.rows is not None or last.holes else _signature(trees, reverse)
+    return None if signature is None else replace(last, signature=signature, holes=True)
 
 
 def remember(guard: Guard, plan: Plan, given: Inputs, trees: Trees) -> Again | None:
