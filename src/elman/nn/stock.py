@@ -295,7 +295,7 @@ class StockLayer(TorchNames):
         batched = isinstance(input, PackedSequence) or input.dim() == 3
         sequences = lay_out(
             input, lengths=lengths, mask=mask, reset=reset, batch_first=self.batch_first, batched=batched,
-            holes=mask is not None and self._find_holes(scans),
+            holes=mask is not None and input.data.device.type not in VENDOR_DEVICES and self._find_holes(scans),
         )  # fmt: skip
         targets = self._starts(initial_state, sequences, "initial_state")
         starts = targets if hx is None else self._starts(hx, sequences, "hx")
@@ -412,6 +412,7 @@ class StockLayer(TorchNames):
     def _for_vendor(self, sequences: Sequences, return_states: bool) -> bool:
         return (
             sequences.x.device.type in VENDOR_DEVICES
+            and sequences.mask is None
             and self.backend is None
             and self.checkpoint_every is None
             and sequences.reset is None
