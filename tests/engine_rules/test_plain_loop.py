@@ -255,4 +255,4 @@ def test_a_second_call_on_the_loop_is_asked_little(monkeypatch: pytest.MonkeyPat
         assert scan.path == "loop"
     with pytest.raises(EngineError, match=r"batch of 2"):
         scan(x, torch.randn(3, 3))
-    assert copy.deepcopy(scan)._last is None
+    assert copy.deepcopy(scan).last is None

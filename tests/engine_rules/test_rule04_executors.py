@@ -79,8 +79,8 @@ def _rows_of_a_recipe(patch: pytest.MonkeyPatch, change: Callable[[Any, Any], tu
 
     right = recipe.ragged_rows
 
-    def wrong(T: int, B: int, reverse: bool, lengths: Any, reset: Any) -> Any:
-        return right(T, B, reverse, *change(lengths, reset))
+    def wrong(T: int, B: int, reverse: bool, lengths: Any, reset: Any, mask: Any = None) -> Any:
+        return right(T, B, reverse, *change(lengths, reset), mask)
 
     patch.setattr(recipe, "ragged_rows", wrong)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from elman.engine.call.cached import is_cached
 from elman.engine.call.inputs import Inputs, Manner, gather
 from elman.engine.call.masks import Taken, check_mask, taken
-from elman.engine.call.quick import Again, again_with_holes
+from elman.engine.call.quick import Again, Trees, again_with_holes
 from elman.engine.call.run import Plan, run_recipe
 from elman.engine.errors import EngineError, NotSupported
 from elman.engine.structure import ScanResult, flatten, unflatten
@@ -51,7 +51,7 @@ class Holes:
         }  # fmt: skip
         steps = taken(mask, given.lengths)
         if steps is None:
-            return scan(x, state, reset=reset, **options)  # type: ignore[no-any-return]
+            return scan(x, state, reset=reset, **options)
         moved = unflatten([steps.steps_in(v) for v in given.x], given.x_spec)
         reset = None if reset is None else steps.resets_in(reset)
         if alike:
@@ -61,7 +61,7 @@ class Holes:
             self._remember(scan, trees, (moved, state, context), steps.lengths, reverse)
         return ScanResult(steps.tree_out(y), final, None if states is None else steps.tree_out(states))
 
-    def _remember(self, scan: Any, trees: Any, moved: Any, lengths: Tensor, reverse: bool) -> None:
+    def _remember(self, scan: Any, trees: Trees, moved: Trees, lengths: Tensor, reverse: bool) -> None:
         """How the call has just gone, for the next one like it; verified at the first time of its plan."""
         last = scan.last
         self._last = again_with_holes(last, trees, reverse) if isinstance(last, Again) else None

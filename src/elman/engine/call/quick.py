@@ -22,7 +22,7 @@ from elman.engine.program.rows import Steps
 from elman.engine.structure import ScanResult
 from elman.engine.watching.guards import Guard
 
-__all__ = ["Again", "OnTheLoop", "again_with_holes", "asked_for", "remember", "remember_loop"]
+__all__ = ["Again", "OnTheLoop", "Trees", "again_with_holes", "asked_for", "remember", "remember_loop"]
 
 _PLAIN_TENSORS = (Tensor, torch.nn.Parameter)
 _SWITCH = os.fsencode("ELMAN_BACKEND") if os.name == "posix" else "ELMAN_BACKEND"
