@@ -107,6 +107,22 @@ def test_values_and_gradients_are_those_of_the_three_calls(first: int, dtype: to
             assert_near(mine, theirs, gradient=place > 0, what=what)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_weights_of_classes_that_are_no_numbers_or_hardly_any(reduction: str, smoothing: float) -> None:
+    """An infinite weight of a class that no row has, weights whose sum has no reciprocal, one that is below zero."""
+    torch.manual_seed(0)
+    x, weight, bias, target = torch.randn(9, 4), torch.randn(6, 4), torch.randn(6), torch.arange(9) % 5
+    several = torch.rand(6) + 0.5
+    for last in (several[-1], torch.tensor(torch.inf), torch.tensor(torch.nan), torch.tensor(-1.0)):
+        for size in (1.0, 1e-41):
+            by_class = torch.cat((several[:-1] * size, last.view(1)))
+            options = {"class_weight": by_class, "reduction": reduction, "label_smoothing": smoothing}
+            given = Drawn(x, weight, bias, target, options)
+            for mine, theirs in zip(answers(ours, given), answers(by_torch, given), strict=True):
+                torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
 def test_the_core_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("torch's calls")

@@ -511,6 +511,7 @@ class Scan:
         plan = Plan.of(
             program, loops, entry.graph, s_spec=given.s_spec, needs=needs, reason=reason, random=random
         )
+        plan.held = entry.guard.held
         if entry.family is not None:
             plan.seen = entry.family.seen.setdefault((needs, wanted), set())
             if plan.seen:

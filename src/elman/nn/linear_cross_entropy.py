@@ -196,8 +196,10 @@ def _loss(
     """The loss and, if asked for, -log p of each row (else anything)."""
     _check(x, weight, bias, target, options)
     given = [t for t in (x, weight, bias, options.weight) if t is not None]
-    trained_weights = options.weight is not None and options.weight.requires_grad
-    if trained_weights or not in_memory(*given) or target.device != x.device:
+    by_torch = options.weight is not None and (
+        options.weight.requires_grad or not options.weight.isfinite().all()
+    )
+    if by_torch or not in_memory(*given) or target.device != x.device:
         return _of_logits(F.linear(x, weight, bias), target, options, nll=nll)
     flat, truth = x.reshape(-1, x.shape[-1]), target.reshape(-1).long()
     _check_targets(truth, len(weight), options.ignore)
@@ -248,7 +250,7 @@ def _of_rows(
         scale = x.new_ones(len(x))
     elif options.reduction == "mean":
         total = float(of_target.sum(dtype=torch.float64))
-        if total == 0:
+        if abs(total) * torch.finfo(x.dtype).max < 1:  # 1 / total is none, or infinite
             return _of_logits(F.linear(x, weight, bias), target, options, nll=True)
         scale = x.new_full((len(x),), 1 / total)
     terms = _Terms(target, None if by_class is None else by_class.detach().contiguous(), right, scale)

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from elman.engine.call.inputs import Inputs
 from elman.engine.call.roles import Counts
-from elman.engine.call.run import Call, Plan, differentiate_again, run_plan
+from elman.engine.call.run import Call, Plan, autocast_now, differentiate_again, run_plan
 from elman.engine.call.surroundings import is_forward_mode, is_transformed
 from elman.engine.errors import EngineError
 from elman.engine.program.rows import Layout
@@ -90,9 +90,8 @@ def _crossed(
 
 
 def _without_tensors(given: Inputs) -> Inputs:
-    """Lengths, resets and options of a call, for later: the caller may use the memory of both again."""
-    lengths, reset = (None if t is None else t.clone() for t in (given.lengths, given.reset))
-    return replace(given, x=[], s=[], initial=[], c=[], lengths=lengths, reset=reset)
+    """Lengths, resets and options of a call."""
+    return replace(given, x=[], s=[], initial=[], c=[])
 
 
 def _leaves(result: ScanResult) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
@@ -111,7 +110,9 @@ def run_in_chunks(
     tensors = [*given.x, *given.s, *given.initial, *given.c, *p]
     counts = Counts(len(given.x), len(given.s), len(given.c), len(p))
     empty, bounds = _without_tensors(given), _bounds(given, every)
-    whole = _Whole(step, owner, plan, empty, counts, given.T, given.B, every, bounds, _autocast(given))
+    whole = _Whole(
+        step, owner, plan, empty, counts, given.T, given.B, every, bounds, autocast_now(given.x[0].device), p
+    )
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         outs = list(_Chunked.apply(whole, *tensors))
     else:
@@ -122,14 +123,6 @@ def run_in_chunks(
     return ScanResult(
         unflatten(outs[:n_y], plan.y_spec), unflatten(outs[n_y : n_y + n_s], given.s_spec), states
     )
-
-
-def _autocast(given: Inputs) -> AbstractContextManager[Any]:
-    """The casts of the moment, to be put on again."""
-    kind = given.x[0].device.type
-    if not torch.is_autocast_enabled(kind):
-        return nullcontext()
-    return torch.autocast(kind, torch.get_autocast_dtype(kind))
 
 
 @dataclass(slots=True)
@@ -155,6 +148,9 @@ class _Whole:
     every: int
     bounds: list[tuple[int, int]]
     autocast: AbstractContextManager[Any]
+    p: Sequence[
+        Tensor
+    ]  # those of the call themselves: what autograd keeps may be others with the same values
 
     def forward(self, tensors: Sequence[Tensor]) -> _Forward:
         """One chunk after the other; the parts of each are gone when the next begins."""
@@ -245,7 +241,7 @@ class _Whole:
         x, s, initial, c, _ = self.counts.split(tensors)
         given = replace(self.given, x=x, s=s, initial=initial, c=c)
         with self.autocast:
-            result = loop_in_chunks(self.step, self.owner, given, self.every)
+            result = loop_in_chunks(self.plan.at_call(self.step, self.p), self.owner, given, self.every)
         return [t for part in _leaves(result) for t in part]
 
 

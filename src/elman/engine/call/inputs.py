@@ -22,6 +22,7 @@ __all__ = [
     "batch_sizes",
     "common_length",
     "gather",
+    "kept",
     "manner_of",
     "sample",
     "small",
@@ -229,7 +230,7 @@ def _lengths(lengths: Any, T: int, B: int) -> Tensor | None:
         raise EngineError(
             f"lengths lie between {int(lengths.min())} and {int(lengths.max())}; expected 0 to {T}, the steps of x"
         )
-    return lengths
+    return kept(lengths)
 
 
 def _reset(reset: Any, T: int, B: int) -> Tensor | None:
@@ -238,7 +239,12 @@ def _reset(reset: Any, T: int, B: int) -> Tensor | None:
     if not isinstance(reset, Tensor) or reset.shape != (T, B) or reset.dtype != torch.bool:
         what = f"{reset.dtype} {tuple(reset.shape)}" if isinstance(reset, Tensor) else type(reset).__name__
         raise EngineError(f"reset is {what}; expected a boolean tensor (T, B) = {(T, B)}")
-    return reset
+    return kept(reset)
+
+
+def kept(marks: Tensor) -> Tensor:
+    """Lengths or resets as a backward will still find them, whatever the caller does with the memory until then."""
+    return marks.clone() if torch.is_grad_enabled() and not torch.compiler.is_compiling() else marks
 
 
 def common_length(x: Any, lengths: Any) -> int | None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elman.engine.call.inputs import Inputs, gather, with_holes
+from elman.engine.call.inputs import Inputs, gather, kept, with_holes
 from elman.engine.call.loop import all_rows
 from elman.engine.call.run import Plan, in_one_go, run_recipe
 from elman.engine.call.surroundings import is_forward_mode, is_traced, is_transformed
@@ -90,10 +90,11 @@ class Again:
         rows = self.rows if self.rows is not None else self._rows(x[0], lengths, mask, reverse)
         if rows is None:
             return None
+        ends, held = (None if marks is None else kept(marks) for marks in (lengths, mask))
 
         def again() -> Inputs:
-            call = gather(*given, None, lengths, None, reverse, False)
-            return call if mask is None else with_holes(call, mask)
+            call = gather(*given, None, ends, None, reverse, False)
+            return call if mask is None else with_holes(call, held)
 
         return run_recipe(step, self.plan, tensors, (x, s, s, c), again, rows, self.recipe)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from elman.engine.call.inputs import Inputs
 from elman.engine.call.roles import Counts
+from elman.engine.call.substituted import as_then
 from elman.engine.errors import EngineError
 from elman.engine.lowering.lower import Needs
 from elman.engine.program.execute import Environment, kind, run_section
@@ -27,6 +29,7 @@ __all__ = [
     "Plan",
     "ScanFunction",
     "as_bases",
+    "autocast_now",
     "autocast_off",
     "differentiate_again",
     "in_one_go",
@@ -74,10 +77,15 @@ class Plan:
     sizes: set[int] = field(default_factory=set)  # batch sizes at which one step has been seen to agree
     seen: set[Any] = field(default_factory=set)  # manners of calls that have been seen to agree
     recipes: dict[tuple[bool, bool], Any] = field(default_factory=dict)  # or None, those that were asked for
+    held: Callable[[], list[Tensor] | None] | None = None  # see `Guard.held`
 
     def for_inference(self) -> Plan:
         """The same without an autograd node."""
         return replace(self, needs=Needs(), recipes={})
+
+    def at_call(self, step: Callable[..., Any], p: Sequence[Tensor]) -> Callable[..., Any]:
+        """The step for a later run, as at the call in which it read `p`."""
+        return step if self.held is None else partial(as_then, self.held, p, step)
 
     def recipe(self, ragged: bool = False, resets: bool = False) -> Any:
         """A call in one go (see `backends.recipe`), or None. ragged: not every row takes every step."""
@@ -162,6 +170,13 @@ def autocast_off(device: torch.device) -> Any:
     return torch.autocast(device.type, enabled=False) if on else nullcontext()
 
 
+def autocast_now(device: torch.device) -> Any:
+    """The casts of the moment, to be put on again."""
+    kind = device.type
+    on = torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, torch.get_autocast_dtype(kind)) if on else nullcontext()
+
+
 def _as_rows(program: Program, v: Value, env: Environment, rows: Layout) -> Tensor:
     return rows.spread(env[v.name]) if kind(program, v) == "context" else env[v.name]
 
@@ -215,8 +230,13 @@ def run_plan(step: Callable[..., Any], plan: Plan, p: Sequence[Tensor], given: I
     after = list(range(len(given.s))) if given.return_states else []
     tensors = [*given.x, *given.s, *given.initial, *given.c, *p]
     if plan.needs.any:
-        counts = Counts(len(given.x), len(given.s), len(given.c), len(p))
-        call = Call(plan, rows, counts, after, lambda again: _on_the_loop(step, given, again))
+        counts, casts = (
+            Counts(len(given.x), len(given.s), len(given.c), len(p)),
+            autocast_now(given.x[0].device),
+        )
+        call = Call(
+            plan, rows, counts, after, lambda again: _on_the_loop(plan.at_call(step, p), given, again, casts)
+        )
         outs = list(ScanFunction.apply(call, *tensors))
     else:
         with torch.no_grad(), autocast_off(given.x[0].device):
@@ -243,7 +263,9 @@ def run_recipe(
     n_y, n_s = len(plan.program.y), len(s)
     if plan.needs.any:
         counts = Counts(len(x), n_s, len(c), len(p))
-        call = Call(plan, rows, counts, [], lambda again: _on_the_loop(step, given(), again), recipe)
+        call = Call(
+            plan, rows, counts, [], lambda again: _on_the_loop(plan.at_call(step, p), given(), again), recipe
+        )
         outs = list(ScanFunction.apply(call, *tensors))
     elif torch.is_grad_enabled():
         with torch.no_grad():
@@ -261,10 +283,13 @@ def in_one_go(given: Inputs) -> tuple[bool, bool] | None:
     return given.lengths is not None, given.reset is not None
 
 
-def _on_the_loop(step: Callable[..., Any], given: Inputs, tensors: Sequence[Tensor]) -> list[Tensor]:
+def _on_the_loop(
+    step: Callable[..., Any], given: Inputs, tensors: Sequence[Tensor], casts: Any = None
+) -> list[Tensor]:
     """The flat results of the same call on the plain loop, from the tensors that the autograd node has kept."""
     x, s, initial, c, _ = Counts(len(given.x), len(given.s), len(given.c), len(tensors)).split(tensors)
-    result = replace(given, x=x, s=s, initial=initial, c=c).loop(step)
+    with casts or nullcontext():
+        result = replace(given, x=x, s=s, initial=initial, c=c).loop(step)
     return [
         t for part in (result.y, result.state, result.states) if part is not None for t in flatten(part)[0]
     ]

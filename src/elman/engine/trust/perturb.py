@@ -13,13 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from elman.engine.call.inputs import Inputs
 from elman.engine.tracing.record import storage_of, tensors_in
 
-__all__ = ["LEVELS", "Reads", "Substituted", "moved", "moved_inputs"]
+__all__ = ["LEVELS", "Reads", "moved", "moved_inputs"]
 
 LEVELS = 3  # how near to the given values: anywhere, of the same signs and range, the same but for their size
 _MOVED = 0.5
@@ -97,26 +96,6 @@ def _moved_integers(t: Tensor, level: int) -> Tensor:
 
 def _shuffled(t: Tensor) -> Tensor:
     return t.reshape(-1)[torch.randperm(t.numel())].reshape(t.shape)
-
-
-class Substituted(TorchFunctionMode):
-    """Whoever calls torch with one of some tensors gets another in its place. Seen by this thread alone."""
-
-    def __init__(self, tensors: Sequence[Tensor], others: Sequence[Tensor]) -> None:
-        super().__init__()
-        self.table = {id(t): o for t, o in zip(tensors, others, strict=True) if o is not t}
-
-    def __torch_function__(
-        self, func: Any, kinds: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        return func(*self._of(args), **self._of(kwargs or {}))
-
-    def _of(self, tree: Any) -> Any:
-        if isinstance(tree, Tensor):
-            return self.table.get(id(tree), tree)
-        if type(tree) in (list, tuple):
-            return type(tree)(map(self._of, tree))
-        return {k: self._of(v) for k, v in tree.items()} if type(tree) is dict else tree
 
 
 class Reads(TorchDispatchMode):

@@ -14,12 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from elman.engine.call.inputs import Inputs, Manner, sample, small
 from elman.engine.call.run import Plan, run_plan
+from elman.engine.call.substituted import Substituted
 from elman.engine.errors import NotSupported
 from elman.engine.program.draws import DISTRIBUTIONS
 from elman.engine.program.program import Program
 from elman.engine.structure import ScanResult, flatten
 from elman.engine.tracing.trace import Sample, gradients
-from elman.engine.trust.perturb import LEVELS, Reads, Substituted, moved, moved_inputs
+from elman.engine.trust.perturb import LEVELS, Reads, moved, moved_inputs
 
 __all__ = ["Execute", "FixedDraws", "verify", "verify_case", "verify_size"]
 
