@@ -507,11 +507,8 @@ class Scan:
         except NotSupported as error:
             entry.reason = error.again()
             raise
-        random = any(is_random(n) for n in entry.graph.nodes)
-        plan = Plan.of(
-            program, loops, entry.graph, s_spec=given.s_spec, needs=needs, reason=reason, random=random
-        )
-        plan.held = entry.guard.held
+        plan = Plan.of(program, loops, entry.graph, s_spec=given.s_spec, needs=needs, reason=reason)
+        plan.random, plan.held = any(is_random(n) for n in entry.graph.nodes), entry.guard.held
         if entry.family is not None:
             plan.seen = entry.family.seen.setdefault((needs, wanted), set())
             if plan.seen:
