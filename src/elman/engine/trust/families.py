@@ -109,8 +109,11 @@ class Entry:
 
     def believes(self, batch: int) -> bool:
         """Whether a batch size need not be compared once more at other sizes: it has been at some, and so have many
-        pairs of both."""
-        return self.family is not None and batch in self.family.batches and self.family.pairs >= _MOST_PAIRS
+        pairs of both, or a program at many sizes."""
+        if self.family is None or batch not in self.family.batches:
+            return False
+        agreed = self.family.agreed.values()
+        return self.family.pairs >= _MOST_PAIRS or any(len(sizes) >= _ENOUGH for sizes in agreed)
 
     def believe(self, batch: int) -> None:
         """A batch size has been compared."""
