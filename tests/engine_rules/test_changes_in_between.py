@@ -36,7 +36,7 @@ def test_memory_of_lengths_masks_and_resets_is_used_again(
     torch.manual_seed(0)
     layer = GRU(I, H, checkpoint_every=every)
     x = torch.randn(T, B, I, requires_grad=True)
-    for names in (("lengths",), ("reset",), MARKS):
+    for names in (("lengths",), ("reset",), ("mask",), ("lengths", "mask"), MARKS):
 
         def call(names: tuple[str, ...], written: bool) -> list[Tensor]:
             given: dict[str, Tensor] = {

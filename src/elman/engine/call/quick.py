@@ -94,7 +94,7 @@ class Again:
 
         def again() -> Inputs:
             call = gather(*given, None, ends, None, reverse, False)
-            return call if mask is None else with_holes(call, held)
+            return call if held is None else with_holes(call, held)
 
         return run_recipe(step, self.plan, tensors, (x, s, s, c), again, rows, self.recipe)
 
