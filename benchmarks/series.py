@@ -32,6 +32,8 @@ import torch
 from benchmarks import trainings
 from benchmarks.injected import inject, waves, write
 from benchmarks.pairing import machine
+from benchmarks.systems import SYSTEMS, Measured
+from benchmarks.systems import write as write_columns
 from benchmarks.trainings import ROOT
 from elman.cli import run as elman
 
@@ -94,9 +96,9 @@ def monthly(path: Path, to: Path) -> Path:
     return to
 
 
-def removed(values: np.ndarray[Any, Any], manner: str, seed: int) -> np.ndarray[Any, Any]:
-    """The same with 30 % of the values missing: at random, or in blocks of 20."""
-    draw = np.random.default_rng([seed, 2])
+def removed(values: np.ndarray[Any, Any], manner: str, seed: int, *column: int) -> np.ndarray[Any, Any]:
+    """The same `(T,)` with 30 % of the values missing: at random, or in blocks of 20; each column by itself."""
+    draw = np.random.default_rng([seed, 2, *column])
     found = values.copy()
     if manner == "random":
         found[draw.random(len(values)) < 0.3] = np.nan
@@ -159,6 +161,28 @@ def gaps(data: Path, made: Path, seeds: int) -> Iterator[Run]:
                     yield Run(f"{name}, {manner}: {way}", "gaps", ["--data", str(path), *flags], seed)
 
 
+def systems(data: Path) -> dict[str, Measured]:
+    """Series of several columns: accelerations of a walking person, Lorenz's convection, a cascade of tanks."""
+    path = data / AEON / "Daphnet_S06R02E0/S06R02E0.csv"
+    with path.open(encoding="utf-8") as file:
+        names, *rows = csv.reader(file)
+    # Without their times, which are 15 or 16 ms apart, and the marks, of which there are none.
+    walk = Measured(tuple(names[1:-1]), np.array([[float(value) for value in row[1:-1]] for row in rows]))
+    return {"walk": walk, **{name: make(3000, 1) for name, make in SYSTEMS.items()}}
+
+
+def columns(data: Path, made: Path, seeds: int) -> Iterator[Run]:
+    """Series of several columns with values removed from each by itself, by three ways to read them."""
+    for name, whole in systems(data).items():
+        for manner in ("random", "blocks"):
+            for seed in range(1, seeds + 1):
+                path = made / f"{name}-{manner}-{seed}.csv"
+                own = [removed(column, manner, seed, c) for c, column in enumerate(whole.values.T)]
+                write_columns(path, whole._replace(values=np.stack(own, axis=1)))
+                for way, flags in WAYS.items():
+                    yield Run(f"{name}, {manner}: {way}", "columns", ["--data", str(path), *flags], seed)
+
+
 def anomalies(data: Path, made: Path, seeds: int) -> Iterator[Run]:
     """Two clean series, and anomalies injected behind them."""
     for name in ("waves", "pressure"):
@@ -173,7 +197,7 @@ def anomalies(data: Path, made: Path, seeds: int) -> Iterator[Run]:
             yield Run(f"{name}, injected", "anomalies", paths, seed)
 
 
-SUITES = {"forecasts": forecasts, "classes": classes, "anomalies": anomalies, "gaps": gaps}
+SUITES = {"forecasts": forecasts, "classes": classes, "anomalies": anomalies, "gaps": gaps, "columns": columns}
 
 
 # Training and reading
@@ -264,7 +288,7 @@ def page(found: dict[str, list[Result]], stream: dict[str, float], conditions: d
     pieces = [f"# Series\n\n    python -m benchmarks.series\n\n{said}\n"]
     for suite, results in found.items():
         pieces.append(f"## {suite}\n\n{table(results)}\n")
-        if suite == "gaps":
+        if suite in {"gaps", "columns"}:
             pieces.append(f"{PAIRED}\n\n{pairs(results)}\n")
     if stream:
         rows = "\n".join(f"| {name} | {value} |" for name, value in stream.items())
