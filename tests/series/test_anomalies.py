@@ -11,6 +11,7 @@ import pytest
 import elman as package
 from benchmarks.injected import KINDS, inject, waves, write
 from command import elman
+from elman.runtime import load
 from elman.runtime.following import Trust
 from elman.tasks.series import anomalies
 
@@ -60,6 +61,32 @@ def test_rows_one_by_one_have_the_scores_of_the_whole(watched: Path) -> None:
     np.testing.assert_allclose([one["score"] for one in found], whole, rtol=1e-3, atol=1e-4)
     flagged = anomalies.marked([whole], float(trained.model.threshold))[0]
     assert [one["anomaly"] for one in found] == flagged.tolist()
+
+
+def test_behind_a_gap_in_time_a_row_is_held_against_forecasts_of_its_own_age(
+    watched: Path, tmp_path: Path
+) -> None:
+    """Rows of a gap, shorter and longer than the rows ahead, count as they do in the whole: in rows and frozen."""
+    head, *lines = (watched / "held.csv").read_text().splitlines()
+    draw = np.random.default_rng(0)
+    lacking: set[int] = set()
+    for start, rows in zip(draw.permutation(len(lines) // 70)[:5] * 70 + 40, (1, 2, 5, 23, 40), strict=True):
+        lacking |= set(range(int(start), int(start) + rows))
+    kept = [line for i, line in enumerate(lines) if i not in lacking]
+    path = tmp_path / "gaps.csv"
+    path.write_text("\n".join([head, *kept, ""]))
+    trained = package.load(watched / "run")
+    (frame,) = trained.read((str(path),), trained.config).frames
+    assert sum(place is None for place in frame.places) == len(lacking & set(range(len(lines))))
+    whole = anomalies.row_scores(trained.model, trained.codec, frame, float(trained.model.threshold))
+    wanted = [score for score, place in zip(whole, frame.places, strict=True) if place is not None]
+    done = elman("predict", watched / "run", path, "--json")
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert elman("export", watched / "run", "--file", tmp_path / "run.elman").code == 0
+    frozen = load(tmp_path / "run.elman").predict([head, *kept])
+    for found in (rows, frozen):
+        scores = np.array([np.nan if one["score"] is None else one["score"] for one in found])
+        np.testing.assert_allclose(scores, wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_a_score_is_of_the_past_and_its_own_row(watched: Path) -> None:

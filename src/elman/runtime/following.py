@@ -43,11 +43,11 @@ LOW, HIGH, NORMAL = 2, 16, 2 * 1.0364333894937898
 
 
 class Following(ABC):
-    """The stream of one series."""
+    """The stream of one series; where anomalies are looked for, with the forecasts that were made for rows to come."""
 
-    def __init__(self, codec: Codec, name: str, static: Mapping[str, Any]) -> None:
-        """Nothing has come."""
-        self.codec, self.name = codec, name
+    def __init__(self, codec: Codec, name: str, static: Mapping[str, Any], threshold: float) -> None:
+        """Nothing has come. threshold: of the score of a row from which on it is flagged."""
+        self.codec, self.name, self.threshold = codec, name, threshold
         self.scale = codec.scale(name)
         self.static = static_features(plain_static(static, codec), codec, 1)
         self._begin()
@@ -66,6 +66,7 @@ class Following(ABC):
 
     def _begin(self) -> None:
         self.restart()
+        self.past = Past(self.codec, self.threshold) if self.codec.target == "anomalies" else None
         self.since = np.zeros(self.codec.channels)
         self.seen = np.ones(self.codec.channels, dtype=bool)
         self.time: float | None = None
@@ -83,8 +84,11 @@ class Following(ABC):
         numbers = step.places(np.array([self.time, time]))
         return float(max(1, numbers[1] - numbers[0]))
 
-    def take(self, row: Row) -> Floats:
-        """Read a row, and empty ones in the gap before it; the row's targets, scaled `(M,)`."""
+    def take(self, row: Row) -> float:
+        """Read a row, and empty ones in the gap before it; the row's score, NaN where none is asked for or known.
+
+        A row of a gap is a row like others: forecasts are made from it, and those made before it grow older by it.
+        """
         gap = self.gap_to(row.time)
         if self.codec.step.kind != "irregular":
             if gap > LONGEST_GAP:
@@ -96,7 +100,7 @@ class Following(ABC):
             gap = 1.0
         return self._step(row.values, row.time, gap)
 
-    def _step(self, values: Floats, time: float | None, gap: float) -> Floats:
+    def _step(self, values: Floats, time: float | None, gap: float) -> float:
         codec, C = self.codec, self.codec.channels
         scaled = self.scale.down(values)
         x = scaled[:C]
@@ -104,7 +108,11 @@ class Following(ABC):
         self.seen = ~np.isnan(x)
         self.time, self.rows = time, self.rows + 1
         self.advance(x, self.since, self._known(scaled[C:], time, gap))
-        return np.asarray(x[: codec.targets])
+        if self.past is None:
+            return float(np.nan)
+        score = self.past.score(x[: codec.targets])
+        self.past.add(self.quantiles())
+        return score
 
     def _known(self, future: Floats, time: float | None, gap: float) -> Floats:
         codec = self.codec

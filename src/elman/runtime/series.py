@@ -13,7 +13,7 @@ from elman.data.series.encoded import CaseCodec, case_of, numbers_of, rows_in
 from elman.data.series.frames import Frame
 from elman.data.series.rows import BadRowError, Row, as_cells, header_of, row_of
 from elman.data.series.scaled import Codec, Numbers, encode
-from elman.runtime.following import Following, Past, forecast_of, score_of
+from elman.runtime.following import Following, forecast_of, score_of
 from elman.runtime.model import Frozen, FrozenError
 from elman.runtime.model import text_of as _text
 from elman.runtime.outlooks import Readout, forward_filled
@@ -47,7 +47,7 @@ class SeriesForecaster(Frozen):
 
     def begin(self) -> None:
         """Forget all rows that came."""
-        self._lives: dict[str, tuple[_Stepped, Past]] = {}
+        self._lives: dict[str, _Stepped] = {}
         self._names: tuple[str, ...] = self.codec.layout.order
 
     def predict(self, inputs: Sequence[Any], *, interval: str = "80") -> list[dict[str, Any]]:
@@ -113,12 +113,10 @@ class SeriesForecaster(Frozen):
 
     def _row(self, row: Row, interval: str) -> dict[str, Any]:
         if row.series not in self._lives:
-            self._lives[row.series] = _Stepped(self, row.series, row.static), Past(self.codec, self.threshold)
-        live, past = self._lives[row.series]
-        x = live.take(row)
+            self._lives[row.series] = _Stepped(self, row.series, row.static)
+        live = self._lives[row.series]
+        score = live.take(row)
         if self.target == "anomalies":
-            score = past.score(x)
-            past.add(live.quantiles())
             names = self.codec.layout.channels[: self.codec.targets]
             return score_of(score, self.threshold, row.values[: len(names)].tolist(), names)
         q = live.forecast(live.quantiles())
@@ -151,7 +149,7 @@ class _Stepped(Following):
 
     def __init__(self, model: SeriesForecaster, name: str, static: Mapping[str, Any]) -> None:
         self.model = model
-        super().__init__(model.codec, name, static)
+        super().__init__(model.codec, name, static, model.threshold)
 
     def restart(self) -> None:
         """A stream anew."""

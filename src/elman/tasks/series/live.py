@@ -27,7 +27,7 @@ class Live(Following):
         """Nothing has come."""
         model.eval()
         self.model = model
-        super().__init__(codec, name, static)
+        super().__init__(codec, name, static, float(model.get_buffer("threshold")))
 
     def restart(self) -> None:
         """Streams anew."""

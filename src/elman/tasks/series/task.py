@@ -17,7 +17,6 @@ from elman.data.series import Frame
 from elman.data.series.encoded import case_of, numbers_of
 from elman.files import write_bytes
 from elman.page import Section
-from elman.runtime.following import Past
 from elman.tasks import verbs
 from elman.tasks.base import Answer, Baseline, Batches, Task, Trained, Verb
 from elman.tasks.series import answers
@@ -100,7 +99,7 @@ class TrainedSeries(Trained):
 
     def begin(self, history: str = "") -> None:
         """Forget all rows that came; history: a table whose rows have been before."""
-        self._lives: dict[str, tuple[Live, Past]] = {}
+        self._lives: dict[str, Live] = {}
         self.kept: list[tuple[str, Answer | str]] = []
         if history:
             part = self.read((history,), self.config)
@@ -188,15 +187,9 @@ class TrainedSeries(Trained):
     def _taken(self, row: Row) -> tuple[Live, float]:
         """The stream of the row's series with the row read, and the row's score."""
         if row.series not in self._lives:
-            past = Past(self.codec, float(self.model.threshold))
-            self._lives[row.series] = Live(self.model, self.codec, row.series, row.static), past
-        live, past = self._lives[row.series]
-        x = live.take(row)
-        score = np.nan
-        if self.config.data.target == "anomalies":
-            score = past.score(x)
-            past.add(live.quantiles())
-        return live, score
+            self._lives[row.series] = Live(self.model, self.codec, row.series, row.static)
+        live = self._lives[row.series]
+        return live, live.take(row)
 
     def _ahead(self, live: Live) -> Any:
         """Quantiles of the rows ahead, in the values' own units."""
