@@ -197,7 +197,13 @@ def anomalies(data: Path, made: Path, seeds: int) -> Iterator[Run]:
             yield Run(f"{name}, injected", "anomalies", paths, seed)
 
 
-SUITES = {"forecasts": forecasts, "classes": classes, "anomalies": anomalies, "gaps": gaps, "columns": columns}
+SUITES = {
+    "forecasts": forecasts,
+    "classes": classes,
+    "anomalies": anomalies,
+    "gaps": gaps,
+    "columns": columns,
+}
 
 
 # Training and reading

@@ -42,7 +42,7 @@ def lorenz(rows: int, seed: int) -> Measured:
         x, y, z = state
         return np.array([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z])
 
-    states = _integrated(slope, draw.normal(size=3) + [1, 1, 20], np.zeros(rows + BEFORE), 0.05)
+    states = _integrated(slope, draw.normal([1.0, 1.0, 20.0]), np.zeros(rows + BEFORE), 0.05)
     return Measured(("x", "y", "z"), states[BEFORE:] + 0.2 * draw.normal(size=(rows, 3)))
 
 
