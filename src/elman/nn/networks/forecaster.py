@@ -18,6 +18,8 @@ __all__ = ["Forecaster", "ForecasterState", "Forecasts", "Gaps", "LaggedMap"]
 Gaps = Literal["decay", "mask", "mean", "forward"]
 # The steps that a gap has to last for the decays of a GRU-D, as they are drawn, to be felt.
 LONG = 8.0
+# Where the exponent of the decay of a change starts: 0.05 of it is left in the first step of a gap.
+FADED = 3.0
 
 
 class ForecasterState(NamedTuple):
@@ -102,8 +104,7 @@ class Forecaster(nn.Module):
         self.register_buffer("change", change.clone())
         inputs = channels + known
         if gaps == "decay":
-            first: nn.Module = Recurrent(GRUDCell(inputs, hidden))
-            self.recurrent = nn.ModuleList([first])
+            self.recurrent = nn.ModuleList([Recurrent(self._cell(inputs, hidden))])
             if layers > 1:
                 self.recurrent.append(recurrent_stack("gru", hidden, hidden, layers - 1, dropout=dropout))
         else:
@@ -120,6 +121,13 @@ class Forecaster(nn.Module):
         )
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+
+    def _cell(self, inputs: int, hidden: int) -> GRUDCell:
+        """A GRU-D; where changes are read, the one before a gap is not said again: its decay starts near nothing."""
+        cell = GRUDCell(inputs, hidden)
+        if self.linear.relative and cell.bias_decay_x is not None:
+            nn.init.constant_(cell.bias_decay_x, FADED)
+        return cell
 
     def initial_state(self, batch: int) -> ForecasterState:
         """Nothing has been seen."""
