@@ -2,6 +2,7 @@
 
 import json
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import elman as package
 from command import elman
 from elman.config import UserError, build
 from elman.data.series import Frame, Step
-from elman.data.series.stamps import Clock
+from elman.data.series.stamps import Clock, written
+from elman.nn import Forecaster, LaggedMap
+from elman.nn.cells import Observed
 from elman.tasks.series import learning, maps, panel, scores
 from elman.tasks.series.settings import Config
 from tests.series.conftest import SMALL, hourly
@@ -325,6 +328,84 @@ def test_a_series_that_nobody_knows_is_scaled_as_all_are() -> None:
     )
     assert frame.missing == 0.0
     assert len(frame.part(1)) == 2
+
+
+def test_a_constant_series_has_no_season_to_be_measured_in(here: Path) -> None:
+    """MASE is the MAE there; the seasonal rule, which has no error, is what the network does not beat."""
+    write(here / "data.csv", [5.0] * 120)
+    done = elman(
+        "train", "series", "--data", "data.csv", "--run", "run", *SMALL, "--horizon", 4, "--max-steps", 2
+    )
+    assert done.code == 0, done.err
+    score = package.load("run").evaluate()
+    assert math.isfinite(score.value)
+    assert score.value == pytest.approx(score.figures["MAE"])
+    assert "nan" not in done.err
+
+
+def test_where_no_value_of_the_test_is_known_nothing_is_beaten(here: Path) -> None:
+    """And a horizon that is longer than a part is said to be."""
+    write(here / "data.csv", [v if t < 80 else math.nan for t, v in enumerate(hourly(120))])
+    done = elman(
+        "train", "series", "--data", "data.csv", "--run", "run", *SMALL, "--horizon", 20, "--max-steps", 2
+    )
+    assert done.code == 0, done.err
+    assert "does not beat" not in done.err
+    lines = panel.prepare(config(here / "data.csv", **{"data.horizon": 20}), None).lines()
+    assert any("the test part has 18 rows of a series at most" in line for line in lines)
+    assert package.load("run").evaluate().interval is None
+
+
+@pytest.mark.parametrize("unit", [1e-25, 1e-6, 1e25])
+def test_the_unit_of_the_values_does_not_matter(here: Path, unit: float) -> None:
+    found_scores = []
+    for name, by in (("plain", 1.0), ("other", unit)):
+        rows = [f"{t},{by * v!r}" for t, v in enumerate(hourly(120))]
+        (here / f"{name}.csv").write_text("\n".join(["t,v", *rows, ""]))
+        prepared = panel.prepare(config(here / f"{name}.csv"), None)
+        torch.manual_seed(0)
+        model = learning.build_forecaster(config(here / f"{name}.csv"), prepared.codec)
+        part = prepared.parts["valid"]
+        found = learning.forecasts(
+            model, prepared.codec, part, config(here / f"{name}.csv"), learning.origins_of(part, 5, 1)
+        )
+        found_scores.append(scores.forecast_score(prepared.codec, part, found).value)
+    assert found_scores[1] == pytest.approx(found_scores[0], rel=1e-4)
+
+
+def test_a_far_time_ends_in_no_accident(here: Path) -> None:
+    """9999-12-31 stands for never in many tables."""
+    days = [f"2024-{1 + t // 28:02d}-{1 + t % 28:02d}" for t in range(100)]
+    rows = [f"{day},{v:.3f}" for day, v in zip([*days, "9999-12-31"], hourly(101), strict=True)]
+    (here / "a.csv").write_text("\n".join(["date,v", *rows, ""]))
+    prepared = panel.prepare(config(here / "a.csv"), None)
+    assert np.isfinite(panel.encode(prepared.parts["test"].frames[0], prepared.codec).known).all()
+    end = datetime(9999, 12, 1, tzinfo=UTC).timestamp()
+    assert written(Step("months").after(end, 3), Clock("ISO")) <= "9999-12-31"
+
+
+def test_a_column_with_nothing_to_learn_from_is_named(here: Path) -> None:
+    rows = [f"{t},{v:.3f},{v if t > 100 else ''}" for t, v in enumerate(hourly(120))]
+    (here / "a.csv").write_text("\n".join(["t,v,w", *rows, ""]))
+    with pytest.raises(UserError, match="no value of 'w'"):
+        panel.prepare(config(here / "a.csv"), None)
+    panel.prepare(config(here / "a.csv", **{"data.target_column": ("v",)}), None)
+
+
+@pytest.mark.parametrize(("relative", "share"), [(True, math.exp(-3)), (False, 1.0)])
+def test_a_change_is_not_said_again_in_a_gap(relative: bool, share: float) -> None:
+    """Where changes are read, a GRU-D starts out taking a missing one for nearly none; where values, for the last."""
+    weight = torch.zeros(1, 2, 4)
+    linear = LaggedMap(weight, weight[..., 0], torch.ones(1, 2), relative=relative, frozen=True)
+    model = Forecaster(1, 0, 0, linear, torch.ones(1), hidden=4)
+    (cell,) = model.recurrent[0].cells
+    with torch.no_grad():
+        cell.weight_ih[:, 1:] = 0.0  # What the mask says by itself.
+        last, zero, one = torch.tensor([[2.0]]), torch.zeros(1, 1), torch.ones(1, 1)
+        h = torch.zeros(1, 4)
+        missing, _ = cell(Observed(zero, zero, zero), (h, last))
+        told, _ = cell(Observed(share * last, one, zero), (h, zero))
+    torch.testing.assert_close(missing, told)
 
 
 def test_the_split_needs_rows(here: Path) -> None:

@@ -124,11 +124,7 @@ def _table(score: Score, beside: list[Baseline]) -> str:
 
 
 def _beaten(score: Score, beside: Iterable[Baseline]) -> list[str]:
-    return [
-        f"The network does not beat {known.name}."
-        for known in beside
-        if known.score.name == score.name and known.score.cost <= score.cost
-    ]
+    return [f"The network does not beat {known.name}." for known in beside if known.score.reaches(score)]
 
 
 def _data(trained: Trained) -> str:

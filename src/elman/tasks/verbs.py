@@ -101,7 +101,7 @@ def verdict(score: Any, beside: Iterable[Any]) -> list[str]:
     lines = []
     for known in beside:
         lines.append(f"beside it, {known.name}: {known.score}")
-        if known.score.name == score.name and known.score.cost <= score.cost:
+        if known.score.reaches(score):
             lines.append(f"the network does not beat this: {score.number}, {known.name} {known.score.number}")
     return lines
 

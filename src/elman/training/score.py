@@ -53,6 +53,10 @@ class Score(NamedTuple):
             return math.inf
         return -self.value if self.higher else self.value
 
+    def reaches(self, other: Score) -> bool:
+        """Whether it is as good as another one in the same measure; what is no number reaches nothing."""
+        return self.name == other.name and math.isfinite(self.cost) and self.cost <= other.cost
+
     @property
     def number(self) -> str:
         """The value alone, with its interval where that is known."""

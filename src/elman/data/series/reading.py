@@ -33,12 +33,27 @@ def table_of(path: Path, text: str, account: Account, given: Given) -> Table:
     table, own = _tried(str(path), text, given)
     if table is not None and given.header == "auto" and not table.named and _names_columns(table):
         table, own = _tried(str(path), text, replace(given, header="yes"))
-    if table is None or not table.rows:
+    if table is None or not table.rows or _only_names(table):
         raise UserError(f"{path} has no rows: expected a table with a row for each time")
     if len(table.columns) == 1:
         return _of_lines(str(path), text, table, account)
+    _check_commas(str(path), text, table)
     account.merge(own)
     return table
+
+
+def _check_commas(name: str, text: str, table: Table) -> None:
+    """UserError where decimal commas seem to have been taken for ends of cells: more cells than the header names."""
+    first = next((line for line in lines_of(text) if line.strip()), "")
+    names = [cell.strip().strip('"') for cell in first.split(",")]
+    if table.named or not table.found.startswith("delimited by comma") or len(names) >= len(table.columns):
+        return
+    if all(number_of(word) is None for word in names):
+        raise UserError(
+            f"{name}: the first row names {len(names)} columns ({', '.join(names[:12])}), and the rows below it have "
+            f"{len(table.columns)} cells; where a comma stands before decimals, put the numbers into quotes or set "
+            f"cells apart by another sign"
+        )
 
 
 def _of_lines(name: str, text: str, table: Table, account: Account) -> Table:
@@ -61,6 +76,12 @@ def _tried(name: str, text: str, given: Given) -> tuple[Table | None, Account]:
         account = Account()
         table = read_table(name, text, account, replace(given, delimiter="comma"))
     return table, account
+
+
+def _only_names(table: Table) -> bool:
+    """Whether a table is one row of words, as a header without rows is."""
+    words = [cell for row in table.rows for cell in row.values.values()]
+    return len(table.rows) == 1 and len(words) > 1 and all(number_of(word) is None for word in words)
 
 
 def _names_columns(table: Table) -> bool:

@@ -6,8 +6,9 @@ A time is a count of seconds since 1970 (UTC, or the clock of the file where it 
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime, tzinfo
 from functools import partial
 from typing import Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -24,6 +25,10 @@ Ints = npt.NDArray[np.int64]
 Kind = Literal["rows", "number", "seconds", "workdays", "months", "irregular"]
 
 DAY, HOUR = 86400, 3600
+# The second day of the calendar and the last but one, in any zone within it, and its last month.
+FIRST = datetime(1, 1, 2, tzinfo=UTC).timestamp()
+LAST = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
+LAST_MONTH = 9999 * 12 + 11
 # Where fewer gaps than this are whole multiples of the usual one, the times are irregular.
 REGULAR = 0.9
 # And where fewer are the usual one itself.
@@ -35,11 +40,15 @@ FORMS = (
 DAY_FIRST = ("%d.%m.%Y", "%d/%m/%Y", "%d-%m-%Y", "%d.%m.%y", "%d/%m/%y")
 MONTH_FIRST = ("%m/%d/%Y", "%m-%d-%Y", "%m/%d/%y")
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
+ZONED = "ISO with zone"
 _QUARTER = re.compile(r"(\d{4})\s*[-/]?\s*[Qq]([1-4])|[Qq]([1-4])\s*[-/]?\s*(\d{4})")
 
 
 class Clock(NamedTuple):
-    """How times are written. form: a form of strptime, or ISO, number, seconds, milliseconds, year or quarter."""
+    """How times are written. form: a form of strptime, or ISO, number, seconds, milliseconds, year or quarter.
+
+    Times of ISO that name their distance from UTC have the form ISO with zone, and are written in UTC.
+    """
 
     form: str
     zone: str = ""
@@ -88,8 +97,8 @@ class Step(NamedTuple):
     def after(self, time: float, steps: int) -> float:
         """The time so many steps after another one."""
         if self.kind == "months":
-            moment = datetime.fromtimestamp(time, UTC)
-            number = _months(time) + steps * int(self.size)
+            moment = _moment(time)
+            number = min(_months(time) + steps * int(self.size), LAST_MONTH)
             last = _last_day(number // 12, number % 12 + 1)
             at_end = moment.day == _last_day(moment.year, moment.month)
             day = last if at_end and moment.day > 27 else min(moment.day, last)
@@ -121,14 +130,18 @@ def _duration(seconds: float) -> str:
     return f"{seconds:g} seconds"
 
 
+def _moment(time: float, zone: tzinfo = UTC) -> datetime:
+    """The time on a calendar; the calendar's first or last day where it lies outside."""
+    return datetime.fromtimestamp(min(max(time, FIRST), LAST), zone)
+
+
 def _months(time: float) -> int:
-    moment = datetime.fromtimestamp(time, UTC)
+    moment = _moment(time)
     return moment.year * 12 + moment.month - 1
 
 
 def _last_day(year: int, month: int) -> int:
-    following = date(year + month // 12, month % 12 + 1, 1)
-    return (following - date(year, month, 1)).days
+    return monthrange(year, month)[1]
 
 
 # Reading
@@ -149,7 +162,8 @@ def read_times(cells: Sequence[Any], form: str = "auto", zone: str = "") -> Time
         if sum(value is not None for value in found) >= max(1, 0.9 * len(sample)):
             read = [_tried(parse, cell) for cell in cells]
             values = np.array([np.nan if t is None else _seconds(t, where) for t in read])
-            return Times(_second_hours(values, read, where), Clock(name, zone))
+            zoned = name == "ISO" and any(isinstance(t, datetime) and t.tzinfo for t in read)
+            return Times(_second_hours(values, read, where), Clock(ZONED if zoned else name, zone))
     if form != "auto":
         raise UserError(f"--time-format {form}: cells such as {sample[0]!r} are not written so")
     return None
@@ -179,6 +193,7 @@ def _parsers(form: str, sample: Sequence[Any]) -> list[tuple[str, Parse]]:
         "year": _year,
         "quarter": _quarter,
         "ISO": _iso,
+        ZONED: _iso,
         "seconds": partial(_epoch, 1.0),
         "milliseconds": partial(_epoch, 1e-3),
         "number": float,
@@ -262,11 +277,13 @@ def written(time: float, clock: Clock) -> str:
     if clock.form in {"seconds", "milliseconds"}:
         return f"{time * (1000 if clock.form == 'milliseconds' else 1):.15g}"
     zone = _zone(clock.zone) or UTC
-    moment = datetime.fromtimestamp(time, zone)
+    moment = _moment(time, zone)
     if clock.form == "year":
         return str(moment.year)
     if clock.form == "quarter":
         return f"{moment.year}Q{(moment.month + 2) // 3}"
+    if clock.form == ZONED:
+        return moment.isoformat(" ")
     if clock.form == "ISO":
         bare = moment.replace(tzinfo=None)
         return bare.date().isoformat() if time % DAY == 0 and not clock.zone else bare.isoformat(" ")
@@ -281,6 +298,7 @@ def even_out(times: Floats) -> tuple[Floats, list[int]]:
 
     A clock that is turned back shows an hour twice: rows in order step back by an hour less a step. Only where that is
     seen are the hours that are left out in spring closed too. Rows that are out of order otherwise stay as they are.
+    The last rows keep the times that the clock shows, so that those to come follow on them; earlier ones are moved.
     """
     steps = np.diff(times)
     usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
@@ -296,12 +314,12 @@ def even_out(times: Floats) -> tuple[Floats, list[int]]:
         shift[row:] += HOUR
     for row in forward:
         shift[row:] -= HOUR
-    return times + shift, sorted([*turned, *forward])
+    return times + shift - shift[-1], sorted([*turned, *forward])
 
 
 def _is_turn(time: float) -> bool:
     """Whether clocks are turned then: an hour of a Sunday's night, in spring or autumn."""
-    moment = datetime.fromtimestamp(time, UTC)
+    moment = _moment(time)
     return (
         moment.month in {3, 4, 9, 10, 11}
         and moment.weekday() in {5, 6}
@@ -336,7 +354,7 @@ def _usual(steps: Floats) -> float:
 
 def _find_months(times: Floats) -> int:
     """The common divisor of the months between times of one day of the month, or of each month's last; else 0."""
-    moments = [datetime.fromtimestamp(t, UTC) for t in times]
+    moments = [_moment(t) for t in times]
     same = {(m.day, m.hour, m.minute, m.second) for m in moments}
     ends = all(m.day == _last_day(m.year, m.month) for m in moments)
     numbers = np.array([m.year * 12 + m.month for m in moments])
@@ -373,6 +391,6 @@ def calendar(times: Floats, step: Step, clock: Clock) -> tuple[list[str], Floats
 
 
 def _share_of_year(time: float) -> float:
-    moment = datetime.fromtimestamp(time, UTC)
+    moment = _moment(time)
     start = datetime(moment.year, 1, 1, tzinfo=UTC)
     return (moment - start).total_seconds() / (366 * DAY)

@@ -131,11 +131,16 @@ def _line(name: str, ahead: dict[str, list[dict[str, Any]]]) -> str:
     for target, rows in ahead.items():
         said = ", ".join(
             (f"{row['time']} " if "time" in row else "")
-            + f"{number(row['median'])} ({number(row['low'])} to {number(row['high'])})"
+            + f"{_shown(row['median'])} ({_shown(row['low'])} to {_shown(row['high'])})"
             for row in rows
         )
         parts.append(f"{target}: {said}" if len(ahead) > 1 else said)
     return (f"{name}: " if name else "") + "; ".join(parts)
+
+
+def _shown(value: float) -> str:
+    """A value of any unit, the smallest too."""
+    return number(value) if value == 0 or abs(value) >= 0.1 else f"{value:.4g}"
 
 
 def table_of_answers(found: Sequence[tuple[str, Answer | str]]) -> str:

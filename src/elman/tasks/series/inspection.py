@@ -9,6 +9,7 @@ import numpy as np
 
 from elman.config import UserError
 from elman.data.series.stamps import written
+from elman.metrics import mean_of_known
 from elman.tasks.inspection import Inside, Reading
 from elman.tasks.inspection.reading import spread
 from elman.tasks.series import classes, learning
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["InsideCases", "InsideSeries"]
 
 PIECES, LENGTH = 48, 200
+
+
+def _middle(values: Any) -> float:
+    """What is drawn for a value that is missing: the mean of the others, 0 where there is none."""
+    return float(np.nan_to_num(mean_of_known(values)))
 
 
 class InsideSeries(Inside):
@@ -51,7 +57,7 @@ class InsideSeries(Inside):
         steps = tuple(np.asarray(part[rows], dtype=np.float32) for part in numbers)
         timed = codec.layout.time
         names = [written(float(frame.times[row]), frame.clock) if timed else str(row + 1) for row in rows]
-        curve = np.nan_to_num(frame.values[rows, 0], nan=float(np.nanmean(frame.values[:, 0])))
+        curve = np.nan_to_num(frame.values[rows, 0], nan=_middle(frame.values[:, 0]))
         unit = codec.scale(frame.name).deviation[: codec.targets].astype(np.float32)
         return Reading(
             tuple(names), (*steps, y.astype(np.float32)), unit, frame.name, tuple(map(float, curve))
@@ -89,7 +95,7 @@ class InsideCases(Inside):
 
     def _reading(self, case: Any, numbers: Any, truth: Any, place: str = "") -> Reading:
         k = self.trained.config.data.frames
-        curve = np.nan_to_num(case.values[::k, 0], nan=float(np.nanmean(case.values[:, 0])))[: len(numbers)]
+        curve = np.nan_to_num(case.values[::k, 0], nan=_middle(case.values[:, 0]))[: len(numbers)]
         names = tuple(str(t + 1) for t in range(len(numbers)))
         return Reading(names, (numbers,), truth, place, tuple(map(float, curve)))
 

@@ -34,6 +34,8 @@ __all__ = [
 
 Floats = npt.NDArray[np.float64]
 LONGEST = 24
+# Rows of a series to train on.
+LEAST = 8
 # Words of a static column that are told apart.
 MOST_WORDS = 32
 
@@ -97,6 +99,13 @@ class Panel(Divided[Codec, Part]):
         drawn = f"; the latest rows are {' and '.join(self.drawn)}" if self.drawn else ""
         lines.append(f"{sizes} rows to {' / '.join(self.parts)}{drawn}")
         codec = self.codec
+        for name, part in self.parts.items():
+            longest = max(end - start for start, end in zip(part.starts, part.ends, strict=True))
+            if name != "train" and codec.target == "forecast" and longest < codec.horizon:
+                lines.append(
+                    f"the {name} part has {longest} row{'s' * (longest != 1)} of a series at most: rows further ahead "
+                    f"are not measured (--{name}-rows, --horizon)"
+                )
         how = "changes from the last value" if codec.map.relative else "values"
         lines.append(
             f"{codec.horizon} rows ahead of {codec.targets} target{'s' * (codec.targets > 1)}, season {codec.season}; "
@@ -166,11 +175,8 @@ def _divide(
                 end -= count
                 drawn.append(part)
         cuts["train"][name] = (0, end)
-        if end < 8:
-            raise UserError(
-                f"{frame.places[0]}: {len(frame)} rows{f' of {name}' if name else ''} leave {max(end, 0)} to train on; "
-                f"give more rows, or smaller parts by --valid-share and --test-share"
-            )
+        if end < LEAST:
+            raise UserError(_too_few(frame, max(end, 0), alone=len(whole) == 1))
     parts = {}
     for part in ("train", "valid", "test"):
         names = [name for name in whole if name in cuts[part]]
@@ -183,6 +189,15 @@ def _divide(
     return {
         part: parts[part]._replace(account=accounts.get(part, accounts["train"])) for part in parts
     }, tuple(part for part in ("valid", "test") if part in drawn)
+
+
+def _too_few(frame: Frame, left: int, *, alone: bool) -> str:
+    rows = "1 row leaves" if len(frame) == 1 else f"{len(frame)} rows leave"
+    return (
+        f"{frame.places[0]}{f', {frame.name}' if frame.name else ''}: {rows} {left} to train on, and {LEAST} are the "
+        f"least; give more rows, {'' if alone else 'leave this series out, '}or ask for smaller parts by --valid-share "
+        f"and --test-share"
+    )
 
 
 def _given(part: str, frames: Sequence[Frame], whole: dict[str, Frame]) -> Part:
@@ -209,6 +224,7 @@ def _learn(parts: dict[str, Part], layout: Layout, config: Config) -> Codec:
     data = config.data
     train = [frame.part(start, end) for frame, start, end in zip(*parts["train"][1:4], strict=True)]
     train = [clean(frame) for frame in train]
+    _check_values(train, layout)
     first = train[0]
     C = len(layout.channels) - len(layout.future)
     M = C - len(layout.past)
@@ -235,6 +251,17 @@ def _learn(parts: dict[str, Part], layout: Layout, config: Config) -> Codec:
         tuple(names), _statics(train, layout), {f.name: float(f.times[-1]) for f in parts["train"].frames},
         counts, data.recent,
     )  # fmt: skip
+
+
+def _check_values(train: Sequence[Frame], layout: Layout) -> None:
+    """UserError where a column has nothing to learn from."""
+    known = np.any([(~np.isnan(frame.values)).any(axis=0) for frame in train], axis=0)
+    for column, own in zip(layout.channels, known.tolist(), strict=True):
+        if not own:
+            raise UserError(
+                f"the training rows have no value of {column!r}; leave the column out (--target-column names those to "
+                f"learn), or give rows in which it was measured"
+            )
 
 
 def clean(frame: Frame) -> Frame:
@@ -269,7 +296,7 @@ def _scale(values: Floats, *, counts: bool, targets: int) -> Scale:
     n = np.maximum(known.sum(axis=0), 1)
     mean = np.where(known, values, 0.0).sum(axis=0) / n
     deviation = np.sqrt(np.where(known, (values - mean) ** 2, 0.0).sum(axis=0) / n)
-    deviation = np.where(deviation > 1e-8 * (1 + np.abs(mean)), deviation, 1.0)
+    deviation = np.where(deviation > 1e-8 * np.abs(mean), deviation, 1.0)
     if counts:
         if (np.where(known, values, 0.0)[:, :targets] < 0).any():
             raise UserError("--outlook negative-binomial is for counts, and there are values below 0")

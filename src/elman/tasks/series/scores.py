@@ -26,12 +26,15 @@ INSIDE = {"coverage_80": (1, 17), "coverage_90": (0, 18)}
 
 
 def naive_of(codec: Codec, part: Part) -> Floats:
-    """What MASE is measured in, for each frame and target `(S, M)`: of a series that is not known, the mean of all."""
+    """What MASE is measured in, for each frame and target `(S, M)`: of a series that is not known, the mean of all.
+
+    Where no season in training differs from the one before, as in a constant series, it is 1: MASE is the MAE there.
+    """
     known = np.array(list(codec.naive.values()))
     with np.errstate(invalid="ignore"):
         usual = np.array([metrics.mean_of_known(np.where(column > 0, column, np.nan)) for column in known.T])
     found = np.array([codec.naive.get(frame.name, usual) for frame in part.frames])
-    return np.where(found > 0, found, usual)
+    return np.where(found > 0, found, np.where(usual > 0, usual, 1.0))
 
 
 def forecast_score(
@@ -60,7 +63,9 @@ def forecast_score(
     figures["origins"] = len(found.row)
     if interval:
         figures["rows_ahead"] = [metrics.mean_of_known(scaled[:, k]) for k in range(scaled.shape[1])]
-    limits = _interval(scaled, found) if interval and len(found.row) > 1 else None
+    limits = (
+        _interval(scaled, found) if interval and len(found.row) > 1 and np.isfinite(scaled).any() else None
+    )
     return Score("MASE", metrics.mean_of_known(scaled), higher=False, figures=figures, interval=limits)
 
 

@@ -82,6 +82,8 @@ def _picture(codec: Codec, part: Part, found: Origins, n: int) -> str:
 def _reached(found: Origins) -> str:
     """How much of the truth lies below each quantile."""
     known = np.isfinite(found.truth)
+    if not known.any():
+        return paragraph("No value of this part is known.", kind="quiet")
     levels = [round(0.05 * number, 2) for number in range(1, 20)]
     below = [(levels[i], float((found.truth <= found.q[..., i])[known].mean())) for i in range(len(levels))]
     lines = [
