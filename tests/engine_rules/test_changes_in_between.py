@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from elman.engine import EngineError
-from elman.nn import GRU, LSTM
+from elman.nn import GRU, LSTM, Recurrent
 from tolerances import assert_near
 
 T, B, I, H = 7, 4, 3, 5
@@ -115,3 +115,39 @@ def test_gradients_of_gradients_under_autocast_are_cast_as_the_call_was() -> Non
     (found,) = torch.autograd.grad(y.sum(), x, create_graph=True)
     (expected,) = torch.autograd.grad(loop.sum(), x)
     assert_near(found, expected, gradient=True)
+
+
+class _Recording(nn.Module):
+    """Leaves a record on itself at each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input_size, self.hidden_size = I, H
+        self.inward, self.around, self.factor = nn.Linear(I, H), nn.Linear(H, H), 0.9
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.factor * torch.tanh(self.inward(x) + self.around(h))
+        self.last = h.detach()
+        return h, h
+
+
+@pytest.mark.filterwarnings("ignore::elman.engine.EngineWarning")
+@pytest.mark.parametrize("calls", [1, 2, 3])
+@pytest.mark.parametrize("every", [None, 3], ids=["whole", "chunks"])
+def test_a_step_s_own_record_is_no_change(every: int | None, calls: int) -> None:
+    torch.manual_seed(0)
+    cell, slow = _Recording(), _Recording()
+    slow.load_state_dict(cell.state_dict())
+    layers = Recurrent(cell, checkpoint_every=every), Recurrent(slow, backend="loop")
+    x = torch.randn(T, B, I, requires_grad=True)
+    found = []
+    for each in layers:
+        results = [each(x)[0] for _ in range(calls)]
+        found.append(_gradients(each, results[:1], x, again=True))
+    for mine, theirs in zip(*found, strict=True):
+        assert_near(mine, theirs, gradient=True, what=f"{calls} calls")
+    assert_near(cell.last, slow.last)
+    y = layers[0](x)[0]
+    cell.factor = 0.5
+    with pytest.raises(EngineError, match="has changed since the call"):
+        _gradients(layers[0], [y], x, again=True)

@@ -60,6 +60,15 @@ class Records:
         self.run = self._now()
         self._put(self.old)
 
+    def as_traced(self, ask: Callable[[], Any]) -> Any:
+        """What `ask` says with the attributes as they were before the call; what the call has left is put back."""
+        now = self._now()
+        self._put(self.old)
+        try:
+            return ask()
+        finally:
+            self._put(now)
+
     def before_a_call(self) -> None:
         """As it was when the step was traced, but for what somebody else has set since."""
         now = self._now()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -38,14 +39,22 @@ def as_then(
 ) -> Any:
     """The step as it was at an earlier call, which read the tensors `then`. held: those that it reads now, None where
     something else that it depends on has changed: EngineError."""
-    now = held()
+    # A step's own record is no change: it is looked at as it was before the call, and stays as the call has left it.
+    records: Any = step.args[0] if isinstance(step, partial) and step.args else None
+    records = records if hasattr(records, "as_traced") else None
+    now = held() if records is None else records.as_traced(held)
     if now is None or len(now) != len(then):
         raise EngineError(
             "gradients that have gradients themselves are computed by the step, run once more, and what the step "
             "depends on has changed since the call: train or eval, an option, or a parameter's requires_grad; take "
             "them before that, or use backend='loop' for this call"
         )
+    own = (
+        (lambda: step(*arguments))
+        if records is None
+        else (lambda: records.as_traced(lambda: step(*arguments)))
+    )
     if all(a is b for a, b in zip(now, then, strict=True)):
-        return step(*arguments)
+        return own()
     with Substituted(now, then):
-        return step(*arguments)
+        return own()
